@@ -1,0 +1,5 @@
+"""``python -m hpcq`` is ``hpcq``."""
+
+from hpcq.cli import main
+
+main()

@@ -1,0 +1,201 @@
+"""The command line. Commands that need MPI start it themselves; the others never do."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpcq import __version__
+from hpcq.errors import ExitCode, HpcqError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+EXIT_CODES = """\b
+Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
+70 environment or internal error, 73 run directory, 74 I/O error, 75 stopped, can be resumed.
+"""
+
+
+@click.group(epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="hpcq")
+def hpcq() -> None:
+    r"""Distributed tabular Q-learning over MPI.
+
+    \b
+    mpirun -n 4 hpcq run jobs/taxi.toml
+    hpcq inspect runs/taxi/ckpt-*.h5
+    """
+
+
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a key of the job, for example run.steps=1000000. May be repeated.",
+)
+
+
+@hpcq.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
+def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
+    r"""Train the job of a TOML file.
+
+    \b
+    mpirun -n 4 hpcq run jobs/taxi.toml --set run.directory=/scratch/taxi
+    """
+
+    def body(comm: "MPI.Intracomm") -> ExitCode:
+        from hpcq import run as running
+        from hpcq.job import Job
+        from hpcq.parallel import on_root
+
+        checked = on_root(comm, lambda: Job.load(job, overrides))
+        return running.start(checked, comm, _speaker(comm), overwrite)
+
+    return _on_ranks(body)
+
+
+@hpcq.command()
+@click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@SET
+def resume(directory: Path, overrides: tuple[str, ...]) -> ExitCode:
+    r"""Go on with a run from its newest whole checkpoint, on any number of ranks.
+
+    \b
+    mpirun -n 8 hpcq resume runs/taxi
+    hpcq resume runs/taxi --set run.steps=50000000      (extends a finished run)
+    """
+
+    def body(comm: "MPI.Intracomm") -> ExitCode:
+        from hpcq import run as running
+
+        return running.resume(directory, overrides, comm, _speaker(comm))
+
+    return _on_ranks(body)
+
+
+@hpcq.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--row", metavar="OBSERVATION", help="Show one state, given as JSON: 42 or [3, 1].")
+def inspect(file: Path, as_json: bool, row: str | None) -> ExitCode:
+    r"""Show what a checkpoint holds.
+
+    \b
+    hpcq inspect runs/taxi/ckpt-000000020000000.h5 --row 328
+    """
+    from hpcq import inspect as inspection
+    from hpcq.present import row_text, summary_text
+
+    if row is not None:
+        try:
+            observation = json.loads(row)
+        except ValueError:
+            raise click.BadParameter(f"{row!r} is not JSON", param_hint="--row") from None
+        found = inspection.inspect_row(file, observation)
+        click.echo(json.dumps(found) if as_json else row_text(found))
+    else:
+        summary = inspection.inspect(file)
+        click.echo(json.dumps(summary) if as_json else summary_text(summary))
+    return ExitCode.DONE
+
+
+@hpcq.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+def verify(files: tuple[str, ...]) -> ExitCode:
+    r"""Check every byte of checkpoints: structure, checksums, order, digest.
+
+    \b
+    hpcq verify runs/taxi/ckpt-*.h5
+    """
+    from hpcq.errors import CheckpointError
+    from hpcq.reader import verify as check
+
+    code = ExitCode.DONE
+    for file in files:
+        try:
+            header, digest = check(file)
+            click.echo(f"{file}: whole, step {header.step:,}, digest {digest}")
+        except CheckpointError as error:
+            click.echo(f"hpcq: {error}", err=True)
+            code = ExitCode.CHECKPOINT
+    return code
+
+
+def _speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
+    """Return a function that prints a line, on rank 0 only."""
+    return (lambda line: print(line, flush=True)) if comm.rank == 0 else (lambda line: None)
+
+
+def _on_ranks(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
+    """Start MPI, call `body` with the world's communicator, and let no failure hang the others."""
+    from mpi4py import MPI
+
+    MPI.Init()
+    comm = MPI.COMM_WORLD
+    try:
+        code = body(comm)
+    except HpcqError as error:
+        if not error.collective and comm.size > 1:
+            _complain(f"rank {comm.rank}: {error}")
+            comm.Abort(error.exit_code)
+        if comm.rank == 0:
+            _complain(str(error))
+        code = error.exit_code
+    except BaseException:
+        _complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
+        comm.Abort(ExitCode.INTERNAL)
+        raise
+    # mpirun kills the job at the first non-zero exit: leave together.
+    MPI.Finalize()
+    return code
+
+
+def _complain(message: str) -> None:
+    sys.stdout.flush()
+    print(f"hpcq: {message}", file=sys.stderr, flush=True)
+
+
+def _first_rank() -> bool:
+    """Return whether this process speaks for the job, by the launcher's variables."""
+    names = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit with a code of `errors.ExitCode`."""
+    import mpi4py
+
+    # An h5py with MPI imports mpi4py: that alone must start nothing.
+    mpi4py.rc.initialize = False
+    mpi4py.rc.finalize = False
+    try:
+        code = hpcq.main(arguments, prog_name="hpcq", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        if _first_rank():
+            error.show()
+        code = ExitCode.USAGE
+    except click.Abort:
+        code = 130
+    except HpcqError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    except Exception:
+        _complain(f"internal error\n{traceback.format_exc().rstrip()}")
+        code = ExitCode.INTERNAL
+    sys.exit(int(code or 0))

@@ -1,0 +1,91 @@
+"""From the job's [environment] section to an environment that a collector can step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpcq import codec
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.errors import JobError
+from hpcq.job import EnvironmentSection
+
+
+@dataclass(frozen=True)
+class PythonEnvironment:
+    """A Gymnasium environment that Python steps, and what hpcq needs to know of it."""
+
+    id: str
+    observation: dict[str, Any]
+    """the observation space, as `codec.describe` gives it"""
+    actions: int
+    action_start: int
+    options: dict[str, Any]
+    max_episode_steps: int | None
+
+    def make(self) -> Any:
+        """Return a new instance."""
+        import gymnasium
+
+        return gymnasium.make(self.id, disable_env_checker=True, **self.options)
+
+
+def _gymnasium(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
+    import gymnasium
+
+    from hpcq.envs import table
+
+    options = dict(section.kwargs)
+    if section.max_episode_steps is not None:
+        options["max_episode_steps"] = section.max_episode_steps
+    try:
+        env = gymnasium.make(section.id, disable_env_checker=True, **options)
+    except Exception as error:
+        raise JobError(
+            f"environment.id = {section.id!r}: gymnasium.make failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    try:
+        known = section.id in table.TOY_TEXT and not section.kwargs.get("fickle_passenger")
+        if section.backend == "compiled" and not known:
+            raise JobError(
+                f"environment.backend = 'compiled', but {section.id!r} cannot be compiled; "
+                f"expected one of {', '.join(table.TOY_TEXT)} (Taxi without "
+                "fickle_passenger), hpcq/Garnet-v0, or backend = 'python'"
+            )
+        if known and section.backend != "python":
+            return table.from_toy_text(env, section.id)
+        if type(env.action_space).__name__ != "Discrete":
+            raise JobError(f"{section.id}: action space {env.action_space}, expected Discrete")
+        try:
+            observation = codec.describe(env.observation_space)
+        except JobError as error:
+            raise JobError(f"{section.id}: {error}") from None
+        limit = env.spec.max_episode_steps if env.spec else None
+        space: Any = env.action_space
+        return PythonEnvironment(
+            section.id, observation, int(space.n), int(space.start), options, limit
+        )
+    finally:
+        env.close()
+
+
+def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
+    """Return what the section asks for.
+
+    Raises
+    ------
+    JobError
+        if the environment is unknown, or has spaces that hpcq cannot use.
+    """
+    if section.id != "hpcq/Garnet-v0":
+        return _gymnasium(section)
+    if section.backend == "python":
+        raise JobError("environment.backend = 'python', but hpcq/Garnet-v0 is compiled")
+    from hpcq.envs import table
+
+    try:
+        return table.garnet_environment(section.max_episode_steps, **section.kwargs)
+    except TypeError as error:
+        raise JobError(
+            f"environment.kwargs of hpcq/Garnet-v0: {error}; "
+            "expected states, actions, and optionally branching, seed"
+        ) from None

@@ -1,0 +1,164 @@
+"""Environments given as tables of transitions: Gymnasium's toy-text models, and random ones.
+
+A table holds, for every state and action, up to K outcomes: probability, next state, reward,
+terminated. It can be stepped in a kernel and solved exactly.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.errors import JobError
+from hpcq.hashing import unit_interval
+from hpcq.kernels import kernel
+
+
+class TableModel(NamedTuple):
+    """A Markov decision process as arrays over (states S, actions A, outcomes K)."""
+
+    probability: NDArray[np.float64]
+    """(S, A, K), 0 where there are fewer outcomes"""
+    cumulative: NDArray[np.float64]
+    """(S, A, K), the running sum of `probability`"""
+    next: NDArray[np.int64]
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    start: NDArray[np.float64]
+    """(S,), the probability that an episode starts there"""
+    start_cumulative: NDArray[np.float64]
+
+
+def table_model(
+    probability: NDArray, next_: NDArray, reward: NDArray, terminated: NDArray, start: NDArray
+) -> TableModel:
+    """Return the model with its running sums; shapes as in `TableModel`."""
+    return TableModel(
+        np.ascontiguousarray(probability, np.float64),
+        np.cumsum(probability, axis=2),
+        np.ascontiguousarray(next_, np.int64),
+        np.ascontiguousarray(reward, np.float64),
+        np.ascontiguousarray(terminated, np.bool_),
+        np.ascontiguousarray(start, np.float64),
+        np.cumsum(start),
+    )
+
+
+@kernel
+def reset(model, draw):
+    """Return a start state: the first whose running sum exceeds the draw."""
+    u = unit_interval(draw) * model.start_cumulative[-1]
+    low, high = 0, model.start_cumulative.size - 1
+    while low < high:
+        middle = (low + high) // 2
+        if model.start_cumulative[middle] > u:
+            high = middle
+        else:
+            low = middle + 1
+    return np.uint64(low)
+
+
+@kernel
+def step(model, key, action, draw):
+    """Return (next state, reward, terminated): the first outcome that exceeds the draw."""
+    s = np.int64(key)
+    u = unit_interval(draw)
+    k, last = 0, model.cumulative.shape[2] - 1
+    while k < last and model.cumulative[s, action, k] <= u:
+        k += 1
+    return (
+        np.uint64(model.next[s, action, k]),
+        model.reward[s, action, k],
+        model.terminated[s, action, k],
+    )
+
+
+def from_transitions(transitions: dict, start: NDArray) -> TableModel:
+    """Build a model from ``P[state][action] = [(probability, next, reward, terminated), ...]``."""
+    states, actions = len(transitions), len(transitions[0])
+    outcomes = max(len(t) for row in transitions.values() for t in row.values())
+    shape = (states, actions, outcomes)
+    probability, next_ = np.zeros(shape), np.zeros(shape, np.int64)
+    reward, terminated = np.zeros(shape), np.zeros(shape, np.bool_)
+    for s, row in transitions.items():
+        for a, found in row.items():
+            for k, (p, to, r, end) in enumerate(found):
+                probability[s, a, k], next_[s, a, k] = p, to
+                reward[s, a, k], terminated[s, a, k] = r, end
+            # A draw beyond the running sum, by rounding, takes the last real outcome.
+            for k in range(len(found), outcomes):
+                next_[s, a, k], reward[s, a, k] = found[-1][1], found[-1][2]
+                terminated[s, a, k] = found[-1][3]
+    return table_model(probability, next_, reward, terminated, start)
+
+
+def garnet(states: int, actions: int, branching: int = 5, seed: int = 0) -> TableModel:
+    """Return a random model: every (state, action) leads to `branching` distinct states.
+
+    Archibald, McKinnon, Thomas, "On the generation of Markov decision processes", Journal of
+    the Operational Research Society 46, 1995. Probabilities are the gaps between uniform cuts of
+    [0, 1]; a standard normal reward belongs to the (state, action). Nothing terminates; episodes
+    start anywhere.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (states, actions, branching)
+    next_ = np.argpartition(rng.random((states, actions, states)), branching - 1, axis=2)
+    cuts = np.sort(rng.random((states, actions, branching - 1)), axis=2)
+    edges = np.concatenate(
+        [np.zeros((states, actions, 1)), cuts, np.ones((states, actions, 1))], axis=2
+    )
+    reward = np.broadcast_to(rng.standard_normal((states, actions, 1)), shape)
+    return table_model(
+        np.diff(edges, axis=2),
+        next_[:, :, :branching],
+        reward,
+        np.zeros(shape, np.bool_),
+        np.full(states, 1.0 / states),
+    )
+
+
+def garnet_environment(
+    max_episode_steps: int | None, *, states: int, actions: int, branching: int = 5, seed: int = 0
+) -> CompiledEnvironment:
+    """Return a Garnet environment: job id ``hpcq/Garnet-v0``."""
+    for name, value, least, most in (
+        ("states", states, 1, 1_000_000),
+        ("actions", actions, 1, 65_536),
+        ("branching", branching, 1, states),
+    ):
+        if not isinstance(value, int) or not least <= value <= most:
+            raise JobError(
+                f"hpcq/Garnet-v0: {name} = {value!r}, expected an integer in {least} ... {most}"
+            )
+    return table_environment(
+        "hpcq/Garnet-v0", garnet(states, actions, branching, seed), max_episode_steps
+    )
+
+
+def table_environment(
+    id_: str, model: TableModel, max_episode_steps: int | None
+) -> CompiledEnvironment:
+    """Wrap a model whose states and actions are numbered from 0."""
+    states, actions, _ = model.probability.shape
+    observation = {"kind": "Discrete", "n": states, "start": 0}
+    return CompiledEnvironment(id_, observation, actions, 0, model, reset, step, max_episode_steps)
+
+
+TOY_TEXT = (
+    "Taxi-v4",
+    "FrozenLake-v1",
+    "FrozenLake8x8-v1",
+    "CliffWalking-v1",
+    "CliffWalkingSlippery-v1",
+)
+
+
+def from_toy_text(env: Any, id_: str) -> CompiledEnvironment:
+    """Compile a Gymnasium toy-text environment from its own table ``env.unwrapped.P``."""
+    inner = env.unwrapped
+    return table_environment(
+        id_,
+        from_transitions(inner.P, inner.initial_state_distrib),
+        env.spec.max_episode_steps,
+    )

@@ -1,0 +1,96 @@
+"""Route records to the ranks that own them, and the replies back. The only file that exchanges.
+
+Each tick every rank sends one message array, grouped by owner: for each owner its updates, then
+its queries. The owner sees the sources in rank order and each source's records in the order in
+which they were packed; with environments in contiguous blocks per rank that is environment
+order, for any number of ranks. Replies travel back with the counts mirrored.
+"""
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+UPDATES, QUERIES, FLAGS = 0, 1, 2
+
+
+def _displacements(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate(([0], np.cumsum(counts)[:-1]))
+
+
+def _room(array: NDArray, needed: int) -> NDArray:
+    """Return `array`, or a larger one where it is too small; contents are lost then."""
+    if needed <= array.size:
+        return array
+    return np.empty(max(needed, 2 * array.size), array.dtype)
+
+
+class Exchange:
+    """The message buffers of one rank and the collective calls that fill them.
+
+    Parameters
+    ----------
+    comm
+        the ranks that share the table.
+    message, reply
+        record types, from `rules.record_types`.
+    most_updates, most_queries
+        the most that this rank sends in one tick.
+
+    Attributes
+    ----------
+    outbox, inbox : messages sent and received in this tick
+    sent, received : int64 (ranks, 3): updates, queries, flags to and from each rank
+    replies_out, replies_in : replies this rank gives and gets
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        message: np.dtype,
+        reply: np.dtype,
+        most_updates: int,
+        most_queries: int,
+    ) -> None:
+        self.comm = comm
+        self.sent = np.zeros((comm.size, 3), np.int64)
+        self.received = np.zeros((comm.size, 3), np.int64)
+        self.outbox = np.empty(most_updates + most_queries, message)
+        self.replies_in = np.empty(most_queries, reply)
+        self._alone = comm.size == 1
+        # On one rank what goes out is what comes in: no copy, no call.
+        self.inbox = self.outbox if self._alone else np.empty(0, message)
+        self.replies_out = self.replies_in if self._alone else np.empty(0, reply)
+        self._message = MPI.BYTE.Create_contiguous(message.itemsize).Commit()
+        self._reply = MPI.BYTE.Create_contiguous(reply.itemsize).Commit()
+
+    def send(self, flags: int) -> int:
+        """Send `outbox` as `sent` says; return the flags of all ranks, or-ed. Collective."""
+        self.sent[:, FLAGS] = flags
+        if self._alone:
+            self.received[:] = self.sent
+            return flags
+        self.comm.Alltoall(self.sent, self.received)
+        outgoing = self.sent[:, UPDATES] + self.sent[:, QUERIES]
+        incoming = self.received[:, UPDATES] + self.received[:, QUERIES]
+        self.inbox = _room(self.inbox, int(incoming.sum()))
+        self.replies_out = _room(self.replies_out, int(self.received[:, QUERIES].sum()))
+        self.comm.Alltoallv(
+            [self.outbox, outgoing, _displacements(outgoing), self._message],
+            [self.inbox, incoming, _displacements(incoming), self._message],
+        )
+        return int(np.bitwise_or.reduce(self.received[:, FLAGS]))
+
+    def reply(self) -> None:
+        """Send `replies_out` back to where the queries came from. Collective."""
+        if self._alone:
+            return
+        given, got = self.received[:, QUERIES], self.sent[:, QUERIES]
+        self.comm.Alltoallv(
+            [self.replies_out, given, _displacements(given), self._reply],
+            [self.replies_in, got, _displacements(got), self._reply],
+        )
+
+    def free(self) -> None:
+        """Release the MPI datatypes."""
+        self._message.Free()
+        self._reply.Free()

@@ -1,0 +1,124 @@
+"""Where a state lives, and every random number: 64-bit mixing.
+
+A key is mixed into a hash; the hash alone says which rank owns the state and in which slot of
+the shard it stands. Both maps are monotone, so ranks own contiguous ranges of hashes and the
+shards, read in rank order, are one sequence in hash order for any number of ranks.
+
+A random draw is a function of (seed, environment, tick, purpose) and of nothing else.
+
+Each function here is one text for two readers: called, it is a numba kernel for scalars;
+its ``py_func`` does the same to NumPy arrays of uint64. Every operand stays uint64: numba
+computes ``uint64 % int`` with a sign.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.kernels import kernel
+
+MASK = (1 << 64) - 1
+MAX_HASH = np.uint64(MASK)
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_A, _B = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MULTIPLY_A, _MULTIPLY_B = np.uint64(_A), np.uint64(_B)
+_INVERSE_A, _INVERSE_B = np.uint64(pow(_A, -1, 1 << 64)), np.uint64(pow(_B, -1, 1 << 64))
+_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+_S54, _S60, _S62 = np.uint64(54), np.uint64(60), np.uint64(62)
+_LOW = np.uint64(0xFFFFFFFF)
+_SECOND = np.uint64(0xD1B54A32D192ED03)
+
+
+class Purpose(IntEnum):
+    """What a draw decides. No two purposes share a draw."""
+
+    BEHAVE = 0
+    STEP = 1
+    RESET = 2
+
+
+@kernel
+def mix64(key):
+    """Return the hash of a key: the finaliser of SplitMix64, a bijection of 64 bits.
+
+    Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014
+    (the constants are David Stafford's variant 13).
+    """
+    x = (key ^ (key >> _S30)) * _MULTIPLY_A
+    x = (x ^ (x >> _S27)) * _MULTIPLY_B
+    return x ^ (x >> _S31)
+
+
+@kernel
+def unmix64(hash_):
+    """Return the key whose hash this is: the inverse of `mix64`."""
+    x = (hash_ ^ (hash_ >> _S31) ^ (hash_ >> _S62)) * _INVERSE_B
+    x = (x ^ (x >> _S27) ^ (x >> _S54)) * _INVERSE_A
+    return x ^ (x >> _S30) ^ (x >> _S60)
+
+
+@kernel
+def hi64(a, b):
+    """Return the upper half of the 128-bit product of two uint64."""
+    a_low, a_high = a & _LOW, a >> _S32
+    b_low, b_high = b & _LOW, b >> _S32
+    middle = a_high * b_low + ((a_low * b_low) >> _S32)
+    return a_high * b_high + (middle >> _S32) + (((middle & _LOW) + a_low * b_high) >> _S32)
+
+
+@kernel
+def owner(hash_, ranks):
+    """Return the rank, of `ranks` (uint64), that owns a hash."""
+    return hi64(hash_, ranks)
+
+
+@kernel
+def home_slot(hash_, ranks, capacity):
+    """Return the slot of a hash in its owner's shard of `capacity` (uint64) slots."""
+    return hi64(hash_ * ranks, capacity)
+
+
+@kernel
+def second_draw(draw):
+    """Return a draw that is independent of the one it is made from."""
+    return mix64(draw ^ _SECOND)
+
+
+@kernel
+def unit_interval(draw):
+    """Return a draw as a float64 in [0, 1), 53 bits of it random."""
+    return np.float64(draw >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+def first_hash(rank: int, ranks: int) -> int:
+    """Return the smallest hash that `rank` of `ranks` owns; ``2**64`` for ``rank == ranks``."""
+    return -(-(rank << 64) // ranks)
+
+
+def seed_word(seed: int) -> np.uint64:
+    """Return the word from which all draws of a seed come."""
+    return mix64.py_func(np.array([seed & MASK], np.uint64))[0]
+
+
+def environment_words(seed: np.uint64, start: int, count: int) -> NDArray[np.uint64]:
+    """Return the words of the environments `start` ... `start + count - 1`.
+
+    The draw of environment i at one tick for one purpose is
+    ``mix64(tick_word ^ environment_word[i])``; `seed` is a `seed_word`.
+    """
+    index = np.arange(start, start + count, dtype=np.uint64)
+    base = mix64.py_func(np.array([seed], np.uint64) + _GOLDEN)
+    return mix64.py_func(base + index * _GOLDEN)
+
+
+@kernel
+def _tick_word(seed, tick, purpose):
+    return mix64(mix64(mix64(seed) + tick) + purpose * _GOLDEN)
+
+
+def tick_word(seed: np.uint64, tick: int, purpose: Purpose) -> np.uint64:
+    """Return the word of one tick and purpose, the same for all environments."""
+    # Kernels return Python integers; one beyond 2**63 would not go back in.
+    return np.uint64(_tick_word(seed, np.uint64(tick), np.uint64(purpose)))

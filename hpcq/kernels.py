@@ -1,0 +1,81 @@
+"""How hpcq compiles its kernels: one decorator, and one cache that is never stale.
+
+numba's cache looks at the file of the function it compiles and not at the files of the
+functions that this one calls. Here the cache folder is named after a digest of every source
+that takes part, so that any change leads to a fresh folder.
+"""
+
+import hashlib
+import os
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config as numba_config
+
+_PACKAGE = Path(__file__).parent
+
+
+def cache_root() -> Path:
+    """Return the folder of all compiled kernels: ``$HPCQ_CACHE_DIR``, or the user's cache."""
+    chosen = os.environ.get("HPCQ_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "hpcq"
+
+
+def _sources_digest() -> str:
+    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        text = path.read_bytes()
+        if b"@kernel" in text or b"bind(" in text:
+            digest.update(text)
+    return digest.hexdigest()
+
+
+_DIGEST = _sources_digest()
+
+
+def _compile(function: Callable, extra: bytes = b"") -> Any:
+    name = _DIGEST
+    if extra:
+        name += "-" + hashlib.blake2b(extra, digest_size=8).hexdigest()
+    config: Any = numba_config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(cache_root() / name)
+    try:
+        return numba.njit(cache=True, error_model="numpy")(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def kernel(function: Callable) -> Any:
+    """Compile `function` with numba at its first call, cached on disk between processes.
+
+    ``function.py_func`` stays the plain Python text; where it only uses operators it also
+    works on NumPy arrays, which is how kernels and NumPy are held to the same result.
+    """
+    return _compile(function)
+
+
+def bind(template: Callable, **functions: Any) -> Any:
+    """Compile `template` with the names in `functions` standing for other kernels.
+
+    The kernels are inlined as if the template had been written for them. Their source files
+    take part in the name of the cache folder.
+    """
+    namespace = {**template.__globals__, **functions}
+    bound = types.FunctionType(
+        template.__code__, namespace, template.__name__, template.__defaults__, None
+    )
+    bound.__qualname__ = template.__qualname__
+    bound.__module__ = template.__module__
+    sources = b"".join(
+        f"{name}={function.py_func.__qualname__}".encode()
+        + Path(function.py_func.__code__.co_filename).read_bytes()
+        for name, function in sorted(functions.items())
+    )
+    return _compile(bound, sources)

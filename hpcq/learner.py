@@ -1,0 +1,179 @@
+"""The lockstep tick: step, send, apply and answer, reply, receive.
+
+Every rank runs the same ticks at the same time. At the owner, the updates of the last tick are
+applied in environment order before the queries of this one are answered, so the table after
+tick t is a function of the job alone, whatever the number of ranks.
+"""
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcq import actors, rules
+from hpcq.collector import block, make_collector
+from hpcq.digest import Digest, digest_rows
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.table import garnet_environment
+from hpcq.exchange import Exchange
+from hpcq.hashing import Purpose, seed_word, tick_word
+from hpcq.job import Job
+from hpcq.schedules import Visits
+from hpcq.shard import Shard
+
+ROWS_PER_PIECE = 1 << 16
+
+
+class Learner:
+    """One rank's part of the job: its environments, its shard, and the tick that joins all.
+
+    Parameters
+    ----------
+    job
+        the same on every rank.
+    environment
+        from `envs.resolve`.
+    comm
+        the ranks that share the table; its size and this rank's place shape nothing but who
+        holds what.
+
+    Attributes
+    ----------
+    tick : int
+        ticks done; -1 before `begin`
+    shard : Shard
+    collector : Collector
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        environment: CompiledEnvironment | PythonEnvironment,
+        comm: MPI.Intracomm,
+    ) -> None:
+        self.job = job
+        self.environment = environment
+        self.comm = comm
+        self.tick = -1
+        seed = seed_word(job.run.seed)
+        self.start, count = block(comm.rank, comm.size, job.environment.count)
+        self.collector = make_collector(
+            environment, seed, self.start, count, job.environment.quiet_every
+        )
+        rate = job.learning.learning_rate
+        self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
+        self._rate = None if isinstance(rate, Visits) else rate
+        self.shard = Shard(
+            comm.size,
+            environment.actions,
+            np.dtype(job.learning.dtype),
+            job.learning.q_init,
+            visits=self._rate is None,
+        )
+        message, reply = rules.record_types(self.shard.dtype)
+        self._exchange = Exchange(comm, message, reply, count, 2 * count)
+        self._cursors = np.zeros(comm.size, np.int64)
+        self._ranks = np.uint64(comm.size)
+        self._seed = seed
+
+    @property
+    def steps(self) -> int:
+        """Environment steps done, over all ranks."""
+        return max(0, self.tick) * self.job.environment.count
+
+    def begin(self) -> None:
+        """Reset every environment and choose the first actions: tick 0. Collective."""
+        self.tick = 0
+        self.collector.begin()
+        self._talk(0)
+
+    def advance(self, flags: int = 0) -> int:
+        """Do one tick; return the flags of all ranks, or-ed. Collective."""
+        self.tick += 1
+        self.collector.step(self.tick)
+        return self._talk(flags)
+
+    def _talk(self, flags: int) -> int:
+        exchange, collector = self._exchange, self.collector
+        behave = tick_word(self._seed, self.tick, Purpose.BEHAVE)
+        actors.pack(
+            collector.actors,
+            collector.words,
+            behave,
+            self._ranks,
+            exchange.sent,
+            exchange.outbox,
+        )
+        agreed = exchange.send(flags)
+        self._apply()
+        rules.answer(
+            self.shard.table,
+            exchange.inbox,
+            exchange.received,
+            self.job.exploration.epsilon.at(self.steps),
+            exchange.replies_out,
+        )
+        exchange.reply()
+        actors.receive(
+            collector.actors,
+            self.job.learning.gamma,
+            self._ranks,
+            exchange.sent,
+            exchange.replies_in,
+            self._cursors,
+        )
+        return agreed
+
+    def _apply(self) -> None:
+        exchange = self._exchange
+        rate = 0.0 if self._rate is None else self._rate.at(self.steps)
+        updates, done = int(exchange.received[:, 0].sum()), 0
+        while True:
+            done = rules.apply(
+                self.shard.table, exchange.inbox, exchange.received, rate, self._exponent, done
+            )
+            if done == updates:
+                return
+            self.shard.grow()
+
+    def digest(self) -> Digest:
+        """Return the digest of the whole table. Collective."""
+        return total_digest(self.comm, local_digest(self.shard))
+
+    def close(self) -> None:
+        """Release environments and MPI datatypes."""
+        self.collector.close()
+        self._exchange.free()
+
+
+def local_digest(shard: Shard) -> Digest:
+    """Return the digest of one rank's rows."""
+    total = Digest()
+    for piece in shard.pieces(ROWS_PER_PIECE):
+        total = total.plus(digest_rows(*piece))
+    return total
+
+
+def total_digest(comm: MPI.Intracomm, local: Digest) -> Digest:
+    """Return the digest of all ranks' rows together. Collective."""
+    sums = np.array(local, np.uint64)
+    comm.Allreduce(MPI.IN_PLACE, sums, MPI.SUM)
+    return Digest(*(int(value) for value in sums))
+
+
+def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None:
+    """Compile, or load from the cache, every kernel that this job uses.
+
+    A Python environment is not made for this; a small compiled one takes its place.
+    """
+    if isinstance(environment, PythonEnvironment):
+        environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
+    tiny = job.model_copy(update={"environment": job.environment.model_copy(update={"count": 1})})
+    learner = Learner(tiny, environment, MPI.COMM_SELF)
+    learner.begin()
+    learner.advance()
+    learner.advance()
+    learner.shard.grow()
+    for hashes, q, visits in list(learner.shard.pieces(1)):
+        digest_rows(hashes, q, visits)
+        learner.shard.load(hashes, q, visits)
+    learner.close()

@@ -1,0 +1,71 @@
+"""Ranks agreeing: on an error, on who goes first. One-off metadata only; see exchange.py."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from mpi4py import MPI
+
+from hpcq.errors import HpcqError, StorageError
+
+T = TypeVar("T")
+
+
+def agree(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
+    """Call `function` on every rank; if it fails on any, fail on all. Collective.
+
+    Raises
+    ------
+    HpcqError
+        the error of the first rank that failed, `collective`, and naming the rank unless all
+        failed; an OSError becomes a StorageError.
+    """
+    result, error = None, None
+    try:
+        result = function()
+    except HpcqError as found:
+        error = found
+    except OSError as found:
+        error = StorageError(f"{what}: {found}" if what else str(found))
+    first = comm.allreduce(comm.size if error is None else comm.rank, MPI.MIN)
+    if first < comm.size:
+        everywhere = comm.allreduce(error is not None, MPI.LAND)
+        kind, message = comm.bcast(error and (type(error), str(error)), first)
+        if not everywhere:
+            message = f"rank {first}: {message}"
+        raised = kind(message)
+        raised.collective = True
+        raise raised from error
+    return result  # type: ignore[return-value]
+
+
+def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
+    """Call `function` on rank 0; return its result, or raise its error, on all. Collective."""
+    result, error = None, None
+    if comm.rank == 0:
+        try:
+            result = function()
+        except HpcqError as found:
+            error = found
+        except OSError as found:
+            error = StorageError(str(found))
+    result, kind, message = comm.bcast((result, error and type(error), str(error)))
+    if kind is not None:
+        raised = kind(message)
+        raised.collective = True
+        raise raised from error
+    return result
+
+
+@contextmanager
+def first_on_each_node(comm: MPI.Intracomm) -> Iterator[None]:
+    """Run the body on one rank of every node, then on the others. Collective."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        if node.rank > 0:
+            node.Barrier()
+        yield
+        if node.rank == 0:
+            node.Barrier()
+    finally:
+        node.Free()

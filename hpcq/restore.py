@@ -1,0 +1,60 @@
+"""Bring a run back from a checkpoint, on any number of ranks.
+
+The rows of a file are in the order of their hashes, and so are the ranks' shares of the table:
+each rank reads one contiguous slice.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from hpcq.errors import CheckpointError
+from hpcq.hashing import first_hash
+from hpcq.learner import Learner
+from hpcq.reader import find_row, opened, table_pieces
+from hpcq.schema import ENVIRONMENTS, Header, columns_to_actors
+
+
+def load_table(learner: Learner, path: str | Path) -> None:
+    """Read this rank's contiguous slice of a checkpoint's rows into its empty shard."""
+    rank, ranks = learner.comm.rank, learner.comm.size
+    shard = learner.shard
+    with opened(path) as (file, header):
+        start = find_row(file, header, first_hash(rank, ranks))
+        stop = find_row(file, header, first_hash(rank + 1, ranks))
+        for hashes, q, visits in table_pieces(file, header, start, stop):
+            if not shard.keeps_visits:
+                visits = visits[:, :0]
+            elif not header.visits:
+                visits = np.zeros(q.shape, np.uint32)
+            shard.load(hashes, q.astype(shard.dtype, copy=False), visits)
+
+
+def load_run(learner: Learner, path: str | Path) -> None:
+    """Bring a learner that has not begun to the tick at which the file was saved."""
+    load_table(learner, path)
+    mine = slice(learner.start, learner.start + learner.collector.actors.size)
+    with opened(path) as (file, header):
+        columns = {name: file[name][mine] for name in ENVIRONMENTS}
+        learner.tick = header.tick
+    learner.collector.actors[:] = columns_to_actors(columns)
+    learner.collector.restore(learner.tick)
+
+
+def check_compatible(learner: Learner, header: Header, path: str | Path) -> None:
+    """Refuse a table that is not of this environment's states and actions.
+
+    Raises
+    ------
+    CheckpointError
+        naming what differs.
+    """
+    environment = learner.environment
+    for what, found, expected in (
+        ("environment", header.environment, environment.id),
+        ("observation space", header.observation, environment.observation),
+        ("actions", header.actions, environment.actions),
+        ("first action", header.action_start, environment.action_start),
+    ):
+        if found != expected:
+            raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

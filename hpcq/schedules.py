@@ -1,0 +1,81 @@
+"""Numbers that change while a run goes on: learning rate and epsilon.
+
+All count environment steps of the whole job, never ticks or ranks. A plain number in the job
+file is a constant schedule.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Steps = Annotated[int, Field(ge=1)]
+
+
+class _Schedule(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Constant(_Schedule):
+    """The same `value` at every step."""
+
+    schedule: Literal["constant"] = "constant"
+    value: Fraction
+
+    def at(self, step: int) -> float:
+        """Return the value at an environment step."""
+        return self.value
+
+
+class Linear(_Schedule):
+    """From `start` to `end` in equal parts over `steps` steps, then `end`."""
+
+    schedule: Literal["linear"]
+    start: Fraction
+    end: Fraction
+    steps: Steps
+
+    def at(self, step: int) -> float:
+        """Return the value at an environment step."""
+        return self.start + (self.end - self.start) * min(1.0, step / self.steps)
+
+
+class Exponential(_Schedule):
+    """From `start` to `end` (both above 0) by equal factors over `steps` steps, then `end`."""
+
+    schedule: Literal["exponential"]
+    start: Annotated[float, Field(gt=0, le=1)]
+    end: Annotated[float, Field(gt=0, le=1)]
+    steps: Steps
+
+    def at(self, step: int) -> float:
+        """Return the value at an environment step."""
+        return self.start * math.pow(self.end / self.start, min(1.0, step / self.steps))
+
+
+class Visits(_Schedule):
+    """1 / (1 + N(s, a)) ** `exponent`, N the earlier updates of this state and action.
+
+    Even-Dar and Mansour, "Learning rates for Q-learning", JMLR 5, 2003: with an exponent in
+    (0.5, 1] Q-learning converges to Q*, fastest near 0.77.
+    """
+
+    schedule: Literal["visits"]
+    exponent: Annotated[float, Field(gt=0.5, le=1)]
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"schedule": "constant", "value": value}
+    return value
+
+
+Schedule = Annotated[
+    Constant | Linear | Exponential, Field(discriminator="schedule"), BeforeValidator(_constant)
+]
+LearningRate = Annotated[
+    Constant | Linear | Exponential | Visits,
+    Field(discriminator="schedule"),
+    BeforeValidator(_constant),
+]

@@ -1,0 +1,156 @@
+"""What is in a checkpoint: the datasets, the attributes, the extents.
+
+    /table/key      u8 (n)       state keys, in the order of their hashes
+    /table/q        f4|f8 (n, A) action values
+    /table/visits   u4 (n, A)    updates so far; only where the learning rate needs them
+    /environments/* (N)          what each environment is doing, in environment order
+    /pending/*      (N)          the update that each environment has not sent yet
+    /integrity/extents           (dataset, start, count, crc32), covering all of the above
+    /integrity/digest u8 (3)     rows and two sums over rows, see digest.py
+
+All rows are contiguous, little-endian and unfiltered.
+"""
+
+import json
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.actors import ACTOR
+from hpcq.hashing import mix64, unmix64
+
+FORMAT = 1
+
+ENVIRONMENTS = {
+    "environments/key": ("hash", "u8"),
+    "environments/action": ("action", "i8"),
+    "environments/elapsed": ("elapsed", "i4"),
+    "environments/episode_return": ("episode_return", "f8"),
+    "environments/episodes": ("episodes", "i8"),
+    "pending/present": ("update_pending", "u1"),
+    "pending/key": ("update_hash", "u8"),
+    "pending/action": ("update_action", "u4"),
+    "pending/target": ("update_target", "f8"),
+}
+_JSON = ("observation", "versions")
+_HASHES = ("hash", "update_hash")
+
+EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Name, element type and shape of one dataset."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.row_bytes * self.shape[0]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The attributes of the root group: what the file is and where it comes from."""
+
+    job: str
+    """the effective job, JSON"""
+    environment: str
+    observation: dict[str, Any]
+    """the observation space, see codec.py"""
+    actions: int
+    action_start: int
+    tick: int
+    step: int
+    rows: int
+    dtype: str
+    visits: bool
+    environments: int
+    ranks: int
+    """of the run that wrote the file; readers need not care"""
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def attributes(self) -> dict[str, Any]:
+        """Return HDF5 attributes: numbers and text, nested values as JSON, and a checksum."""
+        values = asdict(self)
+        for name in _JSON:
+            values[name] = json.dumps(values[name], sort_keys=True)
+        return {**values, "crc32": zlib.crc32(json.dumps(values, sort_keys=True).encode())}
+
+    @classmethod
+    def from_attributes(cls, attributes: Any) -> "Header":
+        """Read the attributes back.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            if one is missing or of the wrong type.
+        """
+        values: dict[str, Any] = {}
+        for name, kind in cls.__annotations__.items():
+            value = attributes[name]
+            if name in _JSON:
+                value = json.loads(value)
+                if not isinstance(value, dict):
+                    raise TypeError(f"{name} is not a JSON object")
+            else:
+                if np.ndim(value) != 0 or isinstance(value, str) != (kind is str):
+                    raise TypeError(f"{name} is not {kind.__name__}")
+                value = kind(value)
+            values[name] = value
+        header = cls(**values)
+        if header.attributes()["crc32"] != attributes["crc32"]:
+            raise ValueError("wrong checksum of the attributes, the file is damaged")
+        return header
+
+
+def layout(header: Header) -> list[Dataset]:
+    """Return the datasets of a file with this header."""
+    shape = (header.rows, header.actions)
+    table = [
+        Dataset("table/key", np.dtype("u8"), (header.rows,)),
+        Dataset("table/q", np.dtype(header.dtype), shape),
+    ]
+    if header.visits:
+        table.append(Dataset("table/visits", np.dtype("u4"), shape))
+    return table + [
+        Dataset(name, np.dtype(dtype), (header.environments,))
+        for name, (_, dtype) in ENVIRONMENTS.items()
+    ]
+
+
+def actors_to_columns(actors: NDArray) -> dict[str, NDArray]:
+    """Return the records as the datasets of `ENVIRONMENTS`; hashes become keys."""
+    columns = {}
+    for name, (field_, dtype) in ENVIRONMENTS.items():
+        column = actors[field_]
+        if field_ in _HASHES:
+            column = unmix64.py_func(column)
+        columns[name] = np.ascontiguousarray(column, dtype)
+    return columns
+
+
+def columns_to_actors(columns: dict[str, NDArray]) -> NDArray:
+    """Return the records of saved columns: the inverse of `actors_to_columns`."""
+    actors = np.zeros(columns["environments/key"].size, ACTOR)
+    for name, (field_, _) in ENVIRONMENTS.items():
+        column = columns[name]
+        actors[field_] = mix64.py_func(column) if field_ in _HASHES else column
+    return actors
+
+
+def extent(name: str, start: int, rows: NDArray) -> tuple[bytes, int, int, int]:
+    """Return the integrity record of contiguous `rows` that stand at `start` of a dataset."""
+    return name.encode(), start, rows.shape[0], zlib.crc32(rows.data.cast("B"))

@@ -1,0 +1,21 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SUPPORT = str(Path(__file__).parent / "support")
+sys.path.insert(0, SUPPORT)
+os.environ["PYTHONPATH"] = SUPPORT  # for the commands that tests start
+
+# Speed is a matter for benchmarks; the first call of a kernel compiles it.
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """In CI a test that is skipped has not been run: fail."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,80 @@
+"""What is learned is right: the project's own jobs, and convergence to Q*."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import make_job
+import numpy as np
+import pytest
+from launch import hpcq, summary
+
+from hpcq import exact
+from hpcq.envs import resolve
+from hpcq.metrics import dense_table
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("taxi", 0.999), ("cliffwalking", 1.0), ("frozenlake8x8", 0.99)]
+)
+def test_the_projects_jobs_reach_the_optimum(name, least, tmp_path):
+    done = hpcq(2, "run", JOBS / f"{name}.toml", f"--set=run.directory='{tmp_path}/run'")
+    found = summary(tmp_path / "run")
+    greedy, optimum = found["greedy_return"], found["optimal_return"]
+    # For a negative optimum, within the same share of its size.
+    assert greedy >= optimum - (1 - least) * abs(optimum)
+    assert greedy <= optimum + 0.01 * abs(optimum)
+    if name == "cliffwalking":
+        assert greedy == -13.0
+    assert re.search(r"greedy policy: \S+, optimum: \S+", done.stdout)
+
+
+@pytest.mark.parametrize("exponent", [0.6, 0.7, 0.8])
+def test_q_converges_to_q_star(exponent, tmp_path):
+    """Garnet(100, 4), gamma 0.8, uniform behaviour: 1 % of the value range, then less."""
+    job = make_job.make(
+        {"id": "hpcq/Garnet-v0", "kwargs": {"states": 100, "actions": 4, "seed": 1}, "count": 1024},
+        learning={
+            "gamma": 0.8,
+            "learning_rate": {"schedule": "visits", "exponent": exponent},
+        },
+        exploration={"epsilon": 1.0},
+        run={"steps": 1},
+    )
+    model = resolve(job.environment).model
+    truth = exact.value_iteration(model, 0.8)
+    file = make_job.write(tmp_path / "job.toml", job)
+    directory = tmp_path / "run"
+    command, errors = ("run", file, f"--set=run.directory='{directory}'"), []
+    for steps in (1_000_000, 12_000_000, 144_000_000):
+        hpcq(2, *command, f"--set=run.steps={steps}")
+        q = dense_table(Path(summary(directory)["checkpoint"]), 100)
+        errors.append(np.abs(q - truth).max() / (truth.max() - truth.min()))
+        command = ("resume", directory)
+    assert errors[2] < 0.01, errors
+    assert errors[0] > errors[1] > errors[2], errors
+
+
+def test_any_hdf5_tool_reads_a_checkpoint(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET, run={"steps": 9000}))
+    hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    file = summary(tmp_path / "run")["checkpoint"]
+    listing = subprocess.run(["h5ls", "-r", file], check=True, capture_output=True, text=True)
+    assert re.search(r"^/table/q +Dataset \{50, 3\}$", listing.stdout, re.MULTILINE)
+    header = subprocess.run(["h5dump", "-H", file], check=True, capture_output=True, text=True)
+    assert 'DATASET "key"' in header.stdout
+    assert "H5T_STD_U64LE" in header.stdout
+
+
+def test_plain_h5py_reads_a_checkpoint(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make({"id": "Taxi-v4", "count": 8}))
+    hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    readme = (JOBS.parent / "README.md").read_text()
+    program = re.search(r"```python\n(import h5py.*?)```", readme, re.DOTALL).group(1)
+    file = summary(tmp_path / "run")["checkpoint"]
+    program = re.sub(r'"[^"]*ckpt-[^"]*\.h5"', repr(file), program)
+    done = subprocess.run(["python", "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout
+    assert program.count("\n") <= 10

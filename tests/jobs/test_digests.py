@@ -1,0 +1,45 @@
+"""Promise 1 on real command lines: one job, one digest."""
+
+import make_job
+import pytest
+from launch import hpcq, summary
+
+from hpcq.h5 import HAS_MPI
+
+WRITERS = ["mpio", "funnel"] if HAS_MPI else ["funnel"]
+JOBS = {
+    "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 60_000}),
+    "python": make_job.make(make_job.CORRIDOR, run={"steps": 2000}),
+    "more ranks than states": make_job.make(
+        {"id": "hpcq/Garnet-v0", "kwargs": {"states": 3, "actions": 2, "branching": 2}, "count": 4},
+        run={"steps": 4000},
+    ),
+    "ranks without environments": make_job.make({**make_job.GARNET, "count": 2}),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_one_digest(name, tmp_path):
+    job = make_job.write(tmp_path / "job.toml", JOBS[name])
+    found = {}
+    for ranks in (1, 2, 3, 4, 7):
+        for writer in WRITERS:
+            directory = tmp_path / f"{ranks}-{writer}"
+            overrides = (f"run.directory='{directory}'", f"checkpoint.writer={writer}")
+            hpcq(ranks, "run", job, *(f"--set={o}" for o in overrides))
+            found[ranks, writer] = summary(directory)["digest"]
+            hpcq(None, "verify", summary(directory)["checkpoint"])
+    hpcq(None, "run", job, f"--set=run.directory='{tmp_path / 'alone'}'")
+    found["alone"] = summary(tmp_path / "alone")["digest"]
+    assert len(set(found.values())) == 1, found
+    assert summary(directory)["ranks"] == 7
+
+
+def test_another_seed_is_another_table(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    digests = set()
+    for seed in (1, 2):
+        directory = tmp_path / str(seed)
+        hpcq(None, "run", job, f"--set=run.seed={seed}", f"--set=run.directory='{directory}'")
+        digests.add(summary(directory)["digest"])
+    assert len(digests) == 2

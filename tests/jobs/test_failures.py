@@ -1,0 +1,193 @@
+"""Promise 4: every failure ends the job on all ranks, with its code and one clear message."""
+
+import json
+import os
+import subprocess
+import sys
+
+import make_job
+import pytest
+from launch import hpcq
+
+
+def broken(tmp_path, how, **kwargs):
+    environment = {
+        "id": "problems:Broken-v0",
+        "kwargs": {"how": how, **kwargs},
+        "count": 4,
+    }
+    return make_job.write(tmp_path / "job.toml", make_job.make(environment))
+
+
+def message(done):
+    """Return hpcq's own lines of standard error."""
+    lines = done.stderr.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("hpcq: "))
+    return "\n".join(lines[first:])
+
+
+@pytest.mark.parametrize("only", [None, 1])
+def test_an_environment_that_raises(tmp_path, only):
+    kwargs = {} if only is None else {"only": only}
+    job = broken(tmp_path, "raise", **kwargs)
+    done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70, timeout=30)
+    text = message(done)
+    assert "RuntimeError: the user's bug" in text
+    assert "tick 3, episode 0, action 0: step: raised" in text
+    if only is not None:
+        assert text.startswith("hpcq: rank 1: environment 2 (problems:Broken-v0)")
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("outside", "observation 77 is not in the space: 77 is not in 0 ... 9"),
+        ("nan", "reward nan, expected a finite number"),
+        ("infinite", "reward inf, expected a finite number"),
+        ("old", "a tuple of 4, expected (obs, reward, terminated, truncated, info)"),
+        ("kind", "observation '1' is not in the space: expected an integer"),
+        ("exit", "SystemExit"),
+        ("make", "cannot be made"),
+    ],
+)
+def test_an_environment_that_breaks_the_contract(tmp_path, how, words):
+    code = 64 if how == "make" else 70
+    job = broken(tmp_path, how, only=1)
+    done = hpcq(3, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=code, timeout=30)
+    assert words in message(done)
+    assert "rank 1: " in message(done)
+
+
+def test_an_environment_that_crashes_the_interpreter(tmp_path):
+    job = broken(tmp_path, "segv", only=1)
+    with pytest.raises(AssertionError, match=r"exit 139"):
+        hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", timeout=30)
+
+
+@pytest.mark.parametrize("ranks", [None, 3])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("learning.gama=0.9", "unknown key learning.gama; did you mean 'gamma'?"),
+        ("environment.id=Taxy-v4", "Did you mean: `Taxi`"),
+        ("environment.id=CartPole-v1", "CartPole-v1: observation space Box"),
+    ],
+)
+def test_a_mistake_in_the_job_is_one_message(tmp_path, ranks, change, words):
+    job = make_job.write(tmp_path / "job.toml", make_job.make({"id": "Taxi-v4"}))
+    done = hpcq(ranks, "run", job, "--set", change, code=64)
+    assert words in message(done)
+    assert done.stderr.count("hpcq: ") == 1
+    assert done.stdout == ""
+
+
+def test_a_run_directory_is_not_overwritten_by_accident(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    arguments = ("run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    hpcq(2, *arguments)
+    assert "holds a run already; go on with `hpcq resume" in message(hpcq(2, *arguments, code=73))
+    hpcq(2, *arguments, "--overwrite")
+
+
+def test_a_run_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'file' / 'run'}'", code=73)
+    assert "cannot write the run directory: Not a directory" in message(done)
+
+
+def test_resume_says_what_is_not_there(tmp_path):
+    assert "holds no run" in message(hpcq(2, "resume", tmp_path / "none", code=65))
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    done = hpcq(2, "resume", tmp_path / "run", "--set=learning.gamma=0.5", code=64)
+    assert "a resumed run keeps its job" in message(done)
+    for file in (tmp_path / "run").glob("*.h5"):
+        file.write_bytes(b"not HDF5")
+    assert "no checkpoint is whole" in message(hpcq(2, "resume", tmp_path / "run", code=65))
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize("content", [None, b"", b"garbage" * 1000])
+def test_files_that_are_no_checkpoints(tmp_path, command, content):
+    file = tmp_path / "file.h5"
+    if content is not None:
+        file.write_bytes(content)
+    assert str(file) in message(hpcq(None, command, file, code=65))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["nonsense"], ["inspect", "a", "--what"], ["verify"]]
+)
+def test_usage_errors_have_code_64(arguments):
+    done = hpcq(None, *arguments, code=64)
+    assert "Usage: hpcq" in done.stderr
+
+
+def test_help_and_version_need_neither_mpi_nor_numba():
+    program = (
+        "import sys; from hpcq.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as e: assert e.code == 0, e.code\n"
+        "loaded = {'mpi4py.MPI', 'numba', 'h5py', 'gymnasium', 'numpy'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    for arguments in (["--help"], ["--version"], ["run", "--help"]):
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
+
+
+def test_importing_and_reading_start_no_mpi(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    file = next((tmp_path / "run").glob("*.h5"))
+    program = (
+        "import sys; from hpcq.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as e: assert e.code == 0, e.code\n"
+        "if 'mpi4py.MPI' in sys.modules:\n"
+        "    assert not sys.modules['mpi4py.MPI'].Is_initialized()"
+    )
+    for command in ("inspect", "verify"):
+        subprocess.run([sys.executable, "-c", program, command, file], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import hpcq, sys; assert 'mpi4py' not in sys.modules"], check=True
+    )
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    file = next((tmp_path / "run").glob("*.h5"))
+    pipe = subprocess.run(
+        f"set -o pipefail; {sys.executable} -m hpcq inspect {file} | head -n 1",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=True,
+    )
+    assert pipe.stderr == ""
+
+
+def test_inspect_as_json_and_one_row(tmp_path):
+    job = make_job.write(
+        tmp_path / "job.toml",
+        make_job.make(
+            make_job.CORRIDOR, learning={"learning_rate": {"schedule": "visits", "exponent": 0.6}}
+        ),
+    )
+    hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    file = next((tmp_path / "run").glob("*.h5"))
+    found = json.loads(hpcq(None, "inspect", file, "--json").stdout)
+    assert found["steps"] == 1000
+    assert found["updates"] == 1000 - 5  # the last tick's are pending
+    top = found["largest"][0]
+    row = json.loads(
+        hpcq(None, "inspect", file, "--json", "--row", json.dumps(top["observation"])).stdout
+    )
+    assert row == top
+    assert max(row["q"]) == row["q"][row["greedy"][0]]
+    never = hpcq(None, "inspect", file, "--row", "[7, [0, 0]]", code=65)
+    assert "was never updated" in message(never)
+    assert "no observation" in message(hpcq(None, "inspect", file, "--row", "[9, [0, 0]]", code=65))

@@ -1,0 +1,171 @@
+"""Promises 2 and 3: killed or stopped at any moment, a run resumes and ends in the same digest."""
+
+import os
+import random
+import signal
+import time
+
+import make_job
+import pytest
+from launch import end, hpcq, ranks_of, start, summary, wait_for
+
+from hpcq.h5 import HAS_MPI
+from hpcq.rundir import list_checkpoints
+
+JOBS = {
+    "compiled": make_job.make(
+        {"id": "Taxi-v4", "count": 64, "max_episode_steps": 50},
+        learning={"learning_rate": {"schedule": "visits", "exponent": 0.7}},
+        exploration={"epsilon": {"schedule": "linear", "start": 1.0, "end": 0.1, "steps": 500_000}},
+        checkpoint={"every": 500},
+        run={"steps": 1_500_000},
+    ),
+    "python": make_job.make(make_job.CORRIDOR, checkpoint={"every": 80}, run={"steps": 150_000}),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    digests = {}
+    for name, job in JOBS.items():
+        folder = tmp_path_factory.mktemp(name)
+        file = make_job.write(folder / "job.toml", job)
+        hpcq(2, "run", file, f"--set=run.directory='{folder / 'run'}'")
+        digests[name] = summary(folder / "run")["digest"]
+    return digests
+
+
+def verified(directory):
+    """Check that the newest published checkpoint is whole; return how many there are."""
+    found = list_checkpoints(directory)
+    if found:
+        hpcq(None, "verify", found[0])
+    return len(found)
+
+
+def kill_at_random(rng, arguments, directory):
+    """Start a job and kill one of its ranks; return whether it was still running."""
+    process = start(rng.choice([1, 2, 3]), *arguments)
+    try:
+        wait_for(lambda: (directory / "job.json").exists() or process.poll() is not None)
+        time.sleep(rng.uniform(0.0, 1.5))
+        ranks = ranks_of(process)
+        if not ranks:
+            return False
+        os.kill(rng.choice(ranks), signal.SIGKILL)
+        return process.wait(timeout=30) != 0
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize("chain", range(5))
+@pytest.mark.parametrize("name", JOBS)
+def test_killed_at_random_moments_and_resumed_on_other_ranks(name, chain, tmp_path, uninterrupted):
+    """Each chain is killed twice, then left to end: 20 kills in all."""
+    rng = random.Random(f"{name} {chain}")
+    directory = tmp_path / "run"
+    job = make_job.write(tmp_path / "job.toml", JOBS[name])
+    begin = arguments = ["run", job, f"--set=run.directory='{directory}'"]
+    kills = 0
+    while kills < 2:
+        if kill_at_random(rng, arguments, directory):
+            kills += 1
+            arguments = ["resume", directory]
+        else:
+            kills = 0
+            arguments = [*begin, "--overwrite"]
+        verified(directory)
+    hpcq(rng.choice([1, 2, 3, 5]), "resume", directory)
+    assert summary(directory)["digest"] == uninterrupted[name]
+    assert not list(directory.glob("*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("name", JOBS)
+def test_a_stop_signal_saves_and_exits_with_75(name, number, tmp_path, uninterrupted):
+    directory = tmp_path / "run"
+    job = make_job.write(tmp_path / "job.toml", JOBS[name])
+    process = start(
+        2, "run", job, f"--set=run.directory='{directory}'", "--set=checkpoint.every=1000000"
+    )
+    try:
+        wait_for(lambda: (directory / "job.json").exists())
+        time.sleep(0.7)
+        # USR1 as a batch script sends it, to mpirun; TERM to one rank alone.
+        os.kill(process.pid if number == signal.SIGUSR1 else ranks_of(process)[-1], number)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        end(process)
+    assert process.returncode == 75, output
+    assert "go on with `hpcq resume" in output
+    assert verified(directory) == 1
+    hpcq(3, "resume", directory)
+    assert summary(directory)["digest"] == uninterrupted[name]
+
+
+def test_a_finished_run_can_be_extended(tmp_path, uninterrupted):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    directory = tmp_path / "run"
+    hpcq(2, "run", job, f"--set=run.directory='{directory}'", "--set=run.steps=600_000")
+    assert summary(directory)["steps"] == 600_000
+    hpcq(3, "resume", directory, "--set=run.steps=1_500_000")
+    assert summary(directory)["digest"] == uninterrupted["compiled"]
+
+
+def test_a_damaged_checkpoint_is_skipped_loudly(tmp_path, uninterrupted):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    directory = tmp_path / "run"
+    hpcq(2, "run", job, f"--set=run.directory='{directory}'")
+    newest, second = list_checkpoints(directory)[:2]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    assert "damaged" in hpcq(None, "verify", newest, code=65).stderr
+    done = hpcq(2, "resume", directory)
+    assert f"skipped {newest}" in done.stdout
+    assert f"resuming {second}" in done.stdout
+    assert summary(directory)["digest"] == uninterrupted["compiled"]
+
+
+def test_a_new_run_starts_from_anothers_table(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'first'}'")
+    source = summary(tmp_path / "first")["checkpoint"]
+    hpcq(
+        3,
+        "run",
+        job,
+        f"--set=run.directory='{tmp_path / 'second'}'",
+        f"--set=run.start_from='{source}'",
+        "--set=learning.learning_rate=0.0",
+        "--set=run.steps=640",
+    )
+    first, second = summary(tmp_path / "first"), summary(tmp_path / "second")
+    assert second["greedy_return"] == first["greedy_return"]
+    assert second["states"] >= first["states"]
+    other = make_job.write(tmp_path / "other.toml", make_job.make(make_job.GARNET))
+    done = hpcq(
+        2,
+        "run",
+        other,
+        f"--set=run.directory='{tmp_path / 'third'}'",
+        f"--set=run.start_from='{source}'",
+        code=65,
+    )
+    assert "environment Taxi-v4, but the job has hpcq/Garnet-v0" in done.stderr
+
+
+@pytest.mark.skipif(not HAS_MPI, reason="needs an h5py with MPI")
+def test_resume_with_the_other_writer(tmp_path, uninterrupted):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    directory = tmp_path / "run"
+    hpcq(
+        2,
+        "run",
+        job,
+        f"--set=run.directory='{directory}'",
+        "--set=run.steps=600_000",
+        "--set=checkpoint.writer=funnel",
+    )
+    hpcq(3, "resume", directory, "--set=run.steps=1_500_000", "--set=checkpoint.writer=mpio")
+    assert summary(directory)["digest"] == uninterrupted["compiled"]

@@ -1,0 +1,154 @@
+import json
+
+import h5py
+import make_job
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from hpcq import checkpoint, restore
+from hpcq.collector import block
+from hpcq.envs import resolve
+from hpcq.h5 import HAS_MPI
+from hpcq.learner import Learner
+from hpcq.reader import verify
+from hpcq.schema import ENVIRONMENTS
+
+pytestmark = pytest.mark.mpi
+
+WRITERS = ["mpio", "funnel"] if HAS_MPI else ["funnel"]
+VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
+CASES = {
+    "garnet": make_job.make(make_job.GARNET),
+    "garnet float32, visits": make_job.make(
+        make_job.GARNET, learning={**VISITS, "dtype": "float32"}
+    ),
+    "truncated": make_job.make({**make_job.GARNET, "max_episode_steps": 5}),
+    "fewer environments than ranks": make_job.make({**make_job.GARNET, "count": 1}),
+    "fewer states than ranks": make_job.make(
+        {"id": "hpcq/Garnet-v0", "kwargs": {"states": 2, "actions": 2, "branching": 1}, "count": 6}
+    ),
+    "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
+    "python, fewer environments than ranks": make_job.make({**make_job.CORRIDOR, "count": 2}),
+}
+
+
+def begin(job, comm):
+    return Learner(job, resolve(job.environment), comm)
+
+
+def train(job, comm, ticks):
+    learner = begin(job, comm)
+    learner.begin()
+    for _ in range(ticks):
+        learner.advance()
+    return learner
+
+
+def content(path):
+    """Return everything in a file but what names its writers."""
+    found = {}
+    with h5py.File(path, "r") as file:
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[:].tolist()})
+                if isinstance(item, h5py.Dataset) and name != "integrity/extents"
+                else None
+            )
+        )
+        found.update(
+            {k: v for k, v in file.attrs.items() if k not in ("ranks", "versions", "crc32")}
+        )
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_table_on_any_number_of_ranks(case, group):
+    learner = train(CASES[case], group, 200)
+    alone = train(CASES[case], MPI.COMM_SELF, 200)
+    assert learner.digest() == alone.digest()
+    learner.close()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_is_the_same_whoever_writes_it(case, writer, comm, folder):
+    job = CASES[case]
+    learner = train(job, comm, 80)
+    path, digest = checkpoint.save(learner, folder, writer, keep=3)
+    assert digest == learner.digest()
+    assert verify(path)[1] == digest
+    alone = train(job, MPI.COMM_SELF, 80)
+    own = folder / f"own-{comm.rank}"
+    own.mkdir()
+    other, _ = checkpoint.save(alone, own, "funnel", keep=3)
+    assert content(path) == content(other)
+    other.unlink()
+    own.rmdir()
+    learner.close()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("case", CASES)
+def test_saved_on_all_ranks_and_resumed_on_fewer(case, writer, comm, folder):
+    """Tick 80 is saved by all ranks; every smaller group of ranks goes on to tick 200."""
+    job = CASES[case]
+    learner = train(job, comm, 80)
+    path, _ = checkpoint.save(learner, folder, writer, keep=3)
+    for _ in range(120):
+        learner.advance()
+    uninterrupted = learner.digest()
+    for size in range(1, comm.size + 1):
+        part = comm.Split(0 if comm.rank < size else MPI.UNDEFINED, comm.rank)
+        if part != MPI.COMM_NULL:
+            resumed = begin(job, part)
+            restore.load_run(resumed, path)
+            assert resumed.tick == 80
+            for _ in range(120):
+                resumed.advance()
+            assert resumed.digest() == uninterrupted
+            resumed.close()
+            part.Free()
+        comm.Barrier()
+    learner.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_saved_on_one_rank_and_resumed_on_all(size, comm, folder):
+    job = make_job.make({**make_job.GARNET, "count": size})
+    if comm.rank == 0:
+        checkpoint.save(train(job, MPI.COMM_SELF, 30), folder, "funnel", keep=1)
+    comm.Barrier()
+    learner = begin(job, comm)
+    restore.load_run(learner, next(folder.glob("ckpt-*.h5")))
+    for _ in range(30):
+        learner.advance()
+    assert learner.digest() == train(job, MPI.COMM_SELF, 60).digest()
+    learner.close()
+
+
+def test_small_pieces_make_the_same_file(comm, folder, monkeypatch):
+    job = CASES["garnet float32, visits"]
+    learner = train(job, comm, 100)
+    whole, _ = checkpoint.save(learner, folder, WRITERS[0], keep=9)
+    expected = content(whole)
+    for writer in WRITERS:
+        monkeypatch.setattr(checkpoint, "PIECE_BYTES", 64)
+        path, _ = checkpoint.save(learner, folder, writer, keep=9)
+        verify(path)
+        assert content(path) == expected
+    learner.close()
+
+
+def test_environment_columns_are_in_environment_order(comm, folder):
+    learner = train(CASES["garnet"], comm, 30)
+    path, _ = checkpoint.save(learner, folder, WRITERS[0], keep=1)
+    with h5py.File(path, "r") as file:
+        assert file["table/key"][:].dtype == np.uint64
+        for name in ENVIRONMENTS:
+            assert file[name].shape == (12,)
+        start, count = block(comm.rank, comm.size, 12)
+        mine = file["environments/action"][start : start + count]
+        assert mine.tolist() == learner.collector.actors["action"].tolist()
+        assert json.loads(file.attrs["job"])["environment"]["count"] == 12
+    learner.close()

@@ -1,0 +1,75 @@
+"""Start hpcq as a user does, and clean up after it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HPCQ = str(Path(sys.executable).parent / "hpcq")
+
+
+def command(ranks, *arguments):
+    """Return the command line; `ranks` None: without mpirun."""
+    launcher = [] if ranks is None else ["mpirun", "-n", str(ranks)]
+    return [*launcher, HPCQ, *map(str, arguments)]
+
+
+def hpcq(ranks, *arguments, code=0, timeout=120, env=None):
+    """Run to the end and check the exit code."""
+    done = subprocess.run(
+        command(ranks, *arguments),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert code == 70 or "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def start(ranks, *arguments):
+    """Start a job in the background, in a process group of its own."""
+    return subprocess.Popen(
+        command(ranks, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # Not what MPI, started in this process by an import, has put into the C environment.
+        env=dict(os.environ),
+    )
+
+
+def ranks_of(process):
+    """Return the process ids of an mpirun's ranks; none once it has ended."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:
+        if found := [int(pid) for pid in children.read_text().split()]:
+            return found
+        time.sleep(0.01)
+    return []
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("did not happen in time")
+
+
+def end(process):
+    """Kill what is left of a job that `start` started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def summary(directory):
+    return json.loads((Path(directory) / "summary.json").read_text())

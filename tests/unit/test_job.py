@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from hpcq.errors import ExitCode, JobError
+from hpcq.job import Job
+
+JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
+
+GOOD = """
+[environment]
+id = "Taxi-v4"
+[learning]
+gamma = 0.9
+learning_rate = 0.1
+[run]
+steps = 1000
+"""
+
+
+def load(tmp_path, text=GOOD, *overrides):
+    path = tmp_path / "job.toml"
+    path.write_text(text)
+    return Job.load(path, overrides)
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_the_projects_own_jobs_are_valid(path):
+    assert Job.load(path).name == path.stem
+
+
+def test_defaults_and_overrides(tmp_path):
+    job = load(tmp_path)
+    assert (job.name, str(job.directory)) == ("job", "runs/job")
+    assert job.exploration.epsilon.at(5) == 0.1
+    job = load(
+        tmp_path,
+        GOOD,
+        "run.directory=/some/where",
+        "run.steps=2_000",
+        "learning.learning_rate={schedule = 'visits', exponent = 0.7}",
+    )
+    assert str(job.directory) == "/some/where"
+    assert job.run.steps == 2000
+    assert job.learning.learning_rate.exponent == 0.7
+
+
+def test_the_effective_job_is_a_job(tmp_path):
+    job = load(tmp_path)
+    assert Job.check(json.loads(job.text()), "again") == job
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("learning.gama=1", "unknown key learning.gama; did you mean 'gamma'"),
+        ("lerning.gamma=1", "unknown key lerning; did you mean 'learning'"),
+        ("learning.gamma=2", r"learning.gamma = 2.*less than or equal to 1"),
+        ("learning.gamma=nan", r"learning.gamma = nan"),
+        ("learning.learning_rate=hello", "learning.learning_rate = 'hello'.*number.*schedule"),
+        ("learning.learning_rate=true", "learning.learning_rate = True.*number.*schedule"),
+        ("learning.learning_rate=7", "learning.learning_rate = 7.*less than or equal to 1"),
+        (
+            "learning.learning_rate={schedule='linear',start=1}",
+            "learning.learning_rate.end is missing",
+        ),
+        (
+            "learning.learning_rate={schedule='linear',start=1,end=0,steps=5,foo=1}",
+            "unknown key learning.learning_rate.foo",
+        ),
+        (
+            "learning.learning_rate={schedule='lin'}",
+            "'lin'.*'constant', 'linear', 'exponential', 'visits'",
+        ),
+        ("exploration.epsilon={schedule='visits',exponent=0.7}", "'constant', 'linear', 'exp"),
+        ("environment.count=0", "environment.count = 0.*greater than or equal to 1"),
+        ("environment.backend=fortran", "environment.backend = 'fortran'.*'compiled'"),
+        ("run.steps=many", "run.steps = 'many'.*integer"),
+        ("run=3", "run = 3.*section"),
+        ("run.steps.more=3", "--set run.steps.more=3: steps is a value"),
+        ("run.steps", "--set run.steps: expected SECTION.KEY=VALUE"),
+        ("name=a/b", "name = 'a/b'"),
+    ],
+)
+def test_a_mistake_is_explained(tmp_path, change, message):
+    with pytest.raises(JobError, match=message) as caught:
+        load(tmp_path, GOOD, change)
+    assert caught.value.exit_code == ExitCode.USAGE
+    if not change.startswith("run.steps."):
+        assert "job.toml" in str(caught.value) or "--set" in str(caught.value)
+
+
+def test_every_mistake_is_listed(tmp_path):
+    with pytest.raises(JobError) as caught:
+        load(tmp_path, "[environment]\nid = 3\n[learning]\ngamma = 2\n")
+    text = str(caught.value)
+    for part in ("environment.id", "learning.gamma", "learning.learning_rate is missing", "run is"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = = 3", r"job.toml: not valid TOML.*line 1"),
+        ("[run]\nsteps = 1\nsteps = 2", "not valid TOML"),
+        ("", "environment is missing"),
+    ],
+)
+def test_broken_files_are_explained(tmp_path, text, message):
+    with pytest.raises(JobError, match=message):
+        load(tmp_path, text)
+
+
+def test_missing_and_binary_files_are_explained(tmp_path):
+    with pytest.raises(JobError, match="none.toml: cannot read the job file: No such file"):
+        Job.load(tmp_path / "none.toml")
+    with pytest.raises(JobError, match="cannot read the job file: Is a directory"):
+        Job.load(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\x00\x80")
+    with pytest.raises(JobError, match="not a text file"):
+        Job.load(tmp_path / "binary.toml")

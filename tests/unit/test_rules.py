@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from hpcq.hashing import mix64
+from hpcq.rules import MAX_VISITS, answer, apply, epsilon_greedy, record_types
+from hpcq.shard import Shard, find
+
+
+def updates(dtype, *rows):
+    """Messages (hash, target, action) from one source."""
+    inbox = np.zeros(len(rows), record_types(dtype)[0])
+    for message, (hash_, target, action) in zip(inbox, rows, strict=True):
+        message["hash"], message["target"], message["action"] = hash_, target, action
+    return inbox, np.array([[len(rows), 0, 0]])
+
+
+def ask(shard, hash_, draws, epsilon):
+    message, reply = record_types(shard.dtype)
+    inbox, replies = np.zeros(len(draws), message), np.zeros(len(draws), reply)
+    inbox["hash"], inbox["draw"] = hash_, draws
+    answer(shard.table, inbox, np.array([[0, len(draws), 0]]), epsilon, replies)
+    return replies
+
+
+DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_rate_worked_by_hand(dtype):
+    shard = Shard(1, 2, dtype, q_init=1.0)
+    inbox, counts = updates(dtype, (5, 3.0, 1), (9, -1.0, 0), (5, 3.0, 1))
+    assert apply(shard.table, inbox, counts, 0.5, 0.0, 0) == 3
+    # 1 + (3 - 1) / 2 = 2, then 2 + (3 - 2) / 2 = 2.5; repeats in one batch compound in order.
+    assert shard.row(5).tolist() == [1.0, 2.5]
+    assert shard.row(9).tolist() == [0.0, 1.0]
+
+
+def test_visit_counts_worked_by_hand():
+    shard = Shard(1, 1, np.float64, q_init=0.0, visits=True)
+    inbox, counts = updates(np.float64, *[(5, target, 0) for target in (4.0, 0.0, 8.0)])
+    apply(shard.table, inbox, counts, 0.0, 1.0, 0)
+    # Exponent 1 is the plain mean: 4, then 4 + (0 - 4) / 2 = 2, then 2 + (8 - 2) / 3 = 4.
+    assert shard.row(5)[0] == pytest.approx(4.0, abs=1e-15)
+    assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == 3
+
+
+def test_visit_counts_saturate():
+    shard = Shard(1, 1, np.float64, visits=True)
+    shard.load(np.array([5], np.uint64), np.zeros((1, 1)), np.array([[MAX_VISITS]], np.uint32))
+    inbox, counts = updates(np.float64, (5, 1.0, 0))
+    apply(shard.table, inbox, counts, 0.0, 1.0, 0)
+    assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == MAX_VISITS
+    assert shard.row(5)[0] == pytest.approx(2.0**-32)
+
+
+def test_a_full_shard_interrupts_and_the_rest_follows():
+    shard = Shard(1, 1, np.float64)
+    hashes = np.random.default_rng(0).integers(0, 2**64, 200, dtype=np.uint64).tolist()
+    inbox, counts = updates(np.float64, *[(h, float(n), 0) for n, h in enumerate(hashes)])
+    done, growths = 0, 0
+    while (done := apply(shard.table, inbox, counts, 1.0, 0.0, done)) < 200:
+        shard.grow()
+        growths += 1
+    assert growths > 0
+    assert [shard.row(h)[0] for h in hashes] == list(range(200))
+
+
+def test_updates_of_all_sources_are_applied_in_rank_order():
+    shard = Shard(1, 1, np.float64)
+    inbox, _ = updates(np.float64, (5, 1.0, 0), (7, 0.0, 0), (5, 2.0, 0), (5, 3.0, 0))
+    # Source 0: one update and one query; source 1: none; source 2: two updates.
+    counts = np.array([[1, 1, 0], [0, 0, 0], [2, 0, 0]])
+    assert apply(shard.table, inbox, counts, 0.5, 0.0, 0) == 3
+    assert shard.row(5)[0] == ((0.5 + 2) / 2 + 3) / 2
+    assert len(shard) == 1
+
+
+def test_greedy_answers_the_largest_value():
+    shard = Shard(1, 3, np.float64)
+    shard.load(np.array([5], np.uint64), np.array([[1.0, 4.0, 2.0]]), np.zeros((1, 0), np.uint32))
+    replies = ask(shard, 5, DRAWS[:100], 0.0)
+    assert set(replies["action"]) == {1}
+    assert set(replies["value"]) == {4.0}
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.25, 1.0])
+def test_epsilon_greedy_frequencies(epsilon):
+    shard = Shard(1, 4, np.float32)
+    row = np.array([[2.0, 7.0, 7.0, 1.0]], np.float32)
+    shard.load(np.array([5], np.uint64), row, np.zeros((1, 0), np.uint32))
+    replies = ask(shard, 5, DRAWS, epsilon)
+    expected = epsilon / 4 + (1 - epsilon) * np.array([0, 0.5, 0.5, 0])
+    found = np.bincount(replies["action"], minlength=4) / DRAWS.size
+    assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / DRAWS.size)
+    assert set(replies["value"]) == {7.0}
+
+
+def test_an_absent_state_reads_as_q_init_and_acts_at_random():
+    shard = Shard(1, 4, np.float64, q_init=3.5)
+    replies = ask(shard, 99, DRAWS, 0.0)
+    found = np.bincount(replies["action"], minlength=4) / DRAWS.size
+    assert np.abs(found - 0.25).max() < 5 * np.sqrt(0.25 / DRAWS.size)
+    assert set(replies["value"]) == {3.5}
+    assert len(shard) == 0
+
+
+def test_a_row_of_equal_values_acts_like_an_absent_one():
+    q = np.full((1, 4), 3.5)
+    shard = Shard(1, 4, np.float64, q_init=3.5)
+    absent = ask(shard, 99, DRAWS[:500], 0.0)["action"]
+    present = [epsilon_greedy(q, 0, np.uint64(d), 0.0)[0] for d in DRAWS[:500]]
+    assert absent.tolist() == present
