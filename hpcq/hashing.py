@@ -6,9 +6,9 @@ shards, read in rank order, are one sequence in hash order for any number of ran
 
 A random draw is a function of (seed, environment, tick, purpose) and of nothing else.
 
-Each function here is one text for two readers: called, it is a numba kernel for scalars;
-its ``py_func`` does the same to NumPy arrays of uint64. Every operand stays uint64: numba
-computes ``uint64 % int`` with a sign.
+`mix64`, `unmix64`, `hi64` and `unit_interval` are one text for two readers: called, each is a
+numba kernel for scalars; its ``py_func`` does the same to NumPy arrays of uint64. Every operand
+stays uint64: numba computes ``uint64 % int`` with a sign.
 """
 
 from enum import IntEnum

@@ -16,6 +16,7 @@ import numba
 from numba.core import config as numba_config
 
 _PACKAGE = Path(__file__).parent
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
 
 
 def cache_root() -> Path:
@@ -47,7 +48,7 @@ def _compile(function: Callable, extra: bytes = b"") -> Any:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(cache_root() / name)
     try:
-        return numba.njit(cache=True, error_model="numpy")(function)
+        return numba.njit(**_OPTIONS)(function)
     finally:
         config.CACHE_DIR = before
 
@@ -55,8 +56,9 @@ def _compile(function: Callable, extra: bytes = b"") -> Any:
 def kernel(function: Callable) -> Any:
     """Compile `function` with numba at its first call, cached on disk between processes.
 
-    ``function.py_func`` stays the plain Python text; where it only uses operators it also
-    works on NumPy arrays, which is how kernels and NumPy are held to the same result.
+    A kernel cannot allocate: without numba's runtime, arrays are not reference-counted, which in
+    a loop costs more than the work. ``function.py_func`` stays the plain Python text; where it
+    only uses operators it also works on NumPy arrays.
     """
     return _compile(function)
 

@@ -10,9 +10,13 @@ the environment forms the target; the owner of s applies it.
 
 import numpy as np
 
-from hpcq.hashing import hi64, second_draw, unit_interval
+from hpcq.hashing import hi64, home_slot, second_draw, unit_interval
 from hpcq.kernels import kernel
-from hpcq.shard import find, insert
+from hpcq.memory import prefetch
+from hpcq.shard import insert, probe
+
+# Records between asking for a row's cache line and using it.
+AHEAD = 24
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -50,24 +54,27 @@ def epsilon_greedy(q, slot, draw, epsilon):
     """
     actions = q.shape[1]
     best = q[slot, 0]
-    ties = 1
     for a in range(1, actions):
         value = q[slot, a]
-        if value > best:
-            best = value
-            ties = 1
-        elif value == best:
-            ties += 1
+        best = value if value > best else best
+    ties, last = 0, 0
+    for a in range(actions):
+        is_best = q[slot, a] == best
+        ties += is_best
+        last = a if is_best else last
+    choices = ties
     if unit_interval(draw) < epsilon:
-        return np.int64(hi64(second_draw(draw), np.uint64(actions))), best
-    if ties == actions:
-        return np.int64(hi64(second_draw(draw), np.uint64(actions))), best
-    skip = np.int64(hi64(second_draw(draw), np.uint64(ties)))
+        choices = actions
+    if choices == 1:
+        return last, best
+    chosen = np.int64(hi64(second_draw(draw), np.uint64(choices)))
+    if choices == actions:
+        return chosen, best
     for a in range(actions):
         if q[slot, a] == best:
-            if skip == 0:
+            if chosen == 0:
                 return a, best
-            skip -= 1
+            chosen -= 1
     return 0, best
 
 
@@ -79,18 +86,25 @@ def answer(table, inbox, counts, epsilon, replies):
     counts   int64 (ranks, 3): updates, queries and flags of each source
     replies  out: one reply per query, in order
     """
-    actions = np.uint64(table.q.shape[1])
+    hashes, q, state = table.hashes, table.q, table.state
+    ranks, capacity, q_init = table.ranks, table.capacity, table.q_init
+    actions = np.uint64(q.shape[1])
     at, n = 0, 0
     for source in range(counts.shape[0]):
         at += counts[source, 0]
+        end = at + counts[source, 1]
+        for i in range(at, min(at + AHEAD, end)):
+            prefetch(hashes, home_slot(inbox[i].hash, ranks, capacity))
         for _ in range(counts[source, 1]):
+            if at + AHEAD < end:
+                prefetch(hashes, home_slot(inbox[at + AHEAD].hash, ranks, capacity))
             query = inbox[at]
-            slot = find(table, query.hash)
+            slot = probe(hashes, state, ranks, capacity, query.hash)
             if slot < 0:
-                replies[n].value = table.q_init
+                replies[n].value = q_init
                 replies[n].action = hi64(second_draw(query.draw), actions)
             else:
-                action, value = epsilon_greedy(table.q, slot, query.draw, epsilon)
+                action, value = epsilon_greedy(q, slot, query.draw, epsilon)
                 replies[n].value = value
                 replies[n].action = action
             at += 1
@@ -106,23 +120,32 @@ def apply(table, inbox, counts, rate, exponent, done):
 
     Returns the number of updates done: fewer than there are if the shard is full.
     """
+    hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
+    ranks, capacity = table.ranks, table.capacity
+    by_visits = visits.shape[1] > 0
     at, n = 0, 0
-    by_visits = table.visits.shape[1] > 0
     for source in range(counts.shape[0]):
-        for i in range(counts[source, 0]):
+        last = counts[source, 0]
+        for i in range(min(AHEAD, last)):
+            prefetch(hashes, home_slot(inbox[at + i].hash, ranks, capacity))
+        for i in range(last):
+            if i + AHEAD < last:
+                prefetch(hashes, home_slot(inbox[at + i + AHEAD].hash, ranks, capacity))
             if n >= done:
                 update = inbox[at + i]
-                slot = insert(table, update.hash)
+                slot = probe(hashes, state, ranks, capacity, update.hash)
                 if slot < 0:
-                    return n
+                    slot = insert(table, update.hash)
+                    if slot < 0:
+                        return n
                 action = np.int64(update.action)
                 if by_visits:
-                    visits = table.visits[slot, action]
-                    rate = (1.0 + visits) ** -exponent
-                    if visits < MAX_VISITS:
-                        table.visits[slot, action] = visits + np.uint32(1)
-                old = table.q[slot, action]
-                table.q[slot, action] = old + rate * (update.target - old)
+                    earlier = visits[slot, action]
+                    rate = (1.0 + earlier) ** -exponent
+                    if earlier < MAX_VISITS:
+                        visits[slot, action] = earlier + np.uint32(1)
+                old = q[slot, action]
+                q[slot, action] = old + rate * (update.target - old)
             n += 1
         at += counts[source, 0] + counts[source, 1]
     return n

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hpcq.hashing import MAX_HASH, home_slot
 from hpcq.kernels import kernel
+from hpcq.memory import allocate
 
 MAX_LOAD = 0.6
 MIN_CAPACITY = 64
@@ -45,14 +46,20 @@ class Table(NamedTuple):
 
 
 @kernel
+def probe(hashes, state, ranks, capacity, hash_):
+    """Return the slot of a hash, or -1 where it has no row; takes the parts of a table."""
+    if hash_ == MAX_HASH:
+        return hashes.size - 1 if state[HAS_MAX] else -1
+    slot = np.int64(home_slot(hash_, ranks, capacity))
+    while hashes[slot] < hash_:
+        slot += 1
+    return slot if hashes[slot] == hash_ else -1
+
+
+@kernel
 def find(table, hash_):
     """Return the slot of a hash, or -1 where it has no row."""
-    if hash_ == MAX_HASH:
-        return table.hashes.size - 1 if table.state[HAS_MAX] else -1
-    slot = np.int64(home_slot(hash_, table.ranks, table.capacity))
-    while table.hashes[slot] < hash_:
-        slot += 1
-    return slot if table.hashes[slot] == hash_ else -1
+    return probe(table.hashes, table.state, table.ranks, table.capacity, hash_)
 
 
 @kernel
@@ -207,9 +214,7 @@ class Shard:
         slots = capacity + _TAIL + 2
         exact = 8 + -(-self.actions * self.dtype.itemsize // 8) * 8
         record = _record_bytes(exact)
-        memory = np.empty(slots * record + 64, np.uint8)
-        offset = -memory.ctypes.data % 64
-        records = memory[offset : offset + slots * record].reshape(slots, record)
+        records = allocate(slots * record).reshape(slots, record)
         hashes = records[:, :8].view(np.uint64)[:, 0]
         hashes[:] = MAX_HASH
         q_bytes = self.actions * self.dtype.itemsize

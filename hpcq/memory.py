@@ -1,0 +1,57 @@
+"""Memory for tables: huge pages, and fetching a line before it is needed."""
+
+import mmap
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+HUGE_PAGE = 2 << 20
+
+
+def allocate(nbytes: int) -> NDArray[np.uint8]:
+    """Return `nbytes` bytes of memory, not initialised, aligned to a cache line or a huge page.
+
+    The kernel backs private anonymous mappings alone with huge pages, and only where asked.
+    """
+    if nbytes < HUGE_PAGE:
+        small = np.empty(nbytes + 64, np.uint8)
+        start = -small.ctypes.data % 64
+        return small[start : start + nbytes]
+    mapping = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(mapping, np.uint8)
+    start = -memory.ctypes.data % HUGE_PAGE
+    return memory[start : start + nbytes]
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line that holds ``array[index]``, for a one-dimensional array.
+
+    The index is not checked; a prefetch of an address that does not exist does nothing.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type, index_type = signature.args
+        view = context.make_array(array_type)(context, builder, arguments[0])
+        place = context.cast(builder, arguments[1], index_type, types.intp)
+        pointer = cgutils.get_item_pointer(
+            context, builder, array_type, view, [place], wraparound=False
+        )
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [pointer.type],
+            ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word]),
+        )
+        # For writing, to stay in every cache level, data.
+        builder.call(function, [pointer, word(1), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
