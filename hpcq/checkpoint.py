@@ -267,21 +267,21 @@ def save(learner: Learner, directory: Path, writer: str, keep: int) -> tuple[Pat
     found: list[Digest] = []
     slabs = _slabs(learner, int(counts[: comm.rank].sum()), found)
     try:
-        on_root(comm, lambda: _create(temporary, layout(header)))
+        on_root(comm, lambda: _create(temporary, layout(header)), str(temporary))
         write = _write_mpio if writer == "mpio" else _write_funnel
         extents = write(comm, temporary, slabs)
         digest = total_digest(comm, found[0])
         gathered = comm.gather(extents)
         everything = [one for part in gathered or [] for one in part]
-        on_root(comm, lambda: _finish(temporary, header, digest, everything))
+        on_root(comm, lambda: _finish(temporary, header, digest, everything), str(temporary))
         agree(comm, lambda: _compare(temporary, extents), str(temporary))
-        on_root(comm, lambda: _publish(temporary, path))
+        on_root(comm, lambda: _publish(temporary, path), str(path))
     except BaseException:
         if comm.rank == 0:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise
-    on_root(comm, lambda: prune(directory, keep))
+    on_root(comm, lambda: prune(directory, keep, path))
     return path, digest
 
 

@@ -53,13 +53,13 @@ def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
     mpirun -n 4 hpcq run jobs/taxi.toml --set run.directory=/scratch/taxi
     """
 
-    def body(comm: "MPI.Intracomm") -> ExitCode:
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq import run as running
         from hpcq.job import Job
         from hpcq.parallel import on_root
 
         checked = on_root(comm, lambda: Job.load(job, overrides))
-        return running.start(checked, comm, _speaker(comm), overwrite)
+        return running.start(checked, comm, _speaker(comm), caught, overwrite)
 
     return _on_ranks(body)
 
@@ -75,10 +75,10 @@ def resume(directory: Path, overrides: tuple[str, ...]) -> ExitCode:
     hpcq resume runs/taxi --set run.steps=50000000      (extends a finished run)
     """
 
-    def body(comm: "MPI.Intracomm") -> ExitCode:
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq import run as running
 
-        return running.resume(directory, overrides, comm, _speaker(comm))
+        return running.resume(directory, overrides, comm, _speaker(comm), caught)
 
     return _on_ranks(body)
 
@@ -131,13 +131,96 @@ def verify(files: tuple[str, ...]) -> ExitCode:
     return code
 
 
+@hpcq.group()
+def bench() -> None:
+    r"""Measure this machine, and hpcq on it.
+
+    \b
+    mpirun -n 2 hpcq bench tick --workload dram
+    """
+
+
+SECONDS = click.option("--seconds", default=3.0, show_default=True, help="Time for each figure.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
+
+
+@bench.command()
+@click.option(
+    "--workload",
+    default="dram",
+    show_default=True,
+    type=click.Choice(["dram", "cache", "insert", "skew", "taxi"]),
+    help="dram, skew: 2^25 states; cache: 2^14; insert: new ones all the time; taxi: 500.",
+)
+@click.option(
+    "--environments",
+    default=16_384,
+    show_default=True,
+    type=click.IntRange(1, 1 << 24),
+    help="Over all ranks together.",
+)
+@SECONDS
+@AS_JSON
+def tick(workload: str, environments: int, seconds: float, as_json: bool) -> ExitCode:
+    """Time the lockstep tick beside this machine's limit and a serial program."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.report import tick_text
+        from hpcq.bench.tick import bench as measure
+
+        found = measure(comm, workload, environments, seconds)
+        _speaker(comm)(json.dumps(found) if as_json else tick_text(found))
+        return ExitCode.DONE
+
+    return _on_ranks(body)
+
+
+@bench.command()
+@SECONDS
+@AS_JSON
+def limits(seconds: float, as_json: bool) -> ExitCode:
+    """Measure random and sequential memory and messages, on all ranks at once."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.limits import bench as measure
+        from hpcq.bench.report import limits_text
+
+        found = measure(comm, seconds)
+        _speaker(comm)(json.dumps(found) if as_json else limits_text(found))
+        return ExitCode.DONE
+
+    return _on_ranks(body)
+
+
 def _speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
     """Return a function that prints a line, on rank 0 only."""
-    return (lambda line: print(line, flush=True)) if comm.rank == 0 else (lambda line: None)
+
+    def say(line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:
+            _discard_output()
+
+    return say if comm.rank == 0 else (lambda line: None)
 
 
-def _on_ranks(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
-    """Start MPI, call `body` with the world's communicator, and let no failure hang the others."""
+def _discard_output() -> None:
+    """Go on without the reader of our output, who has gone (`| head`)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode]) -> ExitCode:
+    """Start MPI and call `body` with the world's communicator and the list of stop signals.
+
+    No failure of one rank leaves the others hanging.
+    """
+    from hpcq.signals import stop_signals
+
+    with stop_signals() as caught:
+        return _guarded(lambda comm: body(comm, caught))
+
+
+def _guarded(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
     from mpi4py import MPI
 
     MPI.Init()
@@ -192,8 +275,7 @@ def main(arguments: list[str] | None = None) -> Any:
         _complain(str(error))
         code = error.exit_code
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         code = ExitCode.DONE
     except Exception:
         _complain(f"internal error\n{traceback.format_exc().rstrip()}")

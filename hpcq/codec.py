@@ -22,15 +22,16 @@ def describe(space: Any) -> dict[str, Any]:
     JobError
         for a space without a bijective code.
     """
-    kind = type(space).__name__
-    if kind == "Discrete":
-        return {"kind": kind, "n": int(space.n), "start": int(space.start)}
-    if kind == "MultiDiscrete":
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
         nvec = np.asarray(space.nvec)
         start = np.broadcast_to(np.asarray(space.start), nvec.shape)
-        return {"kind": kind, "nvec": nvec.tolist(), "start": start.tolist()}
-    if kind == "Tuple":
-        return {"kind": kind, "spaces": [describe(part) for part in space.spaces]}
+        return {"kind": "MultiDiscrete", "nvec": nvec.tolist(), "start": start.tolist()}
+    if isinstance(space, spaces.Tuple):
+        return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
     raise JobError(
         f"observation space {space} has no state key; "
         "expected Discrete, MultiDiscrete, or a Tuple of these"
@@ -65,7 +66,7 @@ def _flatten(description: dict[str, Any], observation: Any, out: list[int]) -> N
         out.extend(array.ravel().tolist())
     else:
         parts = description["spaces"]
-        if not isinstance(observation, tuple | list) or len(observation) != len(parts):
+        if not isinstance(observation, tuple | list | np.ndarray) or len(observation) != len(parts):
             raise ValueError(f"expected a tuple of {len(parts)}")
         for part, value in zip(parts, observation, strict=True):
             _flatten(part, value, out)

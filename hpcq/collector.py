@@ -4,7 +4,7 @@ Environments are numbered over the whole job; a rank holds a contiguous block. W
 i does depends on the job and on i alone, never on the rank that holds it.
 """
 
-import math
+import contextlib
 import traceback
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, EnvironmentFault
 from hpcq.hashing import Purpose, environment_words, mix64, tick_word, unmix64
 from hpcq.kernels import bind
+
+# Sums of such rewards stay finite, also in float32.
+MAX_REWARD = 1e30
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
@@ -194,6 +197,28 @@ class PythonCollector:
         self.actors[i]["episode_return"] = 0.0
         return self._encode(i, tick, "reset", found[0])
 
+    def _plain(self, i: int, tick: int, taken: tuple) -> tuple[Any, float, bool, bool]:
+        """Return what step gave with a number and two truth values, or say why that cannot be."""
+        observation, reward, terminated, truncated, _ = taken
+        try:
+            number, ended, cut = float(reward), bool(terminated), bool(truncated)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._fault(
+                i,
+                tick,
+                "step",
+                f"reward {reward!r}, terminated {terminated!r}, truncated {truncated!r}: "
+                f"expected a number and two truth values ({error})",
+            ) from None
+        if not abs(number) <= MAX_REWARD:
+            raise self._fault(
+                i,
+                tick,
+                "step",
+                f"reward {reward}, expected a finite number of at most {MAX_REWARD:g} in size",
+            )
+        return observation, number, ended, cut
+
     def _seeds(self, tick: int) -> list[int]:
         word = int(tick_word(self._seed, tick, Purpose.RESET))
         n = self.actors.size
@@ -201,7 +226,14 @@ class PythonCollector:
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""
-        keys = [self._reset(i, 0, seed) for i, seed in enumerate(self._seeds(0))]
+        seeds = self._seeds(0)
+        # The first one twice: what does not follow the seed could never be resumed.
+        once = [self._reset(i, 0, seed) for i, seed in enumerate(seeds[:1])]
+        keys = [self._reset(i, 0, seed) for i, seed in enumerate(seeds)]
+        if once != keys[:1]:
+            raise self._fault(
+                0, 0, "reset", f"seed {seeds[0]} gave two different first observations"
+            )
         self.actors["next"] = mix64.py_func(np.array(keys, np.uint64))
         self.actors["outcome"] = Outcome.RESET
 
@@ -224,9 +256,7 @@ class PythonCollector:
                     f"returned {_shape(taken)}, expected (obs, reward, terminated, truncated, "
                     "info)",
                 )
-            observation, reward, terminated, truncated, _ = taken
-            if not math.isfinite(reward):
-                raise self._fault(i, tick, "step", f"reward {reward}, expected a finite number")
+            observation, reward, terminated, truncated = self._plain(i, tick, taken)
             key = self._encode(i, tick, "step", observation)
             actor = self.actors[i]
             actor["reward"] = reward
@@ -256,9 +286,10 @@ class PythonCollector:
                 )
 
     def close(self) -> None:
-        """Close every environment."""
+        """Close every environment; what goes wrong there no longer matters."""
         for environment in self._environments:
-            environment.close()
+            with contextlib.suppress(Exception):
+                environment.close()
 
 
 def _shape(value: Any) -> str:

@@ -90,6 +90,16 @@ class Exchange:
             [self.replies_in, got, _displacements(got), self._reply],
         )
 
+    def bytes_sent_elsewhere(self) -> int:
+        """Return the bytes of the last tick that this rank sent to other ranks."""
+        messages = self.sent[:, UPDATES] + self.sent[:, QUERIES]
+        other = np.arange(self.comm.size) != self.comm.rank
+        given = self.received[:, QUERIES]
+        return int(
+            messages[other].sum() * self.outbox.itemsize
+            + given[other].sum() * self.replies_out.itemsize
+        )
+
     def free(self) -> None:
         """Release the MPI datatypes."""
         self._message.Free()

@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcq.codec import Codec
 from hpcq.digest import Digest
-from hpcq.errors import CheckpointError
+from hpcq.errors import JobError
 from hpcq.hashing import MASK, mix64
 from hpcq.reader import find_row, opened, table_pieces
 from hpcq.schema import Header
@@ -107,7 +107,7 @@ def inspect_row(path: str | Path, observation: Any) -> dict[str, Any]:
 
     Raises
     ------
-    CheckpointError
+    JobError
         if the observation is not in the space, or was never updated.
     """
     with opened(path) as (file, header):
@@ -115,11 +115,11 @@ def inspect_row(path: str | Path, observation: Any) -> dict[str, Any]:
         try:
             key = codec.encode(_as_observation(header.observation, observation))
         except ValueError as error:
-            raise CheckpointError(f"{path}: {observation!r} is no observation: {error}") from None
+            raise JobError(f"--row {observation!r} is no observation: {error}") from None
         hash_ = int(mix64.py_func(np.array([key & MASK], np.uint64))[0])
         row = _row_at(file, header, hash_)
         if row is None:
-            raise CheckpointError(f"{path}: state {observation!r} was never updated")
+            raise JobError(f"--row {observation!r}: this state was never updated")
         return row
 
 

@@ -15,7 +15,7 @@ from hpcq.schedules import Constant, LearningRate, Schedule
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class EnvironmentSection(_Section):
@@ -127,9 +127,23 @@ class Job(_Section):
             lines = [_explain(problem) for problem in error.errors()]
             raise JobError("\n".join(f"{source}: {line}" for line in lines)) from None
 
+    def differs_in(self, other: "Job") -> str:
+        """Return the keys that shape learning and differ, with both values; "" if none do."""
+        lines = []
+        for section in ("environment", "learning", "exploration", "run"):
+            mine, others = getattr(self, section), getattr(other, section)
+            for key in type(mine).model_fields:
+                a, b = getattr(mine, key), getattr(others, key)
+                if a != b and (section, key) not in _FREE:
+                    lines.append(f"{section}.{key} is {a} here and {b} there")
+        return "; ".join(lines)
+
     def text(self) -> str:
         """Return the effective job, every default filled in, as JSON."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
+
+
+_FREE = {("run", "steps"), ("run", "directory"), ("run", "report_every")}
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
@@ -141,7 +155,7 @@ def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
             raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             value = text
         place = data
         for part in parts[:-1]:
@@ -187,7 +201,7 @@ def _explain(problem: Any) -> str:
         return f"unknown key {key}; {hint}" if known else f"unknown key {key}"
     if kind == "missing":
         return f"{key} is missing"
-    if kind in ("model_type", "model_attributes_type"):
+    if kind.startswith("model_") or kind == "union_tag_not_found":
         if location[-1] in ("learning_rate", "epsilon"):
             return f"{key} = {given}: {_A_SCHEDULE}"
         return f"{key} = {given}: expected a section, [{key}]"

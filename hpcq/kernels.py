@@ -7,6 +7,7 @@ that takes part, so that any change leads to a fresh folder.
 
 import hashlib
 import os
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +21,20 @@ _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False
 
 
 def cache_root() -> Path:
-    """Return the folder of all compiled kernels: ``$HPCQ_CACHE_DIR``, or the user's cache."""
-    chosen = os.environ.get("HPCQ_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
+    """Return the folder of all compiled kernels.
+
+    It is ``$HPCQ_CACHE_DIR``, or in the user's cache; a temporary one where these cannot be
+    written, since numba's own choice would then be a folder whose name does not tell the sources.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "hpcq"
+    chosen = Path(os.environ.get("HPCQ_CACHE_DIR") or Path(home) / "hpcq")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        if os.access(chosen, os.W_OK):
+            return chosen
+    except OSError:
+        pass
+    return Path(tempfile.gettempdir()) / f"hpcq-{os.getuid()}"
 
 
 def _sources_digest() -> str:
@@ -38,6 +47,7 @@ def _sources_digest() -> str:
 
 
 _DIGEST = _sources_digest()
+_ROOT = cache_root()
 
 
 def _compile(function: Callable, extra: bytes = b"") -> Any:
@@ -46,7 +56,7 @@ def _compile(function: Callable, extra: bytes = b"") -> Any:
         name += "-" + hashlib.blake2b(extra, digest_size=8).hexdigest()
     config: Any = numba_config
     before = config.CACHE_DIR
-    config.CACHE_DIR = str(cache_root() / name)
+    config.CACHE_DIR = str(_ROOT / name)
     try:
         return numba.njit(**_OPTIONS)(function)
     finally:

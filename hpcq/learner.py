@@ -5,6 +5,8 @@ applied in environment order before the queries of this one are answered, so the
 tick t is a function of the job alone, whatever the number of ranks.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from mpi4py import MPI
 
@@ -70,10 +72,20 @@ class Learner:
             visits=self._rate is None,
         )
         message, reply = rules.record_types(self.shard.dtype)
-        self._exchange = Exchange(comm, message, reply, count, 2 * count)
+        self.exchange = Exchange(comm, message, reply, count, 2 * count)
         self._cursors = np.zeros(comm.size, np.int64)
         self._ranks = np.uint64(comm.size)
         self._seed = seed
+        self._flags = self._agreed = 0
+        self._phases = (
+            ("step", self._step),
+            ("pack", self._pack),
+            ("exchange", self._send),
+            ("apply", self._apply),
+            ("answer", self._answer),
+            ("exchange", self.exchange.reply),
+            ("receive", self._receive),
+        )
 
     @property
     def steps(self) -> int:
@@ -84,47 +96,40 @@ class Learner:
         """Reset every environment and choose the first actions: tick 0. Collective."""
         self.tick = 0
         self.collector.begin()
-        self._talk(0)
+        for _, phase in self.phases[1:]:
+            phase()
 
     def advance(self, flags: int = 0) -> int:
         """Do one tick; return the flags of all ranks, or-ed. Collective."""
         self.tick += 1
-        self.collector.step(self.tick)
-        return self._talk(flags)
+        self._flags = flags
+        for _, phase in self.phases:
+            phase()
+        return self._agreed
 
-    def _talk(self, flags: int) -> int:
-        exchange, collector = self._exchange, self.collector
-        behave = tick_word(self._seed, self.tick, Purpose.BEHAVE)
+    @property
+    def phases(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        """The parts of a tick in their order, with the names under which time is reported."""
+        return self._phases
+
+    def _step(self) -> None:
+        self.collector.step(self.tick)
+
+    def _pack(self) -> None:
         actors.pack(
-            collector.actors,
-            collector.words,
-            behave,
+            self.collector.actors,
+            self.collector.words,
+            tick_word(self._seed, self.tick, Purpose.BEHAVE),
             self._ranks,
-            exchange.sent,
-            exchange.outbox,
+            self.exchange.sent,
+            self.exchange.outbox,
         )
-        agreed = exchange.send(flags)
-        self._apply()
-        rules.answer(
-            self.shard.table,
-            exchange.inbox,
-            exchange.received,
-            self.job.exploration.epsilon.at(self.steps),
-            exchange.replies_out,
-        )
-        exchange.reply()
-        actors.receive(
-            collector.actors,
-            self.job.learning.gamma,
-            self._ranks,
-            exchange.sent,
-            exchange.replies_in,
-            self._cursors,
-        )
-        return agreed
+
+    def _send(self) -> None:
+        self._agreed = self.exchange.send(self._flags)
 
     def _apply(self) -> None:
-        exchange = self._exchange
+        exchange = self.exchange
         rate = 0.0 if self._rate is None else self._rate.at(self.steps)
         updates, done = int(exchange.received[:, 0].sum()), 0
         while True:
@@ -135,6 +140,25 @@ class Learner:
                 return
             self.shard.grow()
 
+    def _answer(self) -> None:
+        rules.answer(
+            self.shard.table,
+            self.exchange.inbox,
+            self.exchange.received,
+            self.job.exploration.epsilon.at(self.steps),
+            self.exchange.replies_out,
+        )
+
+    def _receive(self) -> None:
+        actors.receive(
+            self.collector.actors,
+            self.job.learning.gamma,
+            self._ranks,
+            self.exchange.sent,
+            self.exchange.replies_in,
+            self._cursors,
+        )
+
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""
         return total_digest(self.comm, local_digest(self.shard))
@@ -142,7 +166,7 @@ class Learner:
     def close(self) -> None:
         """Release environments and MPI datatypes."""
         self.collector.close()
-        self._exchange.free()
+        self.exchange.free()
 
 
 def local_digest(shard: Shard) -> Digest:

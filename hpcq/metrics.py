@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,8 @@ from hpcq.hashing import unmix64
 from hpcq.learner import Learner
 from hpcq.reader import opened, table_pieces
 
-# Solving larger models exactly would keep people waiting.
-SOLVABLE = 4_000_000
+# Outcomes looked at in an exact solution: about ten seconds. More would keep people waiting.
+WORK = 1_000_000_000
 HORIZON = 1000
 
 
@@ -82,8 +81,12 @@ class Reporter:
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
             f"epsilon {values['epsilon']:.3g}  states {values['states']:,}  ETA {left:.0f} s"
         )
-        with open(learner.job.directory / rundir.METRICS, "a") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with open(learner.job.directory / rundir.METRICS, "a") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            # Training is worth more than its log.
+            self._say(f"warning: {rundir.METRICS} not written: {error.strerror}")
 
 
 def _rate(value: float) -> str:
@@ -108,7 +111,7 @@ def exact_returns(learner: Learner, path: Path) -> dict[str, float | int | None]
 
     Both are expectations over the start distribution for episodes of at most `horizon` steps:
     the time limit, or `HORIZON` where there is none. The optimum is the greedy policy of value
-    iteration at the job's gamma. None where the model is not known or too large.
+    iteration at the job's gamma. None where the model is not known, or it would take long.
     """
     environment = learner.environment
     values: dict[str, float | int | None] = {
@@ -121,13 +124,16 @@ def exact_returns(learner: Learner, path: Path) -> dict[str, float | int | None]
     ):
         return values
     model = environment.model
-    if model.probability.size > SOLVABLE:
-        return values
+    size = model.probability.size
     horizon = environment.max_episode_steps or HORIZON
+    if horizon * size > WORK:
+        return values
     q = dense_table(path, model.start.size)
     values["horizon"] = horizon
     values["greedy_return"] = exact.expected_return(model, exact.greedy(q), horizon)
-    best = exact.value_iteration(model, learner.job.learning.gamma)
+    best = exact.value_iteration(
+        model, learner.job.learning.gamma, sweeps=min(100_000, WORK // size)
+    )
     if best is not None:
         policy = exact.greedy(best, 1e-9 * max(1.0, float(np.abs(best).max())))
         values["optimal_return"] = exact.expected_return(model, policy, horizon)
@@ -161,10 +167,7 @@ def summarise(
         "digest": str(digest),
         "checkpoint": str(path),
     }
-    target = learner.job.directory / rundir.SUMMARY
-    temporary = target.with_suffix(".json.partial")
-    temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    os.replace(temporary, target)
+    rundir.write_text(learner.job.directory / rundir.SUMMARY, json.dumps(summary, indent=1) + "\n")
     if summary["greedy_return"] is not None:
         optimum = summary["optimal_return"]
         say(

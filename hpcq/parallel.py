@@ -26,7 +26,7 @@ def agree(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
     except HpcqError as found:
         error = found
     except OSError as found:
-        error = StorageError(f"{what}: {found}" if what else str(found))
+        error = _storage_error(what, found)
     first = comm.allreduce(comm.size if error is None else comm.rank, MPI.MIN)
     if first < comm.size:
         everywhere = comm.allreduce(error is not None, MPI.LAND)
@@ -39,7 +39,11 @@ def agree(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
     return result  # type: ignore[return-value]
 
 
-def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
+def _storage_error(what: str, error: OSError) -> StorageError:
+    return StorageError(f"{what}: {error}" if what else str(error))
+
+
+def on_root(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
     """Call `function` on rank 0; return its result, or raise its error, on all. Collective."""
     result, error = None, None
     if comm.rank == 0:
@@ -48,7 +52,7 @@ def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
         except HpcqError as found:
             error = found
         except OSError as found:
-            error = StorageError(str(found))
+            error = _storage_error(what, found)
     result, kind, message = comm.bcast((result, error and type(error), str(error)))
     if kind is not None:
         raised = kind(message)
@@ -61,11 +65,9 @@ def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
 def first_on_each_node(comm: MPI.Intracomm) -> Iterator[None]:
     """Run the body on one rank of every node, then on the others. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    try:
-        if node.rank > 0:
-            node.Barrier()
-        yield
-        if node.rank == 0:
-            node.Barrier()
-    finally:
-        node.Free()
+    if node.rank > 0:
+        node.Barrier()
+    yield
+    if node.rank == 0:
+        node.Barrier()
+    node.Free()

@@ -40,9 +40,13 @@ def opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
         raise CheckpointError(f"{path}: not a readable HDF5 file: {error}") from None
     with file:
         try:
-            yield file, _check_structure(path, file)
+            header = _check_structure(path, file)
         except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
             raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
+        try:
+            yield file, header
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
 
 def _check_structure(path: Path, file: Any) -> Header:

@@ -22,6 +22,7 @@ def load_table(learner: Learner, path: str | Path) -> None:
     with opened(path) as (file, header):
         start = find_row(file, header, first_hash(rank, ranks))
         stop = find_row(file, header, first_hash(rank + 1, ranks))
+        shard.reserve(stop - start)
         for hashes, q, visits in table_pieces(file, header, start, stop):
             if not shard.keeps_visits:
                 visits = visits[:, :0]

@@ -1,19 +1,15 @@
-"""Run a job from start to end, or go on with one: signals, reports, checkpoints, summary."""
+"""Run a job from start to end, or go on with one: flags, reports, checkpoints, summary."""
 
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import IntFlag
 from pathlib import Path
-from types import FrameType
 
 from mpi4py import MPI
 
 from hpcq import checkpoint, restore, rundir
 from hpcq.collector import block
-from hpcq.digest import Digest
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.job import Job, override
@@ -24,31 +20,14 @@ from hpcq.reader import verify
 
 Say = Callable[[str], None]
 
+MAY_CHANGE = ("run.steps", "run.report_every", "checkpoint.")
+
 
 class Flag(IntFlag):
     """What a rank can ask of all ranks along with a tick's counts."""
 
     STOP = 1
     REPORT = 2
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect USR1, TERM and INT in a list; a second INT interrupts as usual."""
-    caught: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    numbers = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield caught
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)
 
 
 def last_tick(job: Job, quiet_every: int) -> int:
@@ -64,105 +43,145 @@ def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
     return agree(comm, lambda: Learner(job, environment, comm))
 
 
-def start(job: Job, comm: MPI.Intracomm, say: Say, overwrite: bool = False) -> ExitCode:
-    """Run a job from the beginning. Collective."""
-    writer = agree(comm, lambda: checkpoint.choose_writer(job.checkpoint.writer))
-    learner = _make_learner(job, comm)
-    on_root(comm, lambda: rundir.prepare(job.directory, job.text(), overwrite))
-    source = job.run.start_from
+def _load_start(learner: Learner) -> None:
+    """Begin with another run's table, if the job says so. Collective."""
+    source = learner.job.run.start_from
     if source is not None:
-        header, _ = on_root(comm, lambda: verify(source))
-        agree(comm, lambda: restore.check_compatible(learner, header, source))
-        agree(comm, lambda: restore.load_table(learner, source))
+        header, _ = on_root(learner.comm, lambda: verify(source))
+        agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
+        agree(learner.comm, lambda: restore.load_table(learner, source))
+
+
+def start(
+    job: Job, comm: MPI.Intracomm, say: Say, caught: list[int], overwrite: bool = False
+) -> ExitCode:
+    """Run a job from the beginning; `caught` fills with stop signals. Collective."""
+    writer = agree(comm, lambda: checkpoint.choose_writer(job.checkpoint.writer))
+    on_root(comm, lambda: rundir.check(job.directory, overwrite))
+    learner = _make_learner(job, comm)
+    # The old run goes last: the new one may start from its table, or not start at all.
+    _load_start(learner)
+    on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
     learner.begin()
-    return _train(learner, writer, say)
+    return _train(learner, None, writer, say, caught)
 
 
-def resume(directory: Path, overrides: tuple[str, ...], comm: MPI.Intracomm, say: Say) -> ExitCode:
+def resume(
+    directory: Path,
+    overrides: tuple[str, ...],
+    comm: MPI.Intracomm,
+    say: Say,
+    caught: list[int],
+) -> ExitCode:
     """Go on with the newest checkpoint of a run directory that verifies. Collective."""
-    job, path, skipped = on_root(comm, lambda: _find(directory, overrides))
+    job = on_root(comm, lambda: _read_job(directory, overrides))
+    path, skipped = on_root(comm, lambda: _newest(directory, job))
     for problem in skipped:
         say(f"skipped {problem}")
     writer = agree(comm, lambda: checkpoint.choose_writer(job.checkpoint.writer))
     learner = _make_learner(job, comm)
     if path is None:
         say(f"no checkpoint in {directory} yet: starting from the beginning")
-        learner.begin()
+        _load_start(learner)
     else:
         agree(comm, lambda: restore.load_run(learner, path))
+        _check_length(learner)
         say(f"resuming {path} at step {learner.steps:,}")
-    return _train(learner, writer, say)
+    on_root(comm, lambda: rundir.write_job(directory, job.text()))
+    if path is None:
+        learner.begin()
+    return _train(learner, path, writer, say, caught)
 
 
-def _find(directory: Path, overrides: tuple[str, ...]) -> tuple[Job, Path | None, list[str]]:
-    """Return the job, its newest good checkpoint (None if there is none yet), and what was bad."""
-    skipped = []
-    if not (directory / rundir.JOB).exists():
-        raise CheckpointError(f"{directory} holds no run (no {rundir.JOB}); see `hpcq run --help`")
-    found = rundir.list_checkpoints(directory)
-    for path in found:
-        try:
-            header, _ = verify(path)
-        except CheckpointError as error:
-            skipped.append(str(error))
-            continue
-        return _job_of(json.loads(header.job), directory, overrides), path, skipped
-    if found:
-        raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(skipped))
-    try:
-        data = json.loads((directory / rundir.JOB).read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{directory / rundir.JOB}: not valid JSON: {error}") from None
-    return _job_of(data, directory, overrides), None, skipped
+def _check_length(learner: Learner) -> None:
+    last = last_tick(learner.job, learner.collector.quiet_every)
+    if learner.tick > last:
+        error = JobError(
+            f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "
+            "give more, or leave it out"
+        )
+        error.collective = True
+        raise error
 
 
-MAY_CHANGE = ("run.steps", "run.report_every", "checkpoint.")
-
-
-def _job_of(data: dict, directory: Path, overrides: tuple[str, ...]) -> Job:
+def _read_job(directory: Path, overrides: tuple[str, ...]) -> Job:
+    """Return the job of a run directory. The file job.json decides, never a checkpoint."""
     for assignment in overrides:
         if not assignment.startswith(MAY_CHANGE):
             raise JobError(
                 f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
                 "run.report_every and checkpoint.*; to change more, start a new run from this "
-                "table with --set run.start_from=CHECKPOINT"
+                "table with --set run.start_from=CHECKPOINT and another run.directory"
             )
+    path = directory / rundir.JOB
+    if not path.exists():
+        raise CheckpointError(
+            f"{directory} holds no run (no {rundir.JOB}); to use the table of a checkpoint, "
+            "start a run with --set run.start_from=CHECKPOINT"
+        )
+    try:
+        data = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("run"), dict):
+        raise CheckpointError(f"{path}: not a job")
     override(data, overrides)
     data["run"]["directory"] = str(directory)
-    return Job.check(data, str(directory))
+    return Job.check(data, str(path))
 
 
-def _train(learner: Learner, writer: str, say: Say) -> ExitCode:
-    """Tick until the job is done or a stop is asked for. Collective."""
+def _newest(directory: Path, job: Job) -> tuple[Path | None, list[str]]:
+    """Return the newest whole checkpoint (None before the first), and what was skipped.
+
+    A damaged file is renamed, so that it counts no longer among those to keep.
+    """
+    skipped = []
+    for path in rundir.list_checkpoints(directory):
+        try:
+            header, _ = verify(path)
+        except CheckpointError as error:
+            skipped.append(f"{error}; renamed to {rundir.set_aside(path).name}")
+            continue
+        difference = job.differs_in(Job.check(json.loads(header.job), str(path)))
+        if difference:
+            raise CheckpointError(f"{path} was written by another job: {difference}")
+        return path, skipped
+    if skipped:
+        raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(skipped))
+    return None, []
+
+
+def _train(
+    learner: Learner, path: Path | None, writer: str, say: Say, caught: list[int]
+) -> ExitCode:
+    """Tick until the job is done or a stop is asked for. Collective.
+
+    `path` is the checkpoint of the learner's present tick, if there is one.
+    """
     job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
     last = last_tick(job, quiet)
     say(_plan(learner, last, writer))
     reporter = Reporter(learner, last, say)
     saved_tick, stopping = learner.tick, False
-    path: Path | None = None
-    digest = Digest()
     started, first_step = time.perf_counter(), learner.steps
-    with _stop_signals() as caught:
-        while learner.tick < last and not (stopping and path is not None):
-            flags = Flag.STOP if caught else 0
-            if comm.rank == 0 and reporter.due():
-                flags |= Flag.REPORT
-            agreed = learner.advance(flags)
-            if agreed & Flag.REPORT:
-                reporter.report()
-            if agreed & Flag.STOP and not stopping:
-                stopping, path = True, None
-                say("stop requested: saving at the next tick where that is possible")
-            if learner.tick % quiet == 0 and (
-                stopping
-                or learner.tick == last
-                or learner.tick - saved_tick >= job.checkpoint.every
-            ):
-                path, digest = checkpoint.save(learner, job.directory, writer, job.checkpoint.keep)
-                saved_tick = learner.tick
+    while learner.tick < last and not (stopping and saved_tick == learner.tick):
+        flags = Flag.STOP if caught else 0
+        if comm.rank == 0 and reporter.due():
+            flags |= Flag.REPORT
+        agreed = learner.advance(flags)
+        if agreed & Flag.REPORT:
+            reporter.report()
+        if agreed & Flag.STOP and not stopping:
+            stopping = True
+            say(f"stop requested: saving in {-learner.tick % quiet} ticks")
+        if learner.tick % quiet == 0 and (
+            stopping or learner.tick == last or learner.tick - saved_tick >= job.checkpoint.every
+        ):
+            path = checkpoint.save(learner, job.directory, writer, job.checkpoint.keep)[0]
+            saved_tick = learner.tick
     seconds = time.perf_counter() - started
-    if path is None:
-        path, digest = checkpoint.save(learner, job.directory, writer, job.checkpoint.keep)
+    assert path is not None
+    digest = learner.digest()
     learner.close()
     if learner.tick < last:
         say(f"stopped at step {learner.steps:,}; go on with `hpcq resume {job.directory}`")
@@ -176,12 +195,12 @@ def _train(learner: Learner, writer: str, say: Say) -> ExitCode:
 
 
 def _plan(learner: Learner, last: int, writer: str) -> str:
-    job, environment = learner.job, learner.environment
+    job, environment, ranks = learner.job, learner.environment, learner.comm.size
     kind = "python" if isinstance(environment, PythonEnvironment) else "compiled"
     count = job.environment.count
-    share = block(0, learner.comm.size, count)[1]
+    share = block(0, ranks, count)[1]
     return (
-        f"{job.name}: {environment.id} ({kind}), {count} environments on {learner.comm.size} "
-        f"rank{'s' * (learner.comm.size > 1)} (about {max(share, 1)} each), "
+        f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
+        f"{ranks} rank{'s' * (ranks != 1)} (about {max(share, 1)} each), "
         f"{last * count:,} steps, run directory {job.directory}, checkpoints by {writer}"
     )

@@ -1,5 +1,7 @@
 """The run directory: job.json, checkpoints, metrics and summary of one run."""
 
+import contextlib
+import errno
 import os
 import re
 from pathlib import Path
@@ -18,25 +20,38 @@ def checkpoint_name(step: int) -> str:
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """Return the published checkpoints of a run directory, newest first."""
-    names = sorted(name for name in os.listdir(directory) if _NAME.match(name))
-    return [directory / name for name in reversed(names)]
+    found = [(int(m[1]), directory / m[0]) for m in map(_NAME.match, os.listdir(directory)) if m]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
-def prune(directory: Path, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints, and temporaries of killed runs."""
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is no longer one; return its new name."""
+    aside = path.with_name(path.name + ".damaged")
+    with contextlib.suppress(OSError):
+        path.rename(aside)
+        return aside
+    return path
+
+
+def prune(directory: Path, keep: int, newest: Path | None = None) -> None:
+    """Remove all but the `keep` newest checkpoints, and temporaries of killed runs.
+
+    The file `newest` stays in any case.
+    """
     for path in list_checkpoints(directory)[keep:]:
-        path.unlink()
-    for path in directory.glob("ckpt-*.h5.partial"):
+        if path != newest:
+            path.unlink()
+    for path in directory.glob("*.partial"):
         path.unlink()
 
 
-def prepare(directory: Path, job_text: str, overwrite: bool) -> None:
-    """Make the run directory and store the job there; refuse one that holds another run.
+def check(directory: Path, overwrite: bool) -> None:
+    """Refuse a run directory that holds a run, or cannot be written.
 
     Raises
     ------
     RunDirectoryError
-        if it does, or cannot be written.
+        saying what to do.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -45,11 +60,44 @@ def prepare(directory: Path, job_text: str, overwrite: bool) -> None:
                 f"{directory} holds a run already; go on with `hpcq resume {directory}`, "
                 "choose another with --set run.directory=DIR, or replace it with --overwrite"
             )
-        prune(directory, 0)
-        for name in (METRICS, SUMMARY):
-            (directory / name).unlink(missing_ok=True)
-        (directory / JOB).write_text(job_text + "\n")
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise RunDirectoryError(
             f"{directory}: cannot write the run directory: {error.strerror}"
         ) from None
+
+
+def prepare(directory: Path, job_text: str) -> None:
+    """Remove what an earlier run left, and store the job.
+
+    Raises
+    ------
+    RunDirectoryError
+        if the directory cannot be written.
+    """
+    try:
+        prune(directory, 0)
+        for name in (METRICS, SUMMARY):
+            (directory / name).unlink(missing_ok=True)
+        write_job(directory, job_text)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory}: cannot write the run directory: {error.strerror}"
+        ) from None
+
+
+def write_job(directory: Path, job_text: str) -> None:
+    """Store the effective job, whole or not at all."""
+    write_text(directory / JOB, job_text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

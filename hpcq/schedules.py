@@ -14,7 +14,7 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class _Schedule(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Constant(_Schedule):

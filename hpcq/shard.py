@@ -23,7 +23,7 @@ from hpcq.hashing import MAX_HASH, home_slot
 from hpcq.kernels import kernel
 from hpcq.memory import allocate
 
-MAX_LOAD = 0.6
+MAX_LOAD = 0.54
 MIN_CAPACITY = 64
 
 # Runs of probes end well within this many slots after the last home slot.
@@ -181,8 +181,6 @@ class Shard:
         what an absent row reads as, and every Q-value of a new row.
     visits
         whether to count visits per (state, action): uint32, saturating.
-    expected
-        rows to make room for at the start.
     """
 
     def __init__(
@@ -192,14 +190,13 @@ class Shard:
         dtype: np.dtype,
         q_init: float = 0.0,
         visits: bool = False,
-        expected: int = 0,
     ) -> None:
         self.ranks = ranks
         self.actions = actions
         self.dtype = np.dtype(dtype)
         self.q_init = self.dtype.type(q_init)
         self.keeps_visits = visits
-        self.table = self._allocate(max(MIN_CAPACITY, int(expected / MAX_LOAD) + 1))
+        self.table = self._allocate(MIN_CAPACITY)
 
     def __len__(self) -> int:
         return int(self.table.state[ROWS])
@@ -234,6 +231,12 @@ class Shard:
             if _copy_all(self.table, larger):
                 self.table = larger
                 return
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all, at once; the shard must be empty."""
+        capacity = int(rows / MAX_LOAD) + 1
+        if len(self) == 0 and capacity > int(self.table.capacity):
+            self.table = self._allocate(capacity)
 
     def pieces(self, rows: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
         """Yield all rows in hash order, at most `rows` at a time: hashes, q, visits.

@@ -1,11 +1,13 @@
 """From the job's [environment] section to an environment that a collector can step."""
 
+import contextlib
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
 from hpcq import codec
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import JobError
+from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job import EnvironmentSection
 
 
@@ -38,11 +40,14 @@ def _gymnasium(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvir
         options["max_episode_steps"] = section.max_episode_steps
     try:
         env = gymnasium.make(section.id, disable_env_checker=True, **options)
-    except Exception as error:
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise JobError(
             f"environment.id = {section.id!r}: gymnasium.make failed: "
             f"{type(error).__name__}: {error}"
         ) from error
+    except Exception as error:
+        text = "".join(traceback.format_exception(error)).rstrip()
+        raise EnvironmentFault(f"{section.id} cannot be made:\n{text}") from error
     try:
         known = section.id in table.TOY_TEXT and not section.kwargs.get("fickle_passenger")
         if section.backend == "compiled" and not known:
@@ -53,7 +58,7 @@ def _gymnasium(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvir
             )
         if known and section.backend != "python":
             return table.from_toy_text(env, section.id)
-        if type(env.action_space).__name__ != "Discrete":
+        if not isinstance(env.action_space, gymnasium.spaces.Discrete):
             raise JobError(f"{section.id}: action space {env.action_space}, expected Discrete")
         try:
             observation = codec.describe(env.observation_space)
@@ -65,7 +70,8 @@ def _gymnasium(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvir
             section.id, observation, int(space.n), int(space.start), options, limit
         )
     finally:
-        env.close()
+        with contextlib.suppress(Exception):
+            env.close()
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
@@ -85,7 +91,8 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     try:
         return table.garnet_environment(section.max_episode_steps, **section.kwargs)
     except TypeError as error:
+        problem = str(error).partition("()")[2].strip()
         raise JobError(
-            f"environment.kwargs of hpcq/Garnet-v0: {error}; "
+            f"environment.kwargs of hpcq/Garnet-v0: {problem}; "
             "expected states, actions, and optionally branching, seed"
         ) from None

@@ -103,7 +103,13 @@ def garnet(states: int, actions: int, branching: int = 5, seed: int = 0) -> Tabl
     """
     rng = np.random.default_rng(seed)
     shape = (states, actions, branching)
-    next_ = np.argpartition(rng.random((states, actions, states)), branching - 1, axis=2)
+    next_ = np.sort(rng.integers(states, size=shape), axis=2)
+    while (again := (next_[:, :, 1:] == next_[:, :, :-1]).any(axis=2)).any():
+        # One number of a row at a time, or rows of nearly all states would never be distinct.
+        place = np.argmax(next_[again][:, 1:] == next_[again][:, :-1], axis=1)
+        redrawn = next_[again]
+        redrawn[np.arange(place.size), place] = rng.integers(states, size=place.size)
+        next_[again] = np.sort(redrawn, axis=1)
     cuts = np.sort(rng.random((states, actions, branching - 1)), axis=2)
     edges = np.concatenate(
         [np.zeros((states, actions, 1)), cuts, np.ones((states, actions, 1))], axis=2
@@ -111,7 +117,7 @@ def garnet(states: int, actions: int, branching: int = 5, seed: int = 0) -> Tabl
     reward = np.broadcast_to(rng.standard_normal((states, actions, 1)), shape)
     return table_model(
         np.diff(edges, axis=2),
-        next_[:, :, :branching],
+        next_,
         reward,
         np.zeros(shape, np.bool_),
         np.full(states, 1.0 / states),
@@ -126,6 +132,7 @@ def garnet_environment(
         ("states", states, 1, 1_000_000),
         ("actions", actions, 1, 65_536),
         ("branching", branching, 1, states),
+        ("seed", seed, 0, (1 << 63) - 1),
     ):
         if not isinstance(value, int) or not least <= value <= most:
             raise JobError(

@@ -48,14 +48,57 @@ def test_an_environment_that_raises(tmp_path, only):
         ("kind", "observation '1' is not in the space: expected an integer"),
         ("exit", "SystemExit"),
         ("make", "cannot be made"),
+        ("none", "reward None, terminated False, truncated False: expected a number"),
+        ("huge", "reward 1000"),
+        ("text", "expected a number and two truth values"),
+        ("array", "expected a number and two truth values"),
     ],
 )
 def test_an_environment_that_breaks_the_contract(tmp_path, how, words):
-    code = 64 if how == "make" else 70
     job = broken(tmp_path, how, only=1)
-    done = hpcq(3, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=code, timeout=30)
+    done = hpcq(3, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70, timeout=30)
     assert words in message(done)
     assert "rank 1: " in message(done)
+
+
+def test_an_environment_that_ignores_its_seed(tmp_path):
+    job = broken(tmp_path, "unseeded")
+    done = hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70)
+    assert "gave two different first observations" in message(done)
+
+
+def test_an_environment_that_cannot_be_closed_does_no_harm(tmp_path):
+    job = broken(tmp_path, "close")
+    hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", "--set=run.steps=8")
+
+
+def test_a_log_that_cannot_be_written_does_no_harm(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    directory = tmp_path / "run"
+    hpcq(2, "run", job, f"--set=run.directory='{directory}'")
+    (directory / "metrics.jsonl").unlink()
+    (directory / "metrics.jsonl").mkdir()
+    done = hpcq(2, "resume", directory, "--set=run.steps=2000")
+    assert "warning: metrics.jsonl not written" in done.stdout
+
+
+def test_a_resumed_run_is_not_shortened(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
+    done = hpcq(2, "resume", tmp_path / "run", "--set=run.steps=500", code=64)
+    assert "run.steps = 500, but 1,008 steps are done" in message(done)
+
+
+def test_a_checkpoint_of_another_job_is_refused(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    directory = tmp_path / "run"
+    hpcq(1, "run", job, f"--set=run.directory='{directory}'")
+    text = (directory / "job.json").read_text()
+    (directory / "job.json").write_text(text.replace('"gamma": 0.9', '"gamma": 0.8'))
+    done = hpcq(2, "resume", directory, code=65)
+    assert "written by another job: learning.gamma is 0.8 here and 0.9 there" in message(done)
+    (directory / "job.json").write_text("[]")
+    assert "not a job" in message(hpcq(2, "resume", directory, code=65))
 
 
 def test_an_environment_that_crashes_the_interpreter(tmp_path):
@@ -158,16 +201,23 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
     hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
     file = next((tmp_path / "run").glob("*.h5"))
-    pipe = subprocess.run(
-        f"set -o pipefail; {sys.executable} -m hpcq inspect {file} | head -n 1",
-        shell=True,
-        executable="/bin/bash",
-        capture_output=True,
-        text=True,
-        env=os.environ,
-        check=True,
+    commands = (
+        f"{sys.executable} -m hpcq inspect {file}",
+        f"{sys.executable} -m hpcq run {job} --set run.directory={tmp_path / 'again'} "
+        "--set run.report_every=0.001 --set run.steps=20000",
     )
-    assert pipe.stderr == ""
+    for command in commands:
+        pipe = subprocess.run(
+            f"set -o pipefail; {command} | head -n 1",
+            shell=True,
+            executable="/bin/bash",
+            capture_output=True,
+            text=True,
+            env=dict(os.environ),
+            check=True,
+        )
+        assert pipe.stderr == ""
+    assert (tmp_path / "again" / "summary.json").exists()
 
 
 def test_inspect_as_json_and_one_row(tmp_path):
@@ -188,6 +238,6 @@ def test_inspect_as_json_and_one_row(tmp_path):
     )
     assert row == top
     assert max(row["q"]) == row["q"][row["greedy"][0]]
-    never = hpcq(None, "inspect", file, "--row", "[7, [0, 0]]", code=65)
+    never = hpcq(None, "inspect", file, "--row", "[7, [0, 0]]", code=64)
     assert "was never updated" in message(never)
-    assert "no observation" in message(hpcq(None, "inspect", file, "--row", "[9, [0, 0]]", code=65))
+    assert "no observation" in message(hpcq(None, "inspect", file, "--row", "[9, [0, 0]]", code=64))

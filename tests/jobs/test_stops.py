@@ -2,8 +2,10 @@
 
 import os
 import random
+import re
 import signal
 import time
+from pathlib import Path
 
 import make_job
 import pytest
@@ -103,6 +105,71 @@ def test_a_stop_signal_saves_and_exits_with_75(name, number, tmp_path, uninterru
     assert summary(directory)["digest"] == uninterrupted[name]
 
 
+def test_a_signal_during_start_up_is_not_lost(tmp_path, uninterrupted):
+    directory = tmp_path / "run"
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    process = start(2, "run", job, f"--set=run.directory='{directory}'")
+    try:
+        wait_for(lambda: all(map(catches_usr1, ranks_of(process))) and ranks_of(process))
+        os.kill(ranks_of(process)[0], signal.SIGUSR1)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        end(process)
+    assert process.returncode == 75, output
+    hpcq(1, "resume", directory)
+    assert summary(directory)["digest"] == uninterrupted["compiled"]
+
+
+def catches_usr1(pid):
+    """Return whether a process has come so far as to install its handlers."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16)
+    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again_as_it_did(tmp_path, uninterrupted):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'first'}'", "--set=run.seed=9")
+    source = summary(tmp_path / "first")["checkpoint"]
+    directory = tmp_path / "second"
+    hpcq(2, "run", job, f"--set=run.directory='{directory}'", f"--set=run.start_from='{source}'")
+    digest = summary(directory)["digest"]
+    assert digest != uninterrupted["compiled"]
+    for path in list_checkpoints(directory):
+        path.unlink()
+    done = hpcq(3, "resume", directory)
+    assert "starting from the beginning" in done.stdout
+    assert summary(directory)["digest"] == digest
+
+
+def test_a_run_may_replace_the_one_that_it_starts_from(tmp_path):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    arguments = ("run", job, f"--set=run.directory='{tmp_path / 'run'}'", "--set=run.steps=64_000")
+    hpcq(2, *arguments)
+    source = summary(tmp_path / "run")["checkpoint"]
+    hpcq(2, *arguments, "--overwrite", f"--set=run.start_from='{source}'")
+    hpcq(2, *arguments, "--overwrite", "--set=run.start_from=none.h5", code=65)
+    # The mistake cost nothing.
+    hpcq(2, "resume", tmp_path / "run")
+
+
+def test_an_extension_outlives_a_kill(tmp_path, uninterrupted):
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    directory = tmp_path / "run"
+    hpcq(2, "run", job, f"--set=run.directory='{directory}'", "--set=run.steps=64_000")
+    before = (directory / "job.json").read_text()
+    often = "--set=checkpoint.every=1000000"
+    process = start(2, "resume", directory, "--set=run.steps=1_500_000", often)
+    try:
+        wait_for(lambda: (directory / "job.json").read_text() != before)
+        os.kill(ranks_of(process)[0], signal.SIGKILL)
+        process.wait(timeout=30)
+    finally:
+        end(process)
+    hpcq(1, "resume", directory)
+    assert summary(directory)["digest"] == uninterrupted["compiled"]
+
+
 def test_a_finished_run_can_be_extended(tmp_path, uninterrupted):
     job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
     directory = tmp_path / "run"
@@ -121,8 +188,10 @@ def test_a_damaged_checkpoint_is_skipped_loudly(tmp_path, uninterrupted):
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     assert "damaged" in hpcq(None, "verify", newest, code=65).stderr
-    done = hpcq(2, "resume", directory)
+    done = hpcq(2, "resume", directory, "--set=checkpoint.keep=1")
     assert f"skipped {newest}" in done.stdout
+    assert [path.name for path in list_checkpoints(directory)] == [newest.name]
+    hpcq(None, "verify", newest)
     assert f"resuming {second}" in done.stdout
     assert summary(directory)["digest"] == uninterrupted["compiled"]
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 
 
@@ -81,13 +82,29 @@ class Broken(Scripted):
             raise SystemExit(0)
         if self.how == "segv":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.how == "close":
+            return taken
         return {
+            "none": (1, None, False, False, {}),
+            "text": (1, "one", False, False, {}),
+            "huge": (1, 10**400, False, False, {}),
+            "array": (1, 0.0, np.zeros(2), False, {}),
             "outside": (77, 0.0, False, False, {}),
             "nan": (1, float("nan"), False, False, {}),
             "infinite": (1, float("inf"), False, False, {}),
             "old": (1, 0.0, False, {}),
             "kind": ("1", 0.0, False, False, {}),
         }[self.how]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.how == "unseeded":
+            Broken.made += 1
+        return Broken.made % 2, {}
+
+    def close(self):
+        if self.how == "close":
+            raise RuntimeError("cannot be closed")
 
 
 gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=20)

@@ -62,6 +62,14 @@ def test_every_flavour_of_a_number_is_one_key(three):
     assert Codec(describe(spaces.Discrete(5))).encode(three) == 3
 
 
+def test_subclasses_and_arrays_are_what_they_look_like():
+    class Cells(spaces.Discrete):
+        pass
+
+    codec = Codec(describe(spaces.Tuple([Cells(5), spaces.Discrete(2)])))
+    assert codec.encode(np.array([4, 1])) == codec.encode((4, 1)) == 9
+
+
 @pytest.mark.parametrize("one", [1, True, np.bool_(True), np.int8(1)])
 def test_booleans_are_numbers(one):
     codec = Codec(describe(spaces.Tuple([spaces.Discrete(2), spaces.Discrete(2)])))

@@ -96,7 +96,8 @@ def test_a_full_shard_says_so_and_stays_whole():
 
 
 def test_room_for_what_is_expected_is_made_at_once():
-    shard = Shard(1, 2, np.float32, expected=10_000)
+    shard = Shard(1, 2, np.float32)
+    shard.reserve(10_000)
     before = shard.nbytes
     hashes = np.sort(np.random.default_rng(1).integers(0, 2**64, 10_000, dtype=np.uint64))
     shard.load(hashes, np.zeros((10_000, 2), np.float32), np.zeros((10_000, 0), np.uint32))

@@ -73,7 +73,9 @@ def test_a_taxi_whose_table_is_not_the_truth_is_stepped_in_python():
         resolve(EnvironmentSection(**section, backend="compiled"))
 
 
-@pytest.mark.parametrize(("states", "actions", "branching"), [(100, 4, 5), (7, 1, 7), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ("states", "actions", "branching"), [(100, 4, 5), (7, 1, 7), (3, 2, 1), (50_000, 2, 3)]
+)
 def test_garnet_is_a_model_of_the_asked_size(states, actions, branching):
     model = table.garnet(states, actions, branching, seed=5)
     assert model.probability.shape == (states, actions, branching)
@@ -117,6 +119,8 @@ def test_a_draw_beyond_the_running_sum_takes_the_last_outcome():
         ({"states": 3, "actions": 2, "branching": 4}, r"branching = 4, expected an integer in 1"),
         ({"states": 3, "actions": 2, "brnching": 1}, "unexpected keyword argument 'brnching'"),
         ({"states": "x", "actions": 2}, "states = 'x', expected"),
+        ({"states": 3, "actions": 2, "branching": 2, "seed": -1}, "seed = -1, expected"),
+        ({}, "missing 2 required keyword-only arguments: 'states' and 'actions'"),
     ],
 )
 def test_bad_garnets_are_explained(kwargs, message):

@@ -1,0 +1,49 @@
+"""Measurements as text for people."""
+
+from typing import Any
+
+
+def _million(value: float) -> str:
+    return f"{value / 1e6:.2f} M/s"
+
+
+def tick_text(found: dict[str, Any]) -> str:
+    """Return the table of one `bench tick`."""
+    lines = [
+        f"{found['workload']}: {found['environments']} environments on {found['ranks']} ranks, "
+        f"{found['states']:,} states, table {found['table_bytes'] / 2**20:,.0f} MiB",
+        f"transitions      {_million(found['transitions_per_second'])}"
+        f"   ({_million(found['min'])} ... {_million(found['max'])})",
+        f"per transition   {found['ns_per_transition_and_rank']:.1f} ns and rank, "
+        f"{found['bytes_per_transition']:.1f} bytes on the wire",
+        "by phase         "
+        + ", ".join(f"{name} {ns:.1f}" for name, ns in found["phases_ns"].items())
+        + " ns",
+        f"balance          the busiest owner has {found['balance']:.2f} of the mean load",
+        f"limit            {_million(found['limit'])} at two random lines each; "
+        f"reached {found['ratio_to_limit']:.2f}",
+    ]
+    if "serial" in found:
+        lines += [
+            f"serial           {_million(found['serial'])} with many walkers; "
+            f"reached {found['ratio_to_serial']:.2f}",
+            f"                 {_million(found['serial_one_walker'])} with one walker; "
+            f"reached {found['ratio_to_one_walker']:.2f}",
+        ]
+    return "\n".join(lines)
+
+
+def limits_text(found: dict[str, Any]) -> str:
+    """Return the table of `bench limits`."""
+    lines = [
+        f"{found['ranks']} ranks, {found['bytes_per_rank'] / 2**20:,.0f} MiB each, all at once",
+        f"random lines     {_million(found['lines_per_second'])}",
+        f"sequential       {found['sequential_bytes_per_second'] / 1e9:.1f} GB/s",
+        "Alltoallv        bytes per peer   microseconds   GB/s per rank",
+    ]
+    for row in found["alltoallv"]:
+        lines.append(
+            f"                 {row['bytes_per_peer']:>14,}   {row['microseconds']:>12.1f}   "
+            f"{row['bytes_per_second'] / 1e9:>13.2f}"
+        )
+    return "\n".join(lines)

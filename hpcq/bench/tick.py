@@ -1,0 +1,144 @@
+"""The lockstep tick against the machine's limit and against a program without messages."""
+
+import time
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcq.bench import limits, serial
+from hpcq.bench.workloads import Workload, workload
+from hpcq.hashing import mix64, owner
+from hpcq.kernels import kernel
+from hpcq.learner import Learner, warm
+from hpcq.parallel import first_on_each_node
+
+WALKERS = (1024, 4096, 16_384)
+_CHUNK = 1 << 22
+
+
+@kernel
+def _select(hashes, rank, ranks, out):
+    """Copy the hashes that `rank` owns; return how many."""
+    n = 0
+    for i in range(hashes.size):
+        if owner(hashes[i], ranks) == rank:
+            out[n] = hashes[i]
+            n += 1
+    return n
+
+
+def fill(learner: Learner, states: int) -> None:
+    """Give every state 0 ... `states` - 1 of this rank's a row of zeros."""
+    mine = []
+    for start in range(0, states, _CHUNK):
+        keys = np.arange(start, min(states, start + _CHUNK), dtype=np.uint64)
+        hashes = mix64.py_func(keys)
+        found = np.empty_like(hashes)
+        n = _select(hashes, np.uint64(learner.comm.rank), np.uint64(learner.comm.size), found)
+        mine.append(found[:n].copy())
+    everything = np.sort(np.concatenate(mine))
+    learner.shard.reserve(everything.size)
+    for start in range(0, everything.size, _CHUNK):
+        part = everything[start : start + _CHUNK]
+        q = np.zeros((part.size, learner.shard.actions), learner.shard.dtype)
+        learner.shard.load(part, q, np.zeros((part.size, 0), np.uint32))
+
+
+def measure(learner: Learner, seconds: float) -> dict[str, Any]:
+    """Advance a learner that has begun; return rates and times by phase. Collective."""
+    comm = learner.comm
+    clock = time.perf_counter
+    names = list(dict.fromkeys(name for name, _ in learner.phases))
+    spent = dict.fromkeys(names, 0.0)
+    count = learner.job.environment.count
+    for _ in range(3):
+        learner.advance()
+    rates, ticks, ends = [], 0, clock() + seconds
+    batch = 1
+    while True:
+        comm.Barrier()
+        start = clock()
+        for _ in range(batch):
+            learner.advance()
+        took = comm.allreduce(clock() - start, MPI.MAX)
+        rates.append(batch * count / took)
+        ticks += batch
+        batch = max(1, int(batch * min(4.0, 0.2 / took)))
+        if comm.allreduce(clock() > ends, MPI.LOR) and len(rates) >= 7:
+            break
+    # A second, shorter time with a clock in every phase: the clock costs a little.
+    for _ in range(max(3, ticks // 8)):
+        learner.tick += 1
+        at = clock()
+        for name, phase in learner.phases:
+            phase()
+            now = clock()
+            spent[name] += now - at
+            at = now
+    timed = max(3, ticks // 8)
+    per_rank = count / comm.size
+    sent = learner.exchange.sent
+    wire = learner.exchange.bytes_sent_elsewhere()
+    loads = comm.allgather(int(learner.exchange.received[:, :2].sum()))
+    # The first batches are short: medians over the longer ones.
+    rates = sorted(rates[3:])
+    return {
+        "transitions_per_second": float(np.median(rates)),
+        "min": rates[0],
+        "max": rates[-1],
+        "ns_per_transition_and_rank": 1e9 * comm.size / float(np.median(rates)),
+        "phases_ns": {
+            name: round(comm.allreduce(value, MPI.SUM) / comm.size / timed / per_rank * 1e9, 2)
+            for name, value in spent.items()
+        },
+        "bytes_per_transition": comm.allreduce(wire, MPI.SUM) / count,
+        "messages_per_tick": int(comm.allreduce(int(sent[:, :2].sum()), MPI.SUM)),
+        "balance": max(loads) / (sum(loads) / len(loads)),
+        "states": comm.allreduce(len(learner.shard), MPI.SUM),
+        "table_bytes": comm.allreduce(learner.shard.nbytes, MPI.SUM),
+        "ticks": ticks,
+    }
+
+
+def bench(comm: MPI.Intracomm, name: str, environments: int, seconds: float) -> dict[str, Any]:
+    """Run the tick, the limit and the serial yardstick of one workload. Collective."""
+    work = workload(name, environments)
+    with first_on_each_node(comm):
+        warm(work.job, work.environment)
+    learner = Learner(work.job, work.environment, comm)
+    if work.states:
+        fill(learner, work.states)
+    learner.begin()
+    found: dict[str, Any] = {
+        "workload": name,
+        "ranks": comm.size,
+        "environments": environments,
+        **measure(learner, seconds),
+    }
+    nbytes = learner.shard.nbytes
+    learner.close()
+    del learner
+    lines = limits.random_lines(comm, nbytes, seconds / 3)
+    found["lines_per_second"] = lines
+    found["limit"] = lines / 2
+    found["ratio_to_limit"] = found["transitions_per_second"] / found["limit"]
+    if work.states:
+        found.update(_compare(comm, work, found["transitions_per_second"], seconds))
+    return found
+
+
+def _compare(comm: MPI.Intracomm, work: Workload, rate: float, seconds: float) -> dict[str, Any]:
+    """Run the serial yardsticks on rank 0 while the others sleep. Collective."""
+    found = serial.yardsticks(work, WALKERS, seconds / 4) if comm.rank == 0 else {}
+    done = comm.Ibarrier()
+    while not done.Test():
+        time.sleep(0.01)
+    found = comm.bcast(found)
+    return {
+        "serial": found["many_walkers"],
+        "serial_one_walker": found["one_walker"],
+        "ratio_to_serial": rate / found["many_walkers"],
+        "ratio_to_one_walker": rate / found["one_walker"],
+        "yardsticks": found,
+    }

@@ -1,0 +1,97 @@
+"""The problems that the benchmarks run, as jobs and compiled environments.
+
+Nothing in hpcq outside this folder knows their names.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcq.envs import resolve
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.hashing import mix64, unit_interval
+from hpcq.job import Job
+from hpcq.kernels import kernel
+
+
+class Walk(NamedTuple):
+    """Parameters of the synthetic walks over `states` = 2**(64 - shift) states."""
+
+    shift: np.uint64
+    log_states: float
+
+
+@kernel
+def reset(model, draw):
+    """Start anywhere."""
+    return mix64(draw) >> model.shift
+
+
+@kernel
+def mixed_step(model, key, action, draw):
+    """Go where a mix of state and action leads: every step another, far away place."""
+    following = mix64((key << np.uint64(3)) + np.uint64(action)) >> model.shift
+    return following, unit_interval(following << model.shift), False
+
+
+@kernel
+def drawn_step(model, key, action, draw):
+    """Go anywhere, whatever the action: mostly new states where there are many."""
+    return mix64(draw) >> model.shift, unit_interval(draw), False
+
+
+@kernel
+def skewed_step(model, key, action, draw):
+    """Go to state k with a probability that falls as 1 / k (Zipf's law, exponent 1)."""
+    following = np.uint64(np.exp(unit_interval(draw) * model.log_states)) - np.uint64(1)
+    return following, 1.0, False
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A job with its environment; `states` to fill the table with before measuring (0: none)."""
+
+    name: str
+    job: Job
+    environment: CompiledEnvironment
+    states: int
+
+
+_WALKS: dict[str, tuple[int, Any, bool]] = {
+    "dram": (25, mixed_step, True),
+    "cache": (14, mixed_step, True),
+    "insert": (60, drawn_step, False),
+    "skew": (25, skewed_step, True),
+}
+NAMES = (*_WALKS, "taxi")
+
+
+def _walk(name: str) -> tuple[CompiledEnvironment, int]:
+    bits, step, filled = _WALKS[name]
+    states = 1 << bits
+    model = Walk(np.uint64(64 - bits), math.log(states))
+    observation = {"kind": "Discrete", "n": states, "start": 0}
+    environment = CompiledEnvironment(name, observation, 4, 0, model, reset, step, None)
+    return environment, states if filled else 0
+
+
+def workload(name: str, environments: int) -> Workload:
+    """Return a workload of `NAMES` with so many environments over all ranks."""
+    taxi = name == "taxi"
+    job = Job.check(
+        {
+            "name": name,
+            "environment": {"id": "Taxi-v4" if taxi else name, "count": environments},
+            "learning": {"gamma": 0.99, "learning_rate": 0.1, "dtype": "float32"},
+            "exploration": {"epsilon": 0.1},
+            "run": {"steps": 1, "seed": 1},
+        },
+        "bench",
+    )
+    if not taxi:
+        return Workload(name, job, *_walk(name))
+    environment = resolve(job.environment)
+    assert isinstance(environment, CompiledEnvironment)
+    return Workload(name, job, environment, environment.observation["n"])

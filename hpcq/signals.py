@@ -1,0 +1,26 @@
+"""Signals that ask for a stop: noted from the first moment on, acted upon between ticks."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect USR1, TERM and INT in a list; a second INT interrupts as usual."""
+    caught: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = [signal.signal(number, handler) for number in STOP_SIGNALS]
+    try:
+        yield caught
+    finally:
+        for number, old in zip(STOP_SIGNALS, before, strict=True):
+            signal.signal(number, old)

@@ -1,0 +1,27 @@
+"""The benchmarks run and print what they promise; how fast is for people to judge."""
+
+import json
+
+import pytest
+from launch import hpcq
+
+
+@pytest.mark.parametrize("workload", ["cache", "taxi", "insert"])
+def test_bench_tick_ends_with_one_json_line(workload):
+    arguments = ("--workload", workload, "--environments", 256, "--seconds", 0.2, "--json")
+    done = hpcq(2, "bench", "tick", *arguments)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["transitions_per_second"] > 0
+    assert found["ratio_to_limit"] == found["transitions_per_second"] / found["limit"]
+    assert set(found["phases_ns"]) == {"step", "pack", "exchange", "apply", "answer", "receive"}
+    assert ("ratio_to_serial" in found) == (workload != "insert")
+    assert 1.0 <= found["balance"] <= 2.0
+    # Two records of 16 bytes and a reply of 8, half of them to the other rank.
+    assert found["bytes_per_transition"] == pytest.approx(20, rel=0.5)
+
+
+def test_bench_tick_and_limits_as_text():
+    done = hpcq(1, "bench", "tick", "--workload", "cache", "--environments", 64, "--seconds", 0.1)
+    assert "by phase" in done.stdout
+    done = hpcq(2, "bench", "limits", "--seconds", 0.1)
+    assert "random lines" in done.stdout
