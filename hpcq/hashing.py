@@ -6,14 +6,18 @@ shards, read in rank order, are one sequence in hash order for any number of ran
 
 A random draw is a function of (seed, environment, tick, purpose) and of nothing else.
 
-`mix64`, `unmix64`, `hi64` and `unit_interval` are one text for two readers: called, each is a
+`mix64`, `unmix64` and `unit_interval` are one text for two readers: called, each is a
 numba kernel for scalars; its ``py_func`` does the same to NumPy arrays of uint64. Every operand
 stays uint64: numba computes ``uint64 % int`` with a sign.
 """
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hpcq.kernels import kernel
@@ -25,9 +29,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _A, _B = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MULTIPLY_A, _MULTIPLY_B = np.uint64(_A), np.uint64(_B)
 _INVERSE_A, _INVERSE_B = np.uint64(pow(_A, -1, 1 << 64)), np.uint64(pow(_B, -1, 1 << 64))
-_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+_S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 _S54, _S60, _S62 = np.uint64(54), np.uint64(60), np.uint64(62)
-_LOW = np.uint64(0xFFFFFFFF)
 _SECOND = np.uint64(0xD1B54A32D192ED03)
 
 
@@ -59,13 +62,18 @@ def unmix64(hash_):
     return x ^ (x >> _S30) ^ (x >> _S60)
 
 
-@kernel
-def hi64(a, b):
-    """Return the upper half of the 128-bit product of two uint64."""
-    a_low, a_high = a & _LOW, a >> _S32
-    b_low, b_high = b & _LOW, b >> _S32
-    middle = a_high * b_low + ((a_low * b_low) >> _S32)
-    return a_high * b_high + (middle >> _S32) + (((middle & _LOW) + a_low * b_high) >> _S32)
+@intrinsic
+def hi64(typingctx: Any, a: Any, b: Any) -> Any:
+    """Return the upper half of the 128-bit product of two uint64: one instruction."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(value, wide) for value in arguments))
+        return builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
+
+    if a != types.uint64 or b != types.uint64:
+        return None
+    return types.uint64(a, b), generate
 
 
 @kernel

@@ -16,7 +16,7 @@ from hpcq.memory import prefetch
 from hpcq.shard import insert, probe
 
 # Records between asking for a row's cache line and using it.
-AHEAD = 24
+AHEAD = 16
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -79,6 +79,13 @@ def epsilon_greedy(q, slot, draw, epsilon):
 
 
 @kernel
+def _fetch(hashes, slot):
+    """Ask for the lines of a home slot and of where a displaced row may stand."""
+    prefetch(hashes, slot)
+    prefetch(hashes, slot + np.uint64(2))
+
+
+@kernel
 def answer(table, inbox, counts, epsilon, replies):
     """Answer the queries of all sources, in order, from the table as it stands.
 
@@ -94,10 +101,10 @@ def answer(table, inbox, counts, epsilon, replies):
         at += counts[source, 0]
         end = at + counts[source, 1]
         for i in range(at, min(at + AHEAD, end)):
-            prefetch(hashes, home_slot(inbox[i].hash, ranks, capacity))
+            _fetch(hashes, home_slot(inbox[i].hash, ranks, capacity))
         for _ in range(counts[source, 1]):
             if at + AHEAD < end:
-                prefetch(hashes, home_slot(inbox[at + AHEAD].hash, ranks, capacity))
+                _fetch(hashes, home_slot(inbox[at + AHEAD].hash, ranks, capacity))
             query = inbox[at]
             slot = probe(hashes, state, ranks, capacity, query.hash)
             if slot < 0:
@@ -127,10 +134,10 @@ def apply(table, inbox, counts, rate, exponent, done):
     for source in range(counts.shape[0]):
         last = counts[source, 0]
         for i in range(min(AHEAD, last)):
-            prefetch(hashes, home_slot(inbox[at + i].hash, ranks, capacity))
+            _fetch(hashes, home_slot(inbox[at + i].hash, ranks, capacity))
         for i in range(last):
             if i + AHEAD < last:
-                prefetch(hashes, home_slot(inbox[at + i + AHEAD].hash, ranks, capacity))
+                _fetch(hashes, home_slot(inbox[at + i + AHEAD].hash, ranks, capacity))
             if n >= done:
                 update = inbox[at + i]
                 slot = probe(hashes, state, ranks, capacity, update.hash)
