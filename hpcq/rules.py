@@ -15,8 +15,9 @@ from hpcq.kernels import kernel
 from hpcq.memory import prefetch
 from hpcq.shard import insert, probe
 
-# Records between asking for a row's cache line and using it.
-AHEAD = 16
+# Records whose cache lines are asked for in one go, before the first of them is used: more are
+# under way together than when each is asked for a fixed distance ahead.
+BLOCK = 64
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -79,10 +80,13 @@ def epsilon_greedy(q, slot, draw, epsilon):
 
 
 @kernel
-def _fetch(hashes, slot):
-    """Ask for the lines of a home slot and of where a displaced row may stand."""
-    prefetch(hashes, slot)
-    prefetch(hashes, slot + np.uint64(2))
+def _fetch(hashes, ranks, capacity, inbox, start, stop):
+    """Ask for the lines in which the rows of the messages `start` ... `stop` - 1 may stand."""
+    for i in range(start, stop):
+        slot = home_slot(inbox[i].hash, ranks, capacity)
+        prefetch(hashes, slot)
+        # A row can be displaced into the next line.
+        prefetch(hashes, slot + np.uint64(2))
 
 
 @kernel
@@ -96,26 +100,24 @@ def answer(table, inbox, counts, epsilon, replies):
     hashes, q, state = table.hashes, table.q, table.state
     ranks, capacity, q_init = table.ranks, table.capacity, table.q_init
     actions = np.uint64(q.shape[1])
-    at, n = 0, 0
+    end, n = 0, 0
     for source in range(counts.shape[0]):
-        at += counts[source, 0]
-        end = at + counts[source, 1]
-        for i in range(at, min(at + AHEAD, end)):
-            _fetch(hashes, home_slot(inbox[i].hash, ranks, capacity))
-        for _ in range(counts[source, 1]):
-            if at + AHEAD < end:
-                _fetch(hashes, home_slot(inbox[at + AHEAD].hash, ranks, capacity))
-            query = inbox[at]
-            slot = probe(hashes, state, ranks, capacity, query.hash)
-            if slot < 0:
-                replies[n].value = q_init
-                replies[n].action = hi64(second_draw(query.draw), actions)
-            else:
-                action, value = epsilon_greedy(q, slot, query.draw, epsilon)
-                replies[n].value = value
-                replies[n].action = action
-            at += 1
-            n += 1
+        start = end + counts[source, 0]
+        end = start + counts[source, 1]
+        for block in range(start, end, BLOCK):
+            stop = min(block + BLOCK, end)
+            _fetch(hashes, ranks, capacity, inbox, block, stop)
+            for i in range(block, stop):
+                query = inbox[i]
+                slot = probe(hashes, state, ranks, capacity, query.hash)
+                if slot < 0:
+                    replies[n].value = q_init
+                    replies[n].action = hi64(second_draw(query.draw), actions)
+                else:
+                    action, value = epsilon_greedy(q, slot, query.draw, epsilon)
+                    replies[n].value = value
+                    replies[n].action = action
+                n += 1
 
 
 @kernel
@@ -130,21 +132,21 @@ def apply(table, inbox, counts, rate, exponent, done):
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, capacity = table.ranks, table.capacity
     by_visits = visits.shape[1] > 0
-    at, n = 0, 0
+    at, before = 0, 0
     for source in range(counts.shape[0]):
-        last = counts[source, 0]
-        for i in range(min(AHEAD, last)):
-            _fetch(hashes, home_slot(inbox[at + i].hash, ranks, capacity))
-        for i in range(last):
-            if i + AHEAD < last:
-                _fetch(hashes, home_slot(inbox[at + i + AHEAD].hash, ranks, capacity))
-            if n >= done:
-                update = inbox[at + i]
+        # Of this source's updates, those numbered before `done` have been applied.
+        start = at + min(max(0, done - before), counts[source, 0])
+        end = at + counts[source, 0]
+        for block in range(start, end, BLOCK):
+            stop = min(block + BLOCK, end)
+            _fetch(hashes, ranks, capacity, inbox, block, stop)
+            for i in range(block, stop):
+                update = inbox[i]
                 slot = probe(hashes, state, ranks, capacity, update.hash)
                 if slot < 0:
                     slot = insert(table, update.hash)
                     if slot < 0:
-                        return n
+                        return before + i - at
                 action = np.int64(update.action)
                 if by_visits:
                     earlier = visits[slot, action]
@@ -153,6 +155,6 @@ def apply(table, inbox, counts, rate, exponent, done):
                         visits[slot, action] = earlier + np.uint32(1)
                 old = q[slot, action]
                 q[slot, action] = old + rate * (update.target - old)
-            n += 1
-        at += counts[source, 0] + counts[source, 1]
-    return n
+        before += counts[source, 0]
+        at = end + counts[source, 1]
+    return before
