@@ -4,14 +4,15 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcq import __version__
+from hpcq.bench.cli import bench
 from hpcq.errors import ExitCode, HpcqError
+from hpcq.launch import complain, discard_output, on_ranks, speaker
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -25,7 +26,7 @@ Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependen
 @click.group(epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="hpcq")
 def hpcq() -> None:
-    r"""Distributed tabular Q-learning over MPI.
+    """Distributed tabular Q-learning over MPI.
 
     \b
     mpirun -n 4 hpcq run jobs/taxi.toml
@@ -47,7 +48,7 @@ SET = click.option(
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
 def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
-    r"""Train the job of a TOML file.
+    """Train the job of a TOML file.
 
     \b
     mpirun -n 4 hpcq run jobs/taxi.toml --set run.directory=/scratch/taxi
@@ -59,16 +60,16 @@ def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
         from hpcq.parallel import on_root
 
         checked = on_root(comm, lambda: Job.load(job, overrides))
-        return running.start(checked, comm, _speaker(comm), caught, overwrite)
+        return running.start(checked, comm, speaker(comm), caught, overwrite)
 
-    return _on_ranks(body)
+    return on_ranks(body)
 
 
 @hpcq.command()
 @click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @SET
 def resume(directory: Path, overrides: tuple[str, ...]) -> ExitCode:
-    r"""Go on with a run from its newest whole checkpoint, on any number of ranks.
+    """Go on with a run from its newest whole checkpoint, on any number of ranks.
 
     \b
     mpirun -n 8 hpcq resume runs/taxi
@@ -78,9 +79,9 @@ def resume(directory: Path, overrides: tuple[str, ...]) -> ExitCode:
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq import run as running
 
-        return running.resume(directory, overrides, comm, _speaker(comm), caught)
+        return running.resume(directory, overrides, comm, speaker(comm), caught)
 
-    return _on_ranks(body)
+    return on_ranks(body)
 
 
 @hpcq.command()
@@ -88,7 +89,7 @@ def resume(directory: Path, overrides: tuple[str, ...]) -> ExitCode:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--row", metavar="OBSERVATION", help="Show one state, given as JSON: 42 or [3, 1].")
 def inspect(file: Path, as_json: bool, row: str | None) -> ExitCode:
-    r"""Show what a checkpoint holds.
+    """Show what a checkpoint holds.
 
     \b
     hpcq inspect runs/taxi/ckpt-000000020000000.h5 --row 328
@@ -112,7 +113,7 @@ def inspect(file: Path, as_json: bool, row: str | None) -> ExitCode:
 @hpcq.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 def verify(files: tuple[str, ...]) -> ExitCode:
-    r"""Check every byte of checkpoints: structure, checksums, order, digest.
+    """Check checkpoints in full: structure, checksums, order, digest.
 
     \b
     hpcq verify runs/taxi/ckpt-*.h5
@@ -131,121 +132,7 @@ def verify(files: tuple[str, ...]) -> ExitCode:
     return code
 
 
-@hpcq.group()
-def bench() -> None:
-    r"""Measure this machine, and hpcq on it.
-
-    \b
-    mpirun -n 2 hpcq bench tick --workload dram
-    """
-
-
-SECONDS = click.option("--seconds", default=3.0, show_default=True, help="Time for each figure.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
-
-
-@bench.command()
-@click.option(
-    "--workload",
-    default="dram",
-    show_default=True,
-    type=click.Choice(["dram", "cache", "insert", "skew", "taxi"]),
-    help="dram, skew: 2^25 states; cache: 2^14; insert: new ones all the time; taxi: 500.",
-)
-@click.option(
-    "--environments",
-    default=16_384,
-    show_default=True,
-    type=click.IntRange(1, 1 << 24),
-    help="Over all ranks together.",
-)
-@SECONDS
-@AS_JSON
-def tick(workload: str, environments: int, seconds: float, as_json: bool) -> ExitCode:
-    """Time the lockstep tick beside this machine's limit and a serial program."""
-
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
-        from hpcq.bench.report import tick_text
-        from hpcq.bench.tick import bench as measure
-
-        found = measure(comm, workload, environments, seconds)
-        _speaker(comm)(json.dumps(found) if as_json else tick_text(found))
-        return ExitCode.DONE
-
-    return _on_ranks(body)
-
-
-@bench.command()
-@SECONDS
-@AS_JSON
-def limits(seconds: float, as_json: bool) -> ExitCode:
-    """Measure random and sequential memory and messages, on all ranks at once."""
-
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
-        from hpcq.bench.limits import bench as measure
-        from hpcq.bench.report import limits_text
-
-        found = measure(comm, seconds)
-        _speaker(comm)(json.dumps(found) if as_json else limits_text(found))
-        return ExitCode.DONE
-
-    return _on_ranks(body)
-
-
-def _speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
-    """Return a function that prints a line, on rank 0 only."""
-
-    def say(line: str) -> None:
-        try:
-            print(line, flush=True)
-        except OSError:
-            _discard_output()
-
-    return say if comm.rank == 0 else (lambda line: None)
-
-
-def _discard_output() -> None:
-    """Go on without the reader of our output, who has gone (`| head`)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode]) -> ExitCode:
-    """Start MPI and call `body` with the world's communicator and the list of stop signals.
-
-    No failure of one rank leaves the others hanging.
-    """
-    from hpcq.signals import stop_signals
-
-    with stop_signals() as caught:
-        return _guarded(lambda comm: body(comm, caught))
-
-
-def _guarded(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
-    from mpi4py import MPI
-
-    MPI.Init()
-    comm = MPI.COMM_WORLD
-    try:
-        code = body(comm)
-    except HpcqError as error:
-        if not error.collective and comm.size > 1:
-            _complain(f"rank {comm.rank}: {error}")
-            comm.Abort(error.exit_code)
-        if comm.rank == 0:
-            _complain(str(error))
-        code = error.exit_code
-    except BaseException:
-        _complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
-        comm.Abort(ExitCode.INTERNAL)
-        raise
-    # mpirun kills the job at the first non-zero exit: leave together.
-    MPI.Finalize()
-    return code
-
-
-def _complain(message: str) -> None:
-    sys.stdout.flush()
-    print(f"hpcq: {message}", file=sys.stderr, flush=True)
+hpcq.add_command(bench)
 
 
 def _first_rank() -> bool:
@@ -272,12 +159,12 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.Abort:
         code = 130
     except HpcqError as error:
-        _complain(str(error))
+        complain(str(error))
         code = error.exit_code
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
         code = ExitCode.DONE
     except Exception:
-        _complain(f"internal error\n{traceback.format_exc().rstrip()}")
+        complain(f"internal error\n{traceback.format_exc().rstrip()}")
         code = ExitCode.INTERNAL
     sys.exit(int(code or 0))

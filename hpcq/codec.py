@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcq.errors import JobError
+from hpcq.hashing import MASK
 
 
 def describe(space: Any) -> dict[str, Any]:
@@ -72,6 +74,28 @@ def _flatten(description: dict[str, Any], observation: Any, out: list[int]) -> N
             _flatten(part, value, out)
 
 
+def _columns(description: dict[str, Any], observations: list[Any], out: list[NDArray]) -> None:
+    """Append the digits of many observations, one array (n,) for each place of `_flatten`."""
+    count = len(observations)
+    if description["kind"] == "Discrete":
+        array = np.array(observations)
+        if array.shape != (count,):
+            raise ValueError
+        out.append(array)
+    elif description["kind"] == "MultiDiscrete":
+        shape = np.shape(description["nvec"])
+        array = np.array(observations)
+        if array.shape != (count, *shape):
+            raise ValueError
+        out.extend(array.reshape(count, -1).T)
+    else:
+        parts = description["spaces"]
+        if any(len(observation) != len(parts) for observation in observations):
+            raise ValueError
+        for place, part in enumerate(parts):
+            _columns(part, [observation[place] for observation in observations], out)
+
+
 def _rebuild(description: dict[str, Any], digits: Iterator[int]) -> Any:
     if description["kind"] == "Discrete":
         return next(digits)
@@ -128,6 +152,27 @@ class Codec:
                 raise ValueError(f"{value} is not in {start} ... {start + n - 1}")
             key = key * n + digit
         return key
+
+    def encode_all(self, observations: list[Any]) -> NDArray[np.uint64] | None:
+        """Return the keys of many observations, uint64 (n,), or None unless all are plain.
+
+        None says nothing of the observations: `encode` takes them one at a time, or finds the one
+        that is outside the space.
+        """
+        columns: list[NDArray] = []
+        try:
+            _columns(self.description, observations, columns)
+        except (TypeError, ValueError, IndexError, OverflowError):
+            return None
+        keys = np.zeros(len(observations), np.uint64)
+        for column, (n, start) in zip(columns, self._digits, strict=True):
+            if column.dtype.kind not in "iub" or not column.size:
+                return None
+            if int(column.min()) < start or int(column.max()) >= start + n:
+                return None
+            digits = column.astype(np.int64) - start
+            keys = keys * np.uint64(n & MASK) + digits.astype(np.uint64)
+        return keys
 
     def decode(self, key: int) -> Any:
         """Return the observation of a key: int, array of int64, or tuple."""

@@ -6,6 +6,8 @@ which they were packed; with environments in contiguous blocks per rank that is 
 order, for any number of ranks. Replies travel back with the counts mirrored.
 """
 
+from typing import Any
+
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
@@ -13,8 +15,24 @@ from numpy.typing import NDArray
 UPDATES, QUERIES, FLAGS = 0, 1, 2
 
 
-def _displacements(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate(([0], np.cumsum(counts)[:-1]))
+class _Groups:
+    """How many records of a buffer belong to each rank, and where they start."""
+
+    def __init__(self, ranks: int) -> None:
+        self.counts = np.zeros(ranks, np.int64)
+        self.starts = np.zeros(ranks, np.int64)
+
+    def set(self, *columns: NDArray[np.int64]) -> int:
+        """Take the sum of the columns as counts; return the number of records in all."""
+        self.counts[:] = columns[0]
+        for column in columns[1:]:
+            self.counts += column
+        np.cumsum(self.counts[:-1], out=self.starts[1:])
+        return int(self.starts[-1] + self.counts[-1])
+
+    def of(self, buffer: NDArray, record: MPI.Datatype) -> list[Any]:
+        """Return the message specification of a buffer grouped like this."""
+        return [buffer, self.counts, self.starts, record]
 
 
 def _room(array: NDArray, needed: int) -> NDArray:
@@ -60,6 +78,8 @@ class Exchange:
         # On one rank what goes out is what comes in: no copy, no call.
         self.inbox = self.outbox if self._alone else np.empty(0, message)
         self.replies_out = self.replies_in if self._alone else np.empty(0, reply)
+        self._outgoing, self._incoming = _Groups(comm.size), _Groups(comm.size)
+        self._given, self._got = _Groups(comm.size), _Groups(comm.size)
         self._message = MPI.BYTE.Create_contiguous(message.itemsize).Commit()
         self._reply = MPI.BYTE.Create_contiguous(reply.itemsize).Commit()
 
@@ -70,24 +90,24 @@ class Exchange:
             self.received[:] = self.sent
             return flags
         self.comm.Alltoall(self.sent, self.received)
-        outgoing = self.sent[:, UPDATES] + self.sent[:, QUERIES]
-        incoming = self.received[:, UPDATES] + self.received[:, QUERIES]
-        self.inbox = _room(self.inbox, int(incoming.sum()))
-        self.replies_out = _room(self.replies_out, int(self.received[:, QUERIES].sum()))
+        self._outgoing.set(self.sent[:, UPDATES], self.sent[:, QUERIES])
+        messages = self._incoming.set(self.received[:, UPDATES], self.received[:, QUERIES])
+        self.inbox = _room(self.inbox, messages)
         self.comm.Alltoallv(
-            [self.outbox, outgoing, _displacements(outgoing), self._message],
-            [self.inbox, incoming, _displacements(incoming), self._message],
+            self._outgoing.of(self.outbox, self._message),
+            self._incoming.of(self.inbox, self._message),
         )
+        self.replies_out = _room(self.replies_out, self._given.set(self.received[:, QUERIES]))
+        self._got.set(self.sent[:, QUERIES])
         return int(np.bitwise_or.reduce(self.received[:, FLAGS]))
 
     def reply(self) -> None:
         """Send `replies_out` back to where the queries came from. Collective."""
         if self._alone:
             return
-        given, got = self.received[:, QUERIES], self.sent[:, QUERIES]
         self.comm.Alltoallv(
-            [self.replies_out, given, _displacements(given), self._reply],
-            [self.replies_in, got, _displacements(got), self._reply],
+            self._given.of(self.replies_out, self._reply),
+            self._got.of(self.replies_in, self._reply),
         )
 
     def bytes_sent_elsewhere(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcq import actors, rules
-from hpcq.collector import block, make_collector
+from hpcq.collector import Collector, CompiledCollector, block
 from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
@@ -19,6 +19,7 @@ from hpcq.envs.table import garnet_environment
 from hpcq.exchange import Exchange
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job import Job
+from hpcq.python_collector import PythonCollector
 from hpcq.schedules import Visits
 from hpcq.shard import Shard
 
@@ -58,9 +59,13 @@ class Learner:
         self.tick = -1
         seed = seed_word(job.run.seed)
         self.start, count = block(comm.rank, comm.size, job.environment.count)
-        self.collector = make_collector(
-            environment, seed, self.start, count, job.environment.quiet_every
-        )
+        self.collector: Collector
+        if isinstance(environment, CompiledEnvironment):
+            self.collector = CompiledCollector(environment, seed, self.start, count)
+        else:
+            self.collector = PythonCollector(
+                environment, seed, self.start, count, job.environment.quiet_every
+            )
         rate = job.learning.learning_rate
         self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
         self._rate = None if isinstance(rate, Visits) else rate

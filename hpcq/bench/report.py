@@ -33,6 +33,21 @@ def tick_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def gym_text(found: dict[str, Any]) -> str:
+    """Return the table of one `bench gym`."""
+    phases = ", ".join(f"{name} {ns / 1e3:.2f}" for name, ns in found["phases_ns"].items())
+    return "\n".join(
+        [
+            f"{found['environment']}: {found['environments']} environments on "
+            f"{found['ranks']} ranks",
+            f"stepping alone   {found['stepping'] / 1e3:.1f} k/s",
+            f"through hpcq     {found['transitions_per_second'] / 1e3:.1f} k/s; "
+            f"reached {found['ratio_to_stepping']:.2f}",
+            f"by phase         {phases} us per transition and rank",
+        ]
+    )
+
+
 def limits_text(found: dict[str, Any]) -> str:
     """Return the table of `bench limits`."""
     lines = [

@@ -23,5 +23,7 @@ def test_bench_tick_ends_with_one_json_line(workload):
 def test_bench_tick_and_limits_as_text():
     done = hpcq(1, "bench", "tick", "--workload", "cache", "--environments", 64, "--seconds", 0.1)
     assert "by phase" in done.stdout
+    arguments = ("--id", "Blackjack-v1", "--environments", 8, "--seconds", 0.1)
+    assert "stepping alone" in hpcq(2, "bench", "gym", *arguments).stdout
     done = hpcq(2, "bench", "limits", "--seconds", 0.1)
     assert "random lines" in done.stdout

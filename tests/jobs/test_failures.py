@@ -48,10 +48,10 @@ def test_an_environment_that_raises(tmp_path, only):
         ("kind", "observation '1' is not in the space: expected an integer"),
         ("exit", "SystemExit"),
         ("make", "cannot be made"),
-        ("none", "reward None, terminated False, truncated False: expected a number"),
+        ("none", "reward None, expected a finite number"),
         ("huge", "reward 1000"),
-        ("text", "expected a number and two truth values"),
-        ("array", "expected a number and two truth values"),
+        ("text", "reward 'one', expected a finite number"),
+        ("array", "expected (obs, reward, terminated, truncated, info): The truth value"),
     ],
 )
 def test_an_environment_that_breaks_the_contract(tmp_path, how, words):

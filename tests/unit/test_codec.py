@@ -20,6 +20,28 @@ SPACES = st.recursive(
 )
 
 
+@given(SPACES, st.integers(0, 2**32))
+def test_many_at_once_are_encoded_like_one_at_a_time(space, seed):
+    codec = Codec(describe(space))
+    space.seed(seed)
+    observations = [space.sample() for _ in range(7)]
+    found = codec.encode_all(observations)
+    assert found is not None
+    assert found.dtype == np.uint64
+    assert found.tolist() == [codec.encode(observation) for observation in observations]
+
+
+@pytest.mark.parametrize("bad", [5, -1, 2.0, "3", None, (1,), 10**30, np.array([1, 2])])
+def test_many_at_once_are_refused_with_one_that_is_outside(bad):
+    assert Codec(describe(spaces.Discrete(5))).encode_all([1, bad, 2]) is None
+
+
+def test_the_largest_keys_survive_many_at_once():
+    codec = Codec(describe(spaces.MultiDiscrete([2**32, 2**32])))
+    last = np.array([2**32 - 1, 2**32 - 1])
+    assert codec.encode_all([last, last - 1]).tolist() == [2**64 - 1, codec.encode(last - 1)]
+
+
 def plain(observation):
     if isinstance(observation, tuple):
         return tuple(plain(part) for part in observation)

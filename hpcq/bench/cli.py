@@ -1,0 +1,98 @@
+"""The commands of ``hpcq bench``."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from hpcq.errors import ExitCode
+from hpcq.launch import on_ranks, speaker
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine, and hpcq on it.
+
+    \b
+    mpirun -n 2 hpcq bench tick --workload dram
+    """
+
+
+SECONDS = click.option("--seconds", default=3.0, show_default=True, help="Time for each figure.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
+
+
+@bench.command()
+@click.option(
+    "--workload",
+    default="dram",
+    show_default=True,
+    type=click.Choice(["dram", "cache", "insert", "skew", "taxi"]),
+    help="dram, skew: 2^25 states; cache: 2^14; insert: new ones all the time; taxi: 500.",
+)
+@click.option(
+    "--environments",
+    default=16_384,
+    show_default=True,
+    type=click.IntRange(1, 1 << 24),
+    help="Over all ranks together.",
+)
+@SECONDS
+@AS_JSON
+def tick(workload: str, environments: int, seconds: float, as_json: bool) -> ExitCode:
+    """Time the lockstep tick beside this machine's limit and a serial program."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.report import tick_text
+        from hpcq.bench.tick import bench as measure
+
+        found = measure(comm, workload, environments, seconds)
+        speaker(comm)(json.dumps(found) if as_json else tick_text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
+@bench.command()
+@click.option("--id", "id_", default="Taxi-v4", show_default=True, help="A Gymnasium id.")
+@click.option(
+    "--environments",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1, 1 << 24),
+    help="Over all ranks together.",
+)
+@SECONDS
+@AS_JSON
+def gym(id_: str, environments: int, seconds: float, as_json: bool) -> ExitCode:
+    """Time a Python environment through hpcq, beside merely stepping it."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.gym import bench as measure
+        from hpcq.bench.report import gym_text
+
+        found = measure(comm, id_, environments, seconds)
+        speaker(comm)(json.dumps(found) if as_json else gym_text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
+@bench.command()
+@SECONDS
+@AS_JSON
+def limits(seconds: float, as_json: bool) -> ExitCode:
+    """Measure random and sequential memory and messages, on all ranks at once."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.limits import bench as measure
+        from hpcq.bench.report import limits_text
+
+        found = measure(comm, seconds)
+        speaker(comm)(json.dumps(found) if as_json else limits_text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)

@@ -1,0 +1,69 @@
+"""Start MPI for one command; no failure of one rank leaves the others hanging."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hpcq.errors import ExitCode, HpcqError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
+    """Return a function that prints a line, on rank 0 only."""
+
+    def say(line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:
+            discard_output()
+
+    return say if comm.rank == 0 else (lambda line: None)
+
+
+def discard_output() -> None:
+    """Go on without the reader of our output, who has gone (`| head`)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode]) -> ExitCode:
+    """Start MPI and call `body` with the world's communicator and the list of stop signals.
+
+    No failure of one rank leaves the others hanging.
+    """
+    from hpcq.signals import stop_signals
+
+    with stop_signals() as caught:
+        return _guarded(lambda comm: body(comm, caught))
+
+
+def _guarded(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
+    from mpi4py import MPI
+
+    MPI.Init()
+    comm = MPI.COMM_WORLD
+    try:
+        code = body(comm)
+    except HpcqError as error:
+        if not error.collective and comm.size > 1:
+            complain(f"rank {comm.rank}: {error}")
+            comm.Abort(error.exit_code)
+        if comm.rank == 0:
+            complain(str(error))
+        code = error.exit_code
+    except BaseException:
+        complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
+        comm.Abort(ExitCode.INTERNAL)
+        raise
+    # mpirun kills the job at the first non-zero exit: leave together.
+    MPI.Finalize()
+    return code
+
+
+def complain(message: str) -> None:
+    """Print an error after everything that was printed before it."""
+    sys.stdout.flush()
+    print(f"hpcq: {message}", file=sys.stderr, flush=True)
