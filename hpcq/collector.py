@@ -51,7 +51,7 @@ class Collector(Protocol):
 def _step_all(actors, model, words, step_word, reset_word, limit, tally):
     for i in range(actors.size):
         actor = actors[i]
-        key, reward, terminated = step(  # noqa: F821
+        key, reward, terminated = step(
             model, unmix64(actor.hash), actor.action, mix64(step_word ^ words[i])
         )
         actor.reward = reward
@@ -61,7 +61,7 @@ def _step_all(actors, model, words, step_word, reset_word, limit, tally):
         if terminated or truncated:
             actor.outcome = 1 if terminated else 2
             actor.final = mix64(key)
-            key = reset(model, mix64(reset_word ^ words[i]))  # noqa: F821
+            key = reset(model, mix64(reset_word ^ words[i]))
             tally[0] += 1
             tally[1] += actor.episode_return
             tally[2] += actor.elapsed
@@ -75,7 +75,7 @@ def _step_all(actors, model, words, step_word, reset_word, limit, tally):
 
 def _reset_all(actors, model, words, reset_word):
     for i in range(actors.size):
-        key = reset(model, mix64(reset_word ^ words[i]))  # noqa: F821
+        key = reset(model, mix64(reset_word ^ words[i]))
         actors[i].next = mix64(key)
         actors[i].outcome = 3
 

@@ -73,21 +73,23 @@ def kernel(function: Callable) -> Any:
     return _compile(function)
 
 
-def bind(template: Callable, **functions: Any) -> Any:
-    """Compile `template` with the names in `functions` standing for other kernels.
+def bind(template: Callable, **names: Any) -> Any:
+    """Compile `template` with global names standing for other kernels, or for constants.
 
-    The kernels are inlined as if the template had been written for them. Their source files
-    take part in the name of the cache folder.
+    The kernels are inlined, the constants folded, as if the template had been written for them.
+    Source files and constants take part in the name of the cache folder.
     """
-    namespace = {**template.__globals__, **functions}
+    namespace = {**template.__globals__, **names}
     bound = types.FunctionType(
         template.__code__, namespace, template.__name__, template.__defaults__, None
     )
     bound.__qualname__ = template.__qualname__
     bound.__module__ = template.__module__
-    sources = b"".join(
-        f"{name}={function.py_func.__qualname__}".encode()
-        + Path(function.py_func.__code__.co_filename).read_bytes()
-        for name, function in sorted(functions.items())
-    )
-    return _compile(bound, sources)
+    return _compile(bound, b"".join(_identity(*item) for item in sorted(names.items())))
+
+
+def _identity(name: str, value: Any) -> bytes:
+    if not hasattr(value, "py_func"):
+        return f"{name}={value!r};".encode()
+    source = Path(value.py_func.__code__.co_filename).read_bytes()
+    return f"{name}={value.py_func.__qualname__};".encode() + source

@@ -76,6 +76,7 @@ class Learner:
             job.learning.q_init,
             visits=self._rate is None,
         )
+        self._answer_all = rules.answer_kernel(environment.actions)
         message, reply = rules.record_types(self.shard.dtype)
         self.exchange = Exchange(comm, message, reply, count, 2 * count)
         self._cursors = np.zeros(comm.size, np.int64)
@@ -146,7 +147,7 @@ class Learner:
             self.shard.grow()
 
     def _answer(self) -> None:
-        rules.answer(
+        self._answer_all(
             self.shard.table,
             self.exchange.inbox,
             self.exchange.received,

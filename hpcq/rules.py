@@ -8,10 +8,12 @@ with the maximum and with the action that the behaviour policy takes in s'; the 
 the environment forms the target; the owner of s applies it.
 """
 
+import functools
+
 import numpy as np
 
 from hpcq.hashing import hi64, home_slot, second_draw, unit_interval
-from hpcq.kernels import kernel
+from hpcq.kernels import bind, kernel
 from hpcq.memory import prefetch
 from hpcq.shard import insert, probe
 
@@ -47,36 +49,27 @@ def record_types(dtype: np.dtype) -> tuple[np.dtype, np.dtype]:
     return message, reply
 
 
-@kernel
-def epsilon_greedy(q, slot, draw, epsilon):
+def _epsilon_greedy(q, slot, draw, epsilon):
     """Return (action, greedy value) in the row `slot`; ties are broken at random.
 
     With probability `epsilon` the action is uniform over all actions.
     """
-    actions = q.shape[1]
+    # Without branches: whether a row has ties, and which, cannot be predicted.
     best = q[slot, 0]
-    for a in range(1, actions):
+    for a in range(1, ACTIONS):
         value = q[slot, a]
         best = value if value > best else best
-    ties, last = 0, 0
-    for a in range(actions):
-        is_best = q[slot, a] == best
-        ties += is_best
-        last = a if is_best else last
-    choices = ties
-    if unit_interval(draw) < epsilon:
-        choices = actions
-    if choices == 1:
-        return last, best
-    chosen = np.int64(hi64(second_draw(draw), np.uint64(choices)))
-    if choices == actions:
-        return chosen, best
-    for a in range(actions):
-        if q[slot, a] == best:
-            if chosen == 0:
-                return a, best
-            chosen -= 1
-    return 0, best
+    explore = unit_interval(draw) < epsilon
+    candidates = 0
+    for a in range(ACTIONS):
+        candidates += explore | (q[slot, a] == best)
+    skip = np.int64(hi64(second_draw(draw), np.uint64(candidates)))
+    chosen = 0
+    for a in range(ACTIONS):
+        candidate = explore | (q[slot, a] == best)
+        chosen = a if candidate & (skip == 0) else chosen
+        skip -= candidate
+    return chosen, best
 
 
 @kernel
@@ -89,8 +82,7 @@ def _fetch(hashes, ranks, capacity, inbox, start, stop):
         prefetch(hashes, slot + np.uint64(2))
 
 
-@kernel
-def answer(table, inbox, counts, epsilon, replies):
+def _answer(table, inbox, counts, epsilon, replies):
     """Answer the queries of all sources, in order, from the table as it stands.
 
     inbox    messages; of each source in rank order its updates, then its queries
@@ -99,7 +91,6 @@ def answer(table, inbox, counts, epsilon, replies):
     """
     hashes, q, state = table.hashes, table.q, table.state
     ranks, capacity, q_init = table.ranks, table.capacity, table.q_init
-    actions = np.uint64(q.shape[1])
     end, n = 0, 0
     for source in range(counts.shape[0]):
         start = end + counts[source, 0]
@@ -112,12 +103,22 @@ def answer(table, inbox, counts, epsilon, replies):
                 slot = probe(hashes, state, ranks, capacity, query.hash)
                 if slot < 0:
                     replies[n].value = q_init
-                    replies[n].action = hi64(second_draw(query.draw), actions)
+                    replies[n].action = hi64(second_draw(query.draw), np.uint64(ACTIONS))
                 else:
-                    action, value = epsilon_greedy(q, slot, query.draw, epsilon)
+                    action, value = policy(q, slot, query.draw, epsilon)
                     replies[n].value = value
                     replies[n].action = action
                 n += 1
+
+
+@functools.cache
+def answer_kernel(actions):
+    """Return the kernel that answers queries, compiled for rows of `actions` Q-values.
+
+    Known at that time, their number lets the loops over a row unroll: 1.2 times the ticks.
+    """
+    policy = bind(_epsilon_greedy, ACTIONS=actions)
+    return bind(_answer, ACTIONS=actions, policy=policy)
 
 
 @kernel

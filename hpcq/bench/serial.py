@@ -28,7 +28,7 @@ def _many(q, flat, model, keys, actions, following, rewards, ended, elapsed, lim
     for _ in range(ticks):
         for w in range(n):
             counter += _GOLDEN
-            key, reward, terminated = step(model, keys[w], actions[w], mix64(counter))  # noqa: F821
+            key, reward, terminated = step(model, keys[w], actions[w], mix64(counter))
             following[w] = key
             rewards[w] = reward
             ended[w] = terminated
@@ -49,7 +49,7 @@ def _many(q, flat, model, keys, actions, following, rewards, ended, elapsed, lim
             elapsed[w] += 1
             if ended[w] or elapsed[w] == limit:
                 elapsed[w] = 0
-                key = reset(model, draw)  # noqa: F821
+                key = reset(model, draw)
                 chosen = np.int64(hi64(second_draw(draw), choices))
             elif unit_interval(draw) < 0.1:
                 chosen = np.int64(hi64(second_draw(draw), choices))
@@ -61,10 +61,10 @@ def _many(q, flat, model, keys, actions, following, rewards, ended, elapsed, lim
 def _one(q, flat, model, limit, counter, steps):
     """One walker, the textbook's loop."""
     choices = np.uint64(flat)
-    key, action, elapsed = reset(model, mix64(counter)), 0, 0  # noqa: F821
+    key, action, elapsed = reset(model, mix64(counter)), 0, 0
     for _ in range(steps):
         counter += _GOLDEN
-        following, reward, terminated = step(model, key, action, mix64(counter))  # noqa: F821
+        following, reward, terminated = step(model, key, action, mix64(counter))
         counter += _GOLDEN
         draw = mix64(counter)
         best, chosen = q[following, 0], 0
@@ -79,7 +79,7 @@ def _one(q, flat, model, limit, counter, steps):
         elapsed += 1
         if terminated or elapsed == limit:
             elapsed = 0
-            following = reset(model, draw)  # noqa: F821
+            following = reset(model, draw)
         elif unit_interval(draw) < 0.1:
             chosen = np.int64(hi64(second_draw(draw), choices))
         key, action = following, chosen
