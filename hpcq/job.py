@@ -90,6 +90,7 @@ class Job(_Section):
     exploration: ExplorationSection = ExplorationSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
+    _source: str = ""
 
     @property
     def directory(self) -> Path:
@@ -122,10 +123,17 @@ class Job(_Section):
     def check(cls, data: dict[str, Any], source: str) -> "Job":
         """Validate a job given as nested dicts; `source` names it in messages."""
         try:
-            return cls.model_validate(data)
+            job = cls.model_validate(data)
         except ValidationError as error:
             lines = [_explain(problem) for problem in error.errors()]
             raise JobError("\n".join(f"{source}: {line}" for line in lines)) from None
+        job._source = source
+        return job
+
+    @property
+    def source(self) -> str:
+        """The file that the job was read from, for messages."""
+        return self._source
 
     def differs_in(self, other: "Job") -> str:
         """Return the keys that shape learning and differ, with both values; "" if none do."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.codec import Codec
 from hpcq.digest import Digest, digest_rows
 from hpcq.errors import CheckpointError
 from hpcq.h5 import h5py
@@ -47,6 +48,12 @@ def opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
             yield file, header
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
+
+
+def read_header(path: str | Path) -> Header:
+    """Return the header of a checkpoint; see `opened`."""
+    with opened(path) as (_, header):
+        return header
 
 
 def _check_structure(path: Path, file: Any) -> Header:
@@ -117,6 +124,7 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
     """
     with opened(path) as (file, header):
         _verify_extents(path, file, header)
+        _verify_ranges(path, file, header)
         digest, last = Digest(), -1
         for hashes, q, visits in table_pieces(file, header, 0, header.rows):
             ascending = bool(np.all(hashes[1:] > hashes[:-1])) and int(hashes[0]) > last
@@ -128,6 +136,23 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
         if digest != stored:
             raise CheckpointError(f"{path}: the rows' digest is {digest}, the file says {stored}")
         return header, digest
+
+
+def _verify_ranges(path: str | Path, file: Any, header: Header) -> None:
+    """Check that every key and action is one: a kernel would use it as an index unchecked."""
+    states = Codec(header.observation).size
+    for name, bound in (
+        ("table/key", states),
+        ("environments/key", states),
+        ("pending/key", states),
+        ("environments/action", header.actions),
+        ("pending/action", header.actions),
+    ):
+        dataset = file[name]
+        for at in range(0, dataset.shape[0], ROWS_PER_PIECE):
+            values = dataset[at : at + ROWS_PER_PIECE]
+            if int(values.min()) < 0 or int(values.max()) >= bound:
+                raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")
 
 
 def _verify_extents(path: str | Path, file: Any, header: Header) -> None:

@@ -11,12 +11,13 @@ from mpi4py import MPI
 from hpcq import checkpoint, restore, rundir
 from hpcq.collector import block
 from hpcq.envs import PythonEnvironment, resolve
+from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.job import Job, override
 from hpcq.learner import Learner, warm
 from hpcq.metrics import Reporter, summarise
 from hpcq.parallel import agree, first_on_each_node, on_root
-from hpcq.reader import verify
+from hpcq.reader import read_header, verify
 
 Say = Callable[[str], None]
 
@@ -36,8 +37,15 @@ def last_tick(job: Job, quiet_every: int) -> int:
     return -(-ticks // quiet_every) * quiet_every
 
 
+def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
+    try:
+        return resolve(job.environment)
+    except JobError as error:
+        raise JobError(f"{job.source}: {error}") from error
+
+
 def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
-    environment = agree(comm, lambda: resolve(job.environment))
+    environment = agree(comm, lambda: _resolve(job))
     with first_on_each_node(comm):
         warm(job, environment)
     return agree(comm, lambda: Learner(job, environment, comm))
@@ -84,6 +92,8 @@ def resume(
         say(f"no checkpoint in {directory} yet: starting from the beginning")
         _load_start(learner)
     else:
+        header = on_root(comm, lambda: read_header(path))
+        agree(comm, lambda: restore.check_compatible(learner, header, path))
         agree(comm, lambda: restore.load_run(learner, path))
         _check_length(learner)
         say(f"resuming {path} at step {learner.steps:,}")

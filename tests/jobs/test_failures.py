@@ -119,6 +119,7 @@ def test_an_environment_that_crashes_the_interpreter(tmp_path):
 def test_a_mistake_in_the_job_is_one_message(tmp_path, ranks, change, words):
     job = make_job.write(tmp_path / "job.toml", make_job.make({"id": "Taxi-v4"}))
     done = hpcq(ranks, "run", job, "--set", change, code=64)
+    assert message(done).startswith(f"hpcq: {job}: ")
     assert words in message(done)
     assert done.stderr.count("hpcq: ") == 1
     assert done.stdout == ""

@@ -48,7 +48,10 @@ def test_defaults_and_overrides(tmp_path):
 
 def test_the_effective_job_is_a_job(tmp_path):
     job = load(tmp_path)
-    assert Job.check(json.loads(job.text()), "again") == job
+    again = Job.check(json.loads(job.text()), "again")
+    assert again.model_dump() == job.model_dump()
+    assert again.text() == job.text()
+    assert again.differs_in(job) == ""
 
 
 @pytest.mark.parametrize(
