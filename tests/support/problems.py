@@ -100,7 +100,7 @@ class Broken(Scripted):
         super().reset(seed=seed)
         if self.how == "unseeded":
             Broken.made += 1
-        return Broken.made % 2, {}
+        return Broken.made % self.observation_space.n, {}
 
     def close(self):
         if self.how == "close":
