@@ -5,8 +5,10 @@ functions that this one calls. Here the cache folder is named after a digest of 
 that takes part, so that any change leads to a fresh folder.
 """
 
+import atexit
 import hashlib
 import os
+import shutil
 import tempfile
 import types
 from collections.abc import Callable
@@ -23,8 +25,9 @@ _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False
 def cache_root() -> Path:
     """Return the folder of all compiled kernels.
 
-    It is ``$HPCQ_CACHE_DIR``, or in the user's cache; a temporary one where these cannot be
-    written, since numba's own choice would then be a folder whose name does not tell the sources.
+    It is ``$HPCQ_CACHE_DIR``, or in the user's cache. Where these cannot be written it is a private
+    one of this process, removed at its end: numba's own choice would be a folder whose name does
+    not tell the sources, and cached kernels in a shared place could be somebody else's.
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     chosen = Path(os.environ.get("HPCQ_CACHE_DIR") or Path(home) / "hpcq")
@@ -34,14 +37,16 @@ def cache_root() -> Path:
             return chosen
     except OSError:
         pass
-    return Path(tempfile.gettempdir()) / f"hpcq-{os.getuid()}"
+    private = tempfile.mkdtemp(prefix="hpcq-")
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return Path(private)
 
 
 def _sources_digest() -> str:
     digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_bytes()
-        if b"@kernel" in text or b"bind(" in text:
+        if any(mark in text for mark in (b"@kernel", b"@intrinsic", b"bind(")):
             digest.update(text)
     return digest.hexdigest()
 

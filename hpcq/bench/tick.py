@@ -68,7 +68,8 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
         if comm.allreduce(clock() > ends, MPI.LOR) and len(rates) >= 7:
             break
     # A second, shorter time with a clock in every phase: the clock costs a little.
-    for _ in range(max(3, ticks // 8)):
+    timed = max(3, ticks // 8)
+    for _ in range(timed):
         learner.tick += 1
         at = clock()
         for name, phase in learner.phases:
@@ -76,7 +77,6 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
             now = clock()
             spent[name] += now - at
             at = now
-    timed = max(3, ticks // 8)
     per_rank = count / comm.size
     sent = learner.exchange.sent
     wire = learner.exchange.bytes_sent_elsewhere()

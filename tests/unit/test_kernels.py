@@ -1,0 +1,70 @@
+"""Compiled code is never older than its sources, and never somebody else's."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+
+from hpcq import kernels
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import template
+from users import step
+from hpcq.kernels import bind
+print(bind(template.run, step=step, TIMES=int(sys.argv[2]))(1))
+"""
+TEMPLATE = """
+def run(x):
+    for _ in range(TIMES):
+        x = step(x)
+    return x
+"""
+STEP = "from hpcq.kernels import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
+
+
+def run(folder, times):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder), str(times)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HPCQ_CACHE_DIR": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    return int(done.stdout)
+
+
+def test_a_change_in_a_bound_function_or_constant_is_always_noticed(tmp_path):
+    (tmp_path / "template.py").write_text(TEMPLATE)
+    users = tmp_path / "users.py"
+    users.write_text(STEP.format(1))
+    times = users.stat()
+    assert run(tmp_path, 3) == 4
+    assert run(tmp_path, 5) == 6
+    # Same size, same time: only the text differs.
+    users.write_text(STEP.format(2))
+    os.utime(users, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(tmp_path, 3) == 7
+
+
+def test_every_file_that_shapes_a_kernel_names_the_cache(tmp_path, monkeypatch):
+    package = shutil.copytree(kernels._PACKAGE, tmp_path / "hpcq")
+    monkeypatch.setattr(kernels, "_PACKAGE", package)
+    seen = {kernels._sources_digest()}
+    for name in ("memory.py", "hashing.py", "rules.py", "collector.py", "envs/table.py"):
+        with open(package / name, "a") as file:
+            file.write("# changed\n")
+        seen.add(kernels._sources_digest())
+    assert len(seen) == 6
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HPCQ_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    found = kernels.cache_root()
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+    assert found != kernels.cache_root()
+    monkeypatch.setenv("HPCQ_CACHE_DIR", str(tmp_path / "cache"))
+    assert kernels.cache_root() == tmp_path / "cache"
