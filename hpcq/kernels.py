@@ -57,6 +57,10 @@ _ROOT = cache_root()
 
 def _compile(function: Callable, extra: bytes = b"") -> Any:
     name = _DIGEST
+    source = Path(function.__code__.co_filename)
+    # numba sees a file's time and size; a file of the user's can change without either.
+    if not source.is_relative_to(_PACKAGE) and source.is_file():
+        extra += source.read_bytes()
     if extra:
         name += "-" + hashlib.blake2b(extra, digest_size=8).hexdigest()
     config: Any = numba_config
