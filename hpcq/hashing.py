@@ -1,7 +1,7 @@
 """Where a state lives, and every random number: 64-bit mixing.
 
-A key is mixed into a hash; the hash alone says which rank owns the state and in which slot of
-the shard it stands. Both maps are monotone, so ranks own contiguous ranges of hashes and the
+A key is mixed into a hash; the hash alone says which rank owns the state and in which bucket
+of the shard it stands. Both maps are monotone, so ranks own contiguous ranges of hashes and the
 shards, read in rank order, are one sequence in hash order for any number of ranks.
 
 A random draw is a function of (seed, environment, tick, purpose) and of nothing else.
@@ -83,9 +83,9 @@ def owner(hash_, ranks):
 
 
 @kernel
-def home_slot(hash_, ranks, capacity):
-    """Return the slot of a hash in its owner's shard of `capacity` (uint64) slots."""
-    return hi64(hash_ * ranks, capacity)
+def home_bucket(hash_, ranks, buckets):
+    """Return the bucket of a hash in its owner's shard of `buckets` (uint64) buckets."""
+    return hi64(hash_ * ranks, buckets)
 
 
 @kernel

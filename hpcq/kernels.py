@@ -46,7 +46,7 @@ def _sources_digest() -> str:
     digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_bytes()
-        if any(mark in text for mark in (b"@kernel", b"@intrinsic", b"bind(")):
+        if any(mark in text for mark in (b"@kernel", b"@inlined", b"@intrinsic", b"bind(")):
             digest.update(text)
     return digest.hexdigest()
 
@@ -55,7 +55,7 @@ _DIGEST = _sources_digest()
 _ROOT = cache_root()
 
 
-def _compile(function: Callable, extra: bytes = b"") -> Any:
+def _compile(function: Callable, extra: bytes = b"", inline: bool = False) -> Any:
     name = _DIGEST
     source = Path(function.__code__.co_filename)
     # numba sees a file's time and size; a file of the user's can change without either.
@@ -67,7 +67,7 @@ def _compile(function: Callable, extra: bytes = b"") -> Any:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_ROOT / name)
     try:
-        return numba.njit(**_OPTIONS)(function)
+        return numba.njit(**_OPTIONS, forceinline=inline)(function)
     finally:
         config.CACHE_DIR = before
 
@@ -82,6 +82,11 @@ def kernel(function: Callable) -> Any:
     return _compile(function)
 
 
+def inlined(function: Callable) -> Any:
+    """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
+    return _compile(function, inline=True)
+
+
 def bind(template: Callable, **names: Any) -> Any:
     """Compile `template` with global names standing for other kernels, or for constants.
 
@@ -94,7 +99,7 @@ def bind(template: Callable, **names: Any) -> Any:
     )
     bound.__qualname__ = template.__qualname__
     bound.__module__ = template.__module__
-    return _compile(bound, b"".join(_identity(*item) for item in sorted(names.items())))
+    return _compile(bound, b"".join(_identity(*item) for item in sorted(names.items())), True)
 
 
 def _identity(name: str, value: Any) -> bytes:

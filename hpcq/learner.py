@@ -76,7 +76,8 @@ class Learner:
             job.learning.q_init,
             visits=self._rate is None,
         )
-        self._answer_all = rules.answer_kernel(environment.actions)
+        self._kernels = rules.kernels(environment.actions, self.shard.table.width)
+        self._places = np.empty(rules.PLACES, np.uint64)
         message, reply = rules.record_types(self.shard.dtype)
         self.exchange = Exchange(comm, message, reply, count, 2 * count)
         self._cursors = np.zeros(comm.size, np.int64)
@@ -139,19 +140,26 @@ class Learner:
         rate = 0.0 if self._rate is None else self._rate.at(self.steps)
         updates, done = int(exchange.received[:, 0].sum()), 0
         while True:
-            done = rules.apply(
-                self.shard.table, exchange.inbox, exchange.received, rate, self._exponent, done
+            done = self._kernels.apply(
+                self.shard.table,
+                exchange.inbox,
+                exchange.received,
+                rate,
+                self._exponent,
+                self._places,
+                done,
             )
             if done == updates:
                 return
             self.shard.grow()
 
     def _answer(self) -> None:
-        self._answer_all(
+        self._kernels.answer(
             self.shard.table,
             self.exchange.inbox,
             self.exchange.received,
             self.job.exploration.epsilon.at(self.steps),
+            self._places,
             self.exchange.replies_out,
         )
 

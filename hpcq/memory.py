@@ -1,5 +1,6 @@
 """Memory for tables: huge pages, and fetching a line before it is needed."""
 
+import ctypes
 import mmap
 from typing import Any
 
@@ -29,9 +30,23 @@ def allocate(nbytes: int) -> NDArray[np.uint8]:
     return memory[start : start + nbytes]
 
 
+def release(array: NDArray) -> None:
+    """Give the huge pages that lie within a contiguous array back; its contents are lost.
+
+    The array must be, or be part of, one that `allocate` returned.
+    """
+    start = -(-array.ctypes.data // HUGE_PAGE) * HUGE_PAGE
+    stop = (array.ctypes.data + array.nbytes) // HUGE_PAGE * HUGE_PAGE
+    if stop > start and hasattr(mmap, "MADV_DONTNEED"):
+        libc = ctypes.CDLL(None)
+        libc.madvise(
+            ctypes.c_void_p(start), ctypes.c_size_t(stop - start), ctypes.c_int(mmap.MADV_DONTNEED)
+        )
+
+
 @intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line that holds ``array[index]``, for a one-dimensional array.
+    """Ask for the cache line that holds the first number of ``array[index]``.
 
     The index is not checked; a prefetch of an address that does not exist does nothing.
     """
@@ -39,9 +54,10 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type, index_type = signature.args
         view = context.make_array(array_type)(context, builder, arguments[0])
-        place = context.cast(builder, arguments[1], index_type, types.intp)
+        first = context.cast(builder, arguments[1], index_type, types.intp)
+        rest = [context.get_constant(types.intp, 0)] * (array_type.ndim - 1)
         pointer = cgutils.get_item_pointer(
-            context, builder, array_type, view, [place], wraparound=False
+            context, builder, array_type, view, [first, *rest], wraparound=False
         )
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         word = ir.IntType(32)

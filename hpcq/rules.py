@@ -9,19 +9,24 @@ the environment forms the target; the owner of s applies it.
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcq.hashing import hi64, home_slot, second_draw, unit_interval
-from hpcq.kernels import bind, kernel
+from hpcq.kernels import bind, inlined
 from hpcq.memory import prefetch
-from hpcq.shard import insert, probe
+from hpcq.shard import NOWHERE, home_slot, insert, probe
 
-# Records whose cache lines are asked for in one go, before the first of them is used: more are
-# under way together than when each is asked for a fixed distance ahead.
-BLOCK = 64
+# Records whose cache lines are asked for in one go: more are under way together than when each is
+# asked for a fixed distance ahead. PLACES: those of the blocks in the pipeline.
+BLOCK = 16
+LEAD = 64
+PLACES = 256
+_RING = np.uint64(PLACES - 1)
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
+
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 def record_types(dtype: np.dtype) -> tuple[np.dtype, np.dtype]:
@@ -49,106 +54,130 @@ def record_types(dtype: np.dtype) -> tuple[np.dtype, np.dtype]:
     return message, reply
 
 
-def _epsilon_greedy(q, slot, draw, epsilon):
+@inlined
+def _pick(draw, candidates):
+    """Return a number in 0 ... `candidates` - 1 from the lower half of a draw."""
+    return np.int64(((draw & _LOW) * np.uint64(candidates)) >> _HALF)
+
+
+def _epsilon_greedy(q, slot, draw, threshold):
     """Return (action, greedy value) in the row `slot`; ties are broken at random.
 
-    With probability `epsilon` the action is uniform over all actions.
+    The action is uniform over all actions where the draw's upper half is below `threshold`.
     """
     # Without branches: whether a row has ties, and which, cannot be predicted.
     best = q[slot, 0]
     for a in range(1, ACTIONS):
         value = q[slot, a]
         best = value if value > best else best
-    explore = unit_interval(draw) < epsilon
+    explore = (draw >> _HALF) < threshold
     candidates = 0
     for a in range(ACTIONS):
         candidates += explore | (q[slot, a] == best)
-    skip = np.int64(hi64(second_draw(draw), np.uint64(candidates)))
-    chosen = 0
-    for a in range(ACTIONS):
-        candidate = explore | (q[slot, a] == best)
-        chosen = a if candidate & (skip == 0) else chosen
-        skip -= candidate
+    skip = _pick(draw, candidates)
+    passed, chosen = 0, 0
+    for a in range(ACTIONS - 1):
+        passed += explore | (q[slot, a] == best)
+        chosen += passed <= skip
     return chosen, best
 
 
-@kernel
-def _fetch(hashes, ranks, capacity, inbox, start, stop):
-    """Ask for the lines in which the rows of the messages `start` ... `stop` - 1 may stand."""
-    for i in range(start, stop):
-        slot = home_slot(inbox[i].hash, ranks, capacity)
+@inlined
+def _span(start, stop):
+    """Return the range of unsigned numbers: as an index, one need not be checked for its sign."""
+    return range(np.uint64(start), np.uint64(stop))
+
+
+@inlined
+def _clamp(value, least, most):
+    return min(max(value, least), most)
+
+
+def _locate(hashes, ranks, buckets, inbox, block, start, end, places):
+    """Bring the rows of the messages `start` ... `end` - 1 near, in three steps of a pipeline.
+
+    The lines of `block` are asked for; those of the block before have come meanwhile: if a row is
+    not there, the line after is asked for. The rows of the block before that are at hand then.
+    No step branches on what it reads.
+
+    places   uint64 (PLACES,), in and out: slots from which the rows are at most a short probe away
+
+    Returns the first and last message, exclusive, whose rows are at hand.
+    """
+    for i in _span(min(end, block), min(end, block + BLOCK)):
+        slot = np.uint64(home_slot(inbox[i].hash, ranks, buckets, WIDTH))
+        places[i & _RING] = slot
         prefetch(hashes, slot)
-        # A row can be displaced into the next line.
-        prefetch(hashes, slot + np.uint64(2))
+    block -= LEAD
+    for i in _span(_clamp(block, start, end), _clamp(block + BLOCK, start, end)):
+        slot = places[i & _RING]
+        hash_ = inbox[i].hash
+        ahead = np.uint64(0)
+        for k in range(WIDTH):
+            ahead += np.uint64(hashes[slot + np.uint64(k), 0] < hash_)
+        places[i & _RING] = slot + ahead
+        prefetch(hashes, slot + ahead)
+    block -= LEAD
+    return _span(_clamp(block, start, end), _clamp(block + BLOCK, start, end))
 
 
-def _answer(table, inbox, counts, epsilon, replies):
+def _answer(table, inbox, counts, epsilon, places, replies):
     """Answer the queries of all sources, in order, from the table as it stands.
 
     inbox    messages; of each source in rank order its updates, then its queries
     counts   int64 (ranks, 3): updates, queries and flags of each source
+    places   uint64 (PLACES,), scratch
     replies  out: one reply per query, in order
     """
-    hashes, q, state = table.hashes, table.q, table.state
-    ranks, capacity, q_init = table.ranks, table.capacity, table.q_init
+    threshold = np.uint64(epsilon * 4294967296.0)
+    hashes, q, state, q_init = table.hashes, table.q, table.state, table.q_init
+    ranks, buckets = table.ranks, table.buckets
     end, n = 0, 0
     for source in range(counts.shape[0]):
         start = end + counts[source, 0]
         end = start + counts[source, 1]
-        for block in range(start, end, BLOCK):
-            stop = min(block + BLOCK, end)
-            _fetch(hashes, ranks, capacity, inbox, block, stop)
-            for i in range(block, stop):
+        for block in range(start, end + 2 * LEAD, BLOCK):
+            for i in locate(hashes, ranks, buckets, inbox, block, start, end, places):
                 query = inbox[i]
-                slot = probe(hashes, state, ranks, capacity, query.hash)
-                if slot < 0:
+                slot = probe(hashes, state, places[i & _RING], query.hash)
+                if slot == NOWHERE:
                     replies[n].value = q_init
-                    replies[n].action = hi64(second_draw(query.draw), np.uint64(ACTIONS))
+                    replies[n].action = _pick(query.draw, ACTIONS)
                 else:
-                    action, value = policy(q, slot, query.draw, epsilon)
+                    action, value = policy(q, slot, query.draw, threshold)
                     replies[n].value = value
                     replies[n].action = action
                 n += 1
 
 
-@functools.cache
-def answer_kernel(actions):
-    """Return the kernel that answers queries, compiled for rows of `actions` Q-values.
-
-    Known at that time, their number lets the loops over a row unroll: 1.2 times the ticks.
-    """
-    policy = bind(_epsilon_greedy, ACTIONS=actions)
-    return bind(_answer, ACTIONS=actions, policy=policy)
-
-
-@kernel
-def apply(table, inbox, counts, rate, exponent, done):
+def _apply(table, inbox, counts, rate, exponent, places, done):
     """Apply the updates of all sources, in order, from number `done` on.
 
     rate      learning rate, unless visits are counted
     exponent  with visits: rate = 1 / (1 + N(s, a)) ** exponent
+    places    int64 (PLACES,), scratch
 
     Returns the number of updates done: fewer than there are if the shard is full.
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
-    ranks, capacity = table.ranks, table.capacity
+    ranks, buckets = table.ranks, table.buckets
     by_visits = visits.shape[1] > 0
     at, before = 0, 0
     for source in range(counts.shape[0]):
         # Of this source's updates, those numbered before `done` have been applied.
         start = at + min(max(0, done - before), counts[source, 0])
         end = at + counts[source, 0]
-        for block in range(start, end, BLOCK):
-            stop = min(block + BLOCK, end)
-            _fetch(hashes, ranks, capacity, inbox, block, stop)
-            for i in range(block, stop):
+        for block in range(start, end + 2 * LEAD, BLOCK):
+            for i in locate(hashes, ranks, buckets, inbox, block, start, end, places):
                 update = inbox[i]
-                slot = probe(hashes, state, ranks, capacity, update.hash)
-                if slot < 0:
-                    slot = insert(table, update.hash)
-                    if slot < 0:
-                        return before + i - at
-                action = np.int64(update.action)
+                # Inserted rows push others on, never back: the place found still serves.
+                slot = probe(hashes, state, places[i & _RING], update.hash)
+                if slot == NOWHERE:
+                    made = insert(table, update.hash)
+                    if made < 0:
+                        return before + np.int64(i) - at
+                    slot = np.uint64(made)
+                action = np.uint64(update.action)
                 if by_visits:
                     earlier = visits[slot, action]
                     rate = (1.0 + earlier) ** -exponent
@@ -159,3 +188,23 @@ def apply(table, inbox, counts, rate, exponent, done):
         before += counts[source, 0]
         at = end + counts[source, 1]
     return before
+
+
+class Kernels(NamedTuple):
+    """The owner's part of a tick, compiled: see `_answer` and `_apply` for the arguments."""
+
+    answer: Any
+    apply: Any
+
+
+@functools.cache
+def kernels(actions: int, width: int) -> Kernels:
+    """Return the kernels for rows of `actions` Q-values, `width` of them to a cache line.
+
+    Known at that time, both let loops unroll: 1.2 times the ticks.
+    """
+    locate = bind(_locate, WIDTH=width)
+    policy = bind(_epsilon_greedy, ACTIONS=actions)
+    return Kernels(
+        bind(_answer, ACTIONS=actions, locate=locate, policy=policy), bind(_apply, locate=locate)
+    )

@@ -31,14 +31,10 @@ def unit(draw):
     return (draw >> 11) / 2**53
 
 
-def second(draw):
-    return mix(draw ^ 0xD1B54A32D192ED03)
-
-
 def behave(row, draw, epsilon):
     best = [a for a, value in enumerate(row) if value == max(row)]
-    choices = range(len(row)) if unit(draw) < epsilon else best
-    return choices[(second(draw) * len(choices)) >> 64]
+    choices = range(len(row)) if draw >> 32 < int(epsilon * 2**32) else best
+    return choices[((draw & 0xFFFFFFFF) * len(choices)) >> 32]
 
 
 def learn(model, *, environments, ticks, seed, gamma, epsilon, q_init, limit, rate=None, w=None):

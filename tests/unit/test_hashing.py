@@ -48,7 +48,7 @@ def test_kernels_agree_with_integers(hash_, ranks, capacity):
     owner = (hash_ * ranks) >> 64
     slot = (((hash_ * ranks) & MASK) * capacity) >> 64
     assert hashing.owner(np.uint64(hash_), np.uint64(ranks)) == owner
-    assert hashing.home_slot(np.uint64(hash_), np.uint64(ranks), np.uint64(capacity)) == slot
+    assert hashing.home_bucket(np.uint64(hash_), np.uint64(ranks), np.uint64(capacity)) == slot
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 64, 1000, 16_384])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hpcq.hashing import mix64
-from hpcq.rules import MAX_VISITS, answer_kernel, apply, record_types
+from hpcq.rules import MAX_VISITS, PLACES, kernels, record_types
 from hpcq.shard import Shard, find
 
 
@@ -14,13 +14,25 @@ def updates(dtype, *rows):
     return inbox, np.array([[len(rows), 0, 0]])
 
 
+def compiled(shard):
+    return kernels(shard.actions, shard.table.width)
+
+
+def scratch():
+    return np.empty(PLACES, np.uint64)
+
+
 def ask(shard, hash_, draws, epsilon):
     message, reply = record_types(shard.dtype)
     inbox, replies = np.zeros(len(draws), message), np.zeros(len(draws), reply)
     inbox["hash"], inbox["draw"] = hash_, draws
-    answer = answer_kernel(shard.actions)
-    answer(shard.table, inbox, np.array([[0, len(draws), 0]]), epsilon, replies)
+    counts = np.array([[0, len(draws), 0]])
+    compiled(shard).answer(shard.table, inbox, counts, epsilon, scratch(), replies)
     return replies
+
+
+def apply(shard, inbox, counts, rate, exponent, done=0):
+    return compiled(shard).apply(shard.table, inbox, counts, rate, exponent, scratch(), done)
 
 
 DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
@@ -30,7 +42,7 @@ DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
 def test_constant_rate_worked_by_hand(dtype):
     shard = Shard(1, 2, dtype, q_init=1.0)
     inbox, counts = updates(dtype, (5, 3.0, 1), (9, -1.0, 0), (5, 3.0, 1))
-    assert apply(shard.table, inbox, counts, 0.5, 0.0, 0) == 3
+    assert apply(shard, inbox, counts, 0.5, 0.0) == 3
     # 1 + (3 - 1) / 2 = 2, then 2 + (3 - 2) / 2 = 2.5; repeats in one batch compound in order.
     assert shard.row(5).tolist() == [1.0, 2.5]
     assert shard.row(9).tolist() == [0.0, 1.0]
@@ -39,7 +51,7 @@ def test_constant_rate_worked_by_hand(dtype):
 def test_visit_counts_worked_by_hand():
     shard = Shard(1, 1, np.float64, q_init=0.0, visits=True)
     inbox, counts = updates(np.float64, *[(5, target, 0) for target in (4.0, 0.0, 8.0)])
-    apply(shard.table, inbox, counts, 0.0, 1.0, 0)
+    apply(shard, inbox, counts, 0.0, 1.0)
     # Exponent 1 is the plain mean: 4, then 4 + (0 - 4) / 2 = 2, then 2 + (8 - 2) / 3 = 4.
     assert shard.row(5)[0] == pytest.approx(4.0, abs=1e-15)
     assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == 3
@@ -49,7 +61,7 @@ def test_visit_counts_saturate():
     shard = Shard(1, 1, np.float64, visits=True)
     shard.load(np.array([5], np.uint64), np.zeros((1, 1)), np.array([[MAX_VISITS]], np.uint32))
     inbox, counts = updates(np.float64, (5, 1.0, 0))
-    apply(shard.table, inbox, counts, 0.0, 1.0, 0)
+    apply(shard, inbox, counts, 0.0, 1.0)
     assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == MAX_VISITS
     assert shard.row(5)[0] == pytest.approx(2.0**-32)
 
@@ -59,7 +71,7 @@ def test_a_full_shard_interrupts_and_the_rest_follows():
     hashes = np.random.default_rng(0).integers(0, 2**64, 200, dtype=np.uint64).tolist()
     inbox, counts = updates(np.float64, *[(h, float(n), 0) for n, h in enumerate(hashes)])
     done, growths = 0, 0
-    while (done := apply(shard.table, inbox, counts, 1.0, 0.0, done)) < 200:
+    while (done := apply(shard, inbox, counts, 1.0, 0.0, done)) < 200:
         shard.grow()
         growths += 1
     assert growths > 0
@@ -71,7 +83,7 @@ def test_updates_of_all_sources_are_applied_in_rank_order():
     inbox, _ = updates(np.float64, (5, 1.0, 0), (7, 0.0, 0), (5, 2.0, 0), (5, 3.0, 0))
     # Source 0: one update and one query; source 1: none; source 2: two updates.
     counts = np.array([[1, 1, 0], [0, 0, 0], [2, 0, 0]])
-    assert apply(shard.table, inbox, counts, 0.5, 0.0, 0) == 3
+    assert apply(shard, inbox, counts, 0.5, 0.0) == 3
     assert shard.row(5)[0] == ((0.5 + 2) / 2 + 3) / 2
     assert len(shard) == 1
 

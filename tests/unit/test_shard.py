@@ -73,7 +73,7 @@ def test_the_smallest_and_the_largest_hash_are_ordinary():
 def test_a_new_row_reads_as_q_init_without_visits():
     shard = Shard(1, 4, np.float32, q_init=-2.5, visits=True)
     slot = insert(shard.table, np.uint64(12345))
-    assert shard.table.q[slot].tolist() == [-2.5] * 4
+    assert shard.table.q[slot, :4].tolist() == [-2.5] * 4
     assert shard.table.visits[slot].tolist() == [0] * 4
     assert insert(shard.table, np.uint64(12345)) == slot
     assert len(shard) == 1
