@@ -1,35 +1,51 @@
-"""The environments of one rank as records, and their side of a tick's messages.
+"""The environments of one rank as arrays, and their side of a tick's messages.
 
-One record per environment. A tick goes: the collector steps every environment (fills `reward`,
-`outcome`, `next`, `final`); `pack` sends the update of the previous tick and the queries of this
-one; `receive` turns replies into the next action and into the update that the next tick sends.
+A tick goes: the collector steps every environment (fills `reward`, `outcome`, `next`, `final`);
+`pack` sends the update of the previous tick and the queries of this one; `receive` turns replies
+into the next action and into the update that the next tick sends.
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.hashing import mix64, owner
 from hpcq.kernels import kernel
 
-ACTOR = np.dtype(
-    [
-        ("hash", "u8"),  # current state
-        ("action", "i8"),  # to be taken there
-        ("reward", "f8"),
-        ("next", "u8"),  # hash of the state to act in next
-        ("final", "u8"),  # hash of the last state of a truncated episode
-        ("update_hash", "u8"),  # the pending update, if any
-        ("update_target", "f8"),
-        ("episode_return", "f8"),  # undiscounted, of the episode so far
-        ("episodes", "i8"),  # ended so far
-        ("update_action", "u4"),
-        ("elapsed", "i4"),  # steps of the episode so far
-        ("outcome", "u1"),  # of the last step
-        ("update_pending", "u1"),
-    ],
-    align=True,
-)
+
+class Actors(NamedTuple):
+    """What every environment is doing: arrays (n,). A pass over them reads only what it needs."""
+
+    hash: NDArray[np.uint64]
+    """of the current state"""
+    action: NDArray[np.uint32]
+    """to be taken there"""
+    reward: NDArray[np.float64]
+    next: NDArray[np.uint64]
+    """hash of the state to act in next"""
+    final: NDArray[np.uint64]
+    """hash of the last state of a truncated episode"""
+    outcome: NDArray[np.uint8]
+    """of the last step, see `Outcome`"""
+    update_pending: NDArray[np.bool_]
+    update_hash: NDArray[np.uint64]
+    update_action: NDArray[np.uint32]
+    update_target: NDArray[np.float64]
+    episode_return: NDArray[np.float64]
+    """undiscounted, of the episode so far"""
+    elapsed: NDArray[np.int32]
+    """steps of the episode so far"""
+    episodes: NDArray[np.int64]
+    """ended so far"""
+
+
+def make_actors(count: int) -> Actors:
+    """Return the arrays of `count` environments, all zero."""
+    kinds = ("u8", "u4", "f8", "u8", "u8", "u1", "?", "u8", "u4", "f8", "f8", "i4", "i8")
+    return Actors(*(np.zeros(count, kind) for kind in kinds))
 
 
 class Outcome(IntEnum):
@@ -50,51 +66,49 @@ def pack(actors, words, behave_word, ranks, sent, outbox):
     """Write updates and queries of all environments into `outbox`, grouped by owner.
 
     words        uint64 (n,), the environments' words; with `behave_word` they give the draws
-    sent         int64 (ranks, 3), out: updates and queries to each owner
+    sent         int64 (ranks, mail.COLUMNS), out: how the messages are grouped
     outbox       out: of each owner in rank order its updates, then its queries
     """
-    sent[:, :2] = 0
-    for i in range(actors.size):
-        actor = actors[i]
-        if actor.update_pending:
-            sent[owner(actor.update_hash, ranks), 0] += 1
-        if actor.outcome == _TRUNCATED:
-            sent[owner(actor.final, ranks), 1] += 1
-        sent[owner(actor.next, ranks), 1] += 1
-    # From here on column 0 and 1 are cursors; the counts are restored at the end.
-    start = 0
+    sent[:, : QUERIES + 1] = 0
+    for i in range(actors.next.size):
+        if actors.update_pending[i]:
+            sent[owner(actors.update_hash[i], ranks), UPDATES] += 1
+        if actors.outcome[i] == _TRUNCATED:
+            sent[owner(actors.final[i], ranks), QUERIES] += 1
+        sent[owner(actors.next[i], ranks), QUERIES] += 1
+    # From here on the two counts are cursors; they are restored at the end.
+    start, replies = 0, 0
     for rank in range(sent.shape[0]):
-        updates, queries = sent[rank, 0], sent[rank, 1]
-        sent[rank, 0] = start
-        sent[rank, 1] = start + updates
+        updates, queries = sent[rank, UPDATES], sent[rank, QUERIES]
+        sent[rank, START], sent[rank, REPLIES_AT] = start, replies
+        sent[rank, UPDATES] = start
+        sent[rank, QUERIES] = start + updates
         start += updates + queries
-    for i in range(actors.size):
-        actor = actors[i]
-        if actor.update_pending:
-            to = owner(actor.update_hash, ranks)
-            update = outbox[sent[to, 0]]
-            update.hash = actor.update_hash
-            update.target = actor.update_target
-            update.action = actor.update_action
-            sent[to, 0] += 1
-        if actor.outcome == _TRUNCATED:
-            to = owner(actor.final, ranks)
-            query = outbox[sent[to, 1]]
-            query.hash = actor.final
+        replies += queries
+    for i in range(actors.next.size):
+        if actors.update_pending[i]:
+            to = owner(actors.update_hash[i], ranks)
+            update = outbox[sent[to, UPDATES]]
+            update.hash = actors.update_hash[i]
+            update.target = actors.update_target[i]
+            update.action = actors.update_action[i]
+            sent[to, UPDATES] += 1
+        if actors.outcome[i] == _TRUNCATED:
+            to = owner(actors.final[i], ranks)
+            query = outbox[sent[to, QUERIES]]
+            query.hash = actors.final[i]
             query.draw = np.uint64(0)
-            sent[to, 1] += 1
-        to = owner(actor.next, ranks)
-        query = outbox[sent[to, 1]]
-        query.hash = actor.next
+            sent[to, QUERIES] += 1
+        to = owner(actors.next[i], ranks)
+        query = outbox[sent[to, QUERIES]]
+        query.hash = actors.next[i]
         query.draw = mix64(behave_word ^ words[i])
-        sent[to, 1] += 1
+        sent[to, QUERIES] += 1
     # Each cursor now stands at the end of its group.
-    start = 0
     for rank in range(sent.shape[0]):
-        updates, end = sent[rank, 0] - start, sent[rank, 1]
-        sent[rank, 0] = updates
-        sent[rank, 1] = end - start - updates
-        start = end
+        updates = sent[rank, UPDATES] - sent[rank, START]
+        sent[rank, QUERIES] -= sent[rank, UPDATES]
+        sent[rank, UPDATES] = updates
 
 
 @kernel
@@ -103,28 +117,25 @@ def receive(actors, gamma, ranks, sent, replies, cursors):
 
     cursors      int64 (ranks,), scratch
     """
-    start = 0
     for rank in range(sent.shape[0]):
-        cursors[rank] = start
-        start += sent[rank, 1]
-    for i in range(actors.size):
-        actor = actors[i]
-        outcome = actor.outcome
+        cursors[rank] = sent[rank, REPLIES_AT]
+    for i in range(actors.next.size):
+        outcome = actors.outcome[i]
         value = 0.0
         if outcome == _TRUNCATED:
-            source = owner(actor.final, ranks)
+            source = owner(actors.final[i], ranks)
             value = np.float64(replies[cursors[source]].value)
             cursors[source] += 1
-        source = owner(actor.next, ranks)
+        source = owner(actors.next[i], ranks)
         reply = replies[cursors[source]]
         cursors[source] += 1
         if outcome == _CONTINUES:
             value = np.float64(reply.value)
-        actor.update_pending = outcome != _RESET
+        actors.update_pending[i] = outcome != _RESET
         if outcome != _RESET:
-            actor.update_hash = actor.hash
-            actor.update_action = actor.action
+            actors.update_hash[i] = actors.hash[i]
+            actors.update_action[i] = actors.action[i]
             bootstrap = 0.0 if outcome == _TERMINATED else gamma * value
-            actor.update_target = actor.reward + bootstrap
-        actor.hash = actor.next
-        actor.action = reply.action
+            actors.update_target[i] = actors.reward[i] + bootstrap
+        actors.hash[i] = actors.next[i]
+        actors.action[i] = reply.action

@@ -9,12 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.actors import ACTOR
+from hpcq.actors import Actors, Outcome, make_actors
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.hashing import Purpose, environment_words, mix64, tick_word, unmix64
 from hpcq.kernels import bind
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
+
+_CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
 
 def block(rank: int, ranks: int, count: int) -> tuple[int, int]:
@@ -26,8 +28,7 @@ def block(rank: int, ranks: int, count: int) -> tuple[int, int]:
 class Collector(Protocol):
     """What the learner needs of the environments of one rank."""
 
-    actors: NDArray
-    """records (n,) of `actors.ACTOR`"""
+    actors: Actors
     words: NDArray[np.uint64]
     """(n,), see `hashing.environment_words`"""
     tally: NDArray[np.float64]
@@ -49,35 +50,34 @@ class Collector(Protocol):
 
 
 def _step_all(actors, model, words, step_word, reset_word, limit, tally):
-    for i in range(actors.size):
-        actor = actors[i]
+    for i in range(actors.hash.size):
         key, reward, terminated = step(
-            model, unmix64(actor.hash), actor.action, mix64(step_word ^ words[i])
+            model, unmix64(actors.hash[i]), np.int64(actors.action[i]), mix64(step_word ^ words[i])
         )
-        actor.reward = reward
-        actor.episode_return += reward
-        actor.elapsed += 1
-        truncated = limit > 0 and actor.elapsed >= limit
+        actors.reward[i] = reward
+        actors.episode_return[i] += reward
+        actors.elapsed[i] += 1
+        truncated = limit > 0 and actors.elapsed[i] >= limit
         if terminated or truncated:
-            actor.outcome = 1 if terminated else 2
-            actor.final = mix64(key)
+            actors.outcome[i] = _TERMINATED if terminated else _TRUNCATED
+            actors.final[i] = mix64(key)
             key = reset(model, mix64(reset_word ^ words[i]))
             tally[0] += 1
-            tally[1] += actor.episode_return
-            tally[2] += actor.elapsed
-            actor.episodes += 1
-            actor.episode_return = 0.0
-            actor.elapsed = 0
+            tally[1] += actors.episode_return[i]
+            tally[2] += actors.elapsed[i]
+            actors.episodes[i] += 1
+            actors.episode_return[i] = 0.0
+            actors.elapsed[i] = 0
         else:
-            actor.outcome = 0
-        actor.next = mix64(key)
+            actors.outcome[i] = _CONTINUES
+        actors.next[i] = mix64(key)
 
 
 def _reset_all(actors, model, words, reset_word):
-    for i in range(actors.size):
+    for i in range(actors.hash.size):
         key = reset(model, mix64(reset_word ^ words[i]))
-        actors[i].next = mix64(key)
-        actors[i].outcome = 3
+        actors.next[i] = mix64(key)
+        actors.outcome[i] = _RESET
 
 
 class CompiledCollector:
@@ -88,7 +88,7 @@ class CompiledCollector:
     def __init__(
         self, environment: CompiledEnvironment, seed: np.uint64, start: int, count: int
     ) -> None:
-        self.actors = np.zeros(count, ACTOR)
+        self.actors = make_actors(count)
         self.words = environment_words(seed, start, count)
         self.tally = np.zeros(3)
         self._seed = seed

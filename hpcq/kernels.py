@@ -67,7 +67,9 @@ def _compile(function: Callable, extra: bytes = b"", inline: bool = False) -> An
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_ROOT / name)
     try:
-        return numba.njit(**_OPTIONS, forceinline=inline)(function)
+        compiled: Any = numba.njit(**_OPTIONS, forceinline=inline)(function)
+        compiled.sources = name.encode()
+        return compiled
     finally:
         config.CACHE_DIR = before
 
@@ -105,5 +107,5 @@ def bind(template: Callable, **names: Any) -> Any:
 def _identity(name: str, value: Any) -> bytes:
     if not hasattr(value, "py_func"):
         return f"{name}={value!r};".encode()
-    source = Path(value.py_func.__code__.co_filename).read_bytes()
-    return f"{name}={value.py_func.__qualname__};".encode() + source
+    # A kernel that was bound itself is told by what it was bound to, too.
+    return f"{name}={value.py_func.__qualname__};".encode() + value.sources

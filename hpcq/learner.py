@@ -16,7 +16,8 @@ from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
-from hpcq.exchange import Exchange
+from hpcq.exchange import make_exchange
+from hpcq.exchange.mail import UPDATES
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job import Job
 from hpcq.python_collector import PythonCollector
@@ -38,6 +39,8 @@ class Learner:
     comm
         the ranks that share the table; its size and this rank's place shape nothing but who
         holds what.
+    routing
+        how messages travel, see `exchange.make_exchange`; shapes nothing either.
 
     Attributes
     ----------
@@ -52,6 +55,7 @@ class Learner:
         job: Job,
         environment: CompiledEnvironment | PythonEnvironment,
         comm: MPI.Intracomm,
+        routing: str = "auto",
     ) -> None:
         self.job = job
         self.environment = environment
@@ -79,7 +83,7 @@ class Learner:
         self._kernels = rules.kernels(environment.actions, self.shard.table.width)
         self._places = np.empty(rules.PLACES, np.uint64)
         message, reply = rules.record_types(self.shard.dtype)
-        self.exchange = Exchange(comm, message, reply, count, 2 * count)
+        self.exchange = make_exchange(comm, message, reply, count, 2 * count, routing)
         self._cursors = np.zeros(comm.size, np.int64)
         self._ranks = np.uint64(comm.size)
         self._seed = seed
@@ -138,12 +142,11 @@ class Learner:
     def _apply(self) -> None:
         exchange = self.exchange
         rate = 0.0 if self._rate is None else self._rate.at(self.steps)
-        updates, done = int(exchange.received[:, 0].sum()), 0
+        updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
         while True:
             done = self._kernels.apply(
                 self.shard.table,
                 exchange.inbox,
-                exchange.received,
                 rate,
                 self._exponent,
                 self._places,
@@ -157,10 +160,9 @@ class Learner:
         self._kernels.answer(
             self.shard.table,
             self.exchange.inbox,
-            self.exchange.received,
             self.job.exploration.epsilon.at(self.steps),
             self._places,
-            self.exchange.replies_out,
+            self.exchange.replies,
         )
 
     def _receive(self) -> None:

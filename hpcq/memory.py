@@ -44,13 +44,7 @@ def release(array: NDArray) -> None:
         )
 
 
-@intrinsic
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line that holds the first number of ``array[index]``.
-
-    The index is not checked; a prefetch of an address that does not exist does nothing.
-    """
-
+def _prefetch(array: Any, index: Any, write: bool) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type, index_type = signature.args
         view = context.make_array(array_type)(context, builder, arguments[0])
@@ -66,8 +60,23 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
             [pointer.type],
             ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word]),
         )
-        # For writing, to stay in every cache level, data.
-        builder.call(function, [pointer, word(1), word(3), word(1)])
+        # To stay in every cache level; data.
+        builder.call(function, [pointer, word(int(write)), word(3), word(1)])
         return context.get_dummy_value()
 
     return types.void(array, index), generate
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line that holds the first number of ``array[index]``, to write there.
+
+    The index is not checked; a prefetch of an address that does not exist does nothing.
+    """
+    return _prefetch(array, index, True)
+
+
+@intrinsic
+def prefetch_to_read(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for a line as `prefetch` does, and leave it to others, too."""
+    return _prefetch(array, index, False)

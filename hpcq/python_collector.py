@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.actors import ACTOR, Outcome
+from hpcq.actors import Outcome, make_actors
 from hpcq.codec import Codec
 from hpcq.envs import PythonEnvironment
 from hpcq.errors import CheckpointError, EnvironmentFault
@@ -44,7 +44,7 @@ class PythonCollector:
         count: int,
         quiet_every: int,
     ) -> None:
-        self.actors = np.zeros(count, ACTOR)
+        self.actors = make_actors(count)
         self.words = environment_words(seed, start, count)
         self.tally = np.zeros(3)
         self.quiet_every = quiet_every
@@ -59,49 +59,49 @@ class PythonCollector:
     def begin(self) -> None:
         """Reset every environment: tick 0."""
         self._tick = 0
-        seeds, everyone = self._seeds(), range(self.actors.size)
+        seeds, everyone = self._seeds(), range(self.actors.hash.size)
         keys = self._reset(everyone, seeds)
         # The first one twice: what does not follow the seed could never be resumed.
         if not np.array_equal(self._reset(everyone[:1], seeds), keys[:1]):
             problem = f"seed {seeds[0]} gave two different first observations"
             raise self._fault(0, "reset", problem)
-        self.actors["next"] = mix64.py_func(keys)
-        self.actors["outcome"] = Outcome.RESET
+        self.actors.next[:] = mix64.py_func(keys)
+        self.actors.outcome[:] = Outcome.RESET
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._tick = tick
         observations, rewards, terminated, truncated = self._step_all()
         actors = self.actors
-        actors["reward"] = self._numbers(rewards)
-        actors["episode_return"] += actors["reward"]
-        actors["elapsed"] += 1
-        keys = self._encode(range(actors.size), "step", observations)
+        actors.reward[:] = self._numbers(rewards)
+        actors.episode_return[:] += actors.reward
+        actors.elapsed[:] += 1
+        keys = self._encode(range(actors.hash.size), "step", observations)
         ended = terminated | truncated
-        actors["outcome"] = np.where(
+        actors.outcome[:] = np.where(
             terminated, Outcome.TERMINATED, np.where(ended, Outcome.TRUNCATED, Outcome.CONTINUES)
         )
         if ended.any():
-            actors["episodes"] += ended
+            actors.episodes[:] += ended
             self.tally += (
                 ended.sum(),
-                actors["episode_return"][ended].sum(),
-                actors["elapsed"][ended].sum(),
+                actors.episode_return[ended].sum(),
+                actors.elapsed[ended].sum(),
             )
-        actors["final"] = mix64.py_func(keys)
+        actors.final[:] = mix64.py_func(keys)
         if tick % self.quiet_every == 0:
-            actors["outcome"][~ended] = Outcome.TRUNCATED
-            keys = self._reset(range(actors.size), self._seeds())
+            actors.outcome[~ended] = Outcome.TRUNCATED
+            keys = self._reset(range(actors.hash.size), self._seeds())
         elif ended.any():
             places = np.flatnonzero(ended)
             keys[places] = self._reset(places.tolist(), None)
-        actors["next"] = mix64.py_func(keys)
+        actors.next[:] = mix64.py_func(keys)
 
     def restore(self, tick: int) -> None:
         """Restart every environment as at the quiet tick at which it was saved."""
         self._tick = tick
-        keys = self._reset(range(self.actors.size), self._seeds())
-        wrong = np.flatnonzero(mix64.py_func(keys) != self.actors["hash"])
+        keys = self._reset(range(self.actors.hash.size), self._seeds())
+        wrong = np.flatnonzero(mix64.py_func(keys) != self.actors.hash)
         if wrong.size:
             raise CheckpointError(
                 f"environment {self._start + wrong[0]} ({self._id}) does not restart in the state "
@@ -125,7 +125,7 @@ class PythonCollector:
         i, taken = -1, None
         try:
             for i, (environment, a) in enumerate(  # noqa: B007
-                zip(self._environments, self.actors["action"].tolist(), strict=True)
+                zip(self._environments, self.actors.action.tolist(), strict=True)
             ):
                 taken = None
                 taken = environment.step(actions[a])
@@ -189,14 +189,14 @@ class PythonCollector:
             if not isinstance(found, tuple) or len(found) != 2:
                 raise self._fault(i, "reset", f"returned {_shape(found)}, expected (obs, info)")
             observations.append(found[0])
-        self.actors["elapsed"][places] = 0
-        self.actors["episode_return"][places] = 0.0
+        self.actors.elapsed[places] = 0
+        self.actors.episode_return[places] = 0.0
         return self._encode(places, "reset", observations)
 
     def _seeds(self) -> list[int]:
         """Return the seeds of this tick: distinct for all environments of the job."""
         word = int(tick_word(self._seed, self._tick, Purpose.RESET))
-        return [(word + self._start + i) & 0x7FFFFFFF for i in range(self.actors.size)]
+        return [(word + self._start + i) & 0x7FFFFFFF for i in range(self.actors.hash.size)]
 
     def _guard(self, i: int, what: str, call: Callable, **kwargs: Any) -> Any:
         """Call the user's code; a failure names the place and keeps the user's traceback."""
@@ -210,11 +210,10 @@ class PythonCollector:
         return self._fault(i, what, f"raised\n{text}")
 
     def _fault(self, i: int, what: str, problem: str) -> EnvironmentFault:
-        actor = self.actors[i]
-        action = f", action {self._actions[actor['action']]}" if what == "step" else ""
+        action = f", action {self._actions[self.actors.action[i]]}" if what == "step" else ""
         return EnvironmentFault(
             f"environment {self._start + i} ({self._id}), tick {self._tick}, "
-            f"episode {actor['episodes']}{action}: {what}: {problem}"
+            f"episode {self.actors.episodes[i]}{action}: {what}: {problem}"
         )
 
 

@@ -34,11 +34,11 @@ def load_table(learner: Learner, path: str | Path) -> None:
 def load_run(learner: Learner, path: str | Path) -> None:
     """Bring a learner that has not begun to the tick at which the file was saved."""
     load_table(learner, path)
-    mine = slice(learner.start, learner.start + learner.collector.actors.size)
+    mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
     with opened(path) as (file, header):
         columns = {name: file[name][mine] for name in ENVIRONMENTS}
         learner.tick = header.tick
-    learner.collector.actors[:] = columns_to_actors(columns)
+    columns_to_actors(columns, learner.collector.actors)
     learner.collector.restore(learner.tick)
 
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcq.exchange.mail import QUERIES, UPDATES
 from hpcq.kernels import bind, inlined
-from hpcq.memory import prefetch
+from hpcq.memory import prefetch, prefetch_to_read
 from hpcq.shard import NOWHERE, home_slot, insert, probe
 
 # Records whose cache lines are asked for in one go: more are under way together than when each is
@@ -23,6 +24,8 @@ BLOCK = 16
 LEAD = 64
 PLACES = 256
 _RING = np.uint64(PLACES - 1)
+# Messages of another rank are in its cache; the processor's own look-ahead is too short for that.
+_READ_AHEAD = np.uint64(32)
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -93,7 +96,7 @@ def _clamp(value, least, most):
     return min(max(value, least), most)
 
 
-def _locate(hashes, ranks, buckets, inbox, block, start, end, places):
+def _locate(hashes, ranks, buckets, box, block, start, end, places):
     """Bring the rows of the messages `start` ... `end` - 1 near, in three steps of a pipeline.
 
     The lines of `block` are asked for; those of the block before have come meanwhile: if a row is
@@ -105,13 +108,14 @@ def _locate(hashes, ranks, buckets, inbox, block, start, end, places):
     Returns the first and last message, exclusive, whose rows are at hand.
     """
     for i in _span(min(end, block), min(end, block + BLOCK)):
-        slot = np.uint64(home_slot(inbox[i].hash, ranks, buckets, WIDTH))
+        slot = np.uint64(home_slot(box[i].hash, ranks, buckets, WIDTH))
         places[i & _RING] = slot
         prefetch(hashes, slot)
+        prefetch_to_read(box, i + _READ_AHEAD)
     block -= LEAD
     for i in _span(_clamp(block, start, end), _clamp(block + BLOCK, start, end)):
         slot = places[i & _RING]
-        hash_ = inbox[i].hash
+        hash_ = box[i].hash
         ahead = np.uint64(0)
         for k in range(WIDTH):
             ahead += np.uint64(hashes[slot + np.uint64(k), 0] < hash_)
@@ -121,37 +125,39 @@ def _locate(hashes, ranks, buckets, inbox, block, start, end, places):
     return _span(_clamp(block, start, end), _clamp(block + BLOCK, start, end))
 
 
-def _answer(table, inbox, counts, epsilon, places, replies):
-    """Answer the queries of all sources, in order, from the table as it stands.
+def _answer(table, inbox, epsilon, places, replies):
+    """Answer the queries of all sources, in rank order, from the table as it stands.
 
-    inbox    messages; of each source in rank order its updates, then its queries
-    counts   int64 (ranks, 3): updates, queries and flags of each source
+    inbox    `exchange.mail.Inbox`: of each source its updates, then its queries
     places   uint64 (PLACES,), scratch
-    replies  out: one reply per query, in order
+    replies  `exchange.mail.Replies`, out: one reply per query of a source, in order
     """
     threshold = np.uint64(epsilon * 4294967296.0)
     hashes, q, state, q_init = table.hashes, table.q, table.state, table.q_init
     ranks, buckets = table.ranks, table.buckets
-    end, n = 0, 0
-    for source in range(counts.shape[0]):
-        start = end + counts[source, 0]
-        end = start + counts[source, 1]
+    for source in range(inbox.starts.size):
+        start = inbox.starts[source] + inbox.counts[source, UPDATES]
+        end = start + inbox.counts[source, QUERIES]
+        far = inbox.is_far[source]
+        box = inbox.far if far else inbox.near
+        out = replies.far if far else replies.near
+        n = np.uint64(replies.starts[source])
         for block in range(start, end + 2 * LEAD, BLOCK):
-            for i in locate(hashes, ranks, buckets, inbox, block, start, end, places):
-                query = inbox[i]
+            for i in locate(hashes, ranks, buckets, box, block, start, end, places):
+                query = box[i]
                 slot = probe(hashes, state, places[i & _RING], query.hash)
                 if slot == NOWHERE:
-                    replies[n].value = q_init
-                    replies[n].action = _pick(query.draw, ACTIONS)
+                    out[n].value = q_init
+                    out[n].action = _pick(query.draw, ACTIONS)
                 else:
                     action, value = policy(q, slot, query.draw, threshold)
-                    replies[n].value = value
-                    replies[n].action = action
-                n += 1
+                    out[n].value = value
+                    out[n].action = action
+                n += np.uint64(1)
 
 
-def _apply(table, inbox, counts, rate, exponent, places, done):
-    """Apply the updates of all sources, in order, from number `done` on.
+def _apply(table, inbox, rate, exponent, places, done):
+    """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate      learning rate, unless visits are counted
     exponent  with visits: rate = 1 / (1 + N(s, a)) ** exponent
@@ -162,14 +168,15 @@ def _apply(table, inbox, counts, rate, exponent, places, done):
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, buckets = table.ranks, table.buckets
     by_visits = visits.shape[1] > 0
-    at, before = 0, 0
-    for source in range(counts.shape[0]):
+    before = 0
+    for source in range(inbox.starts.size):
+        at, updates = inbox.starts[source], inbox.counts[source, UPDATES]
         # Of this source's updates, those numbered before `done` have been applied.
-        start = at + min(max(0, done - before), counts[source, 0])
-        end = at + counts[source, 0]
+        start, end = at + _clamp(done - before, 0, updates), at + updates
+        box = inbox.far if inbox.is_far[source] else inbox.near
         for block in range(start, end + 2 * LEAD, BLOCK):
-            for i in locate(hashes, ranks, buckets, inbox, block, start, end, places):
-                update = inbox[i]
+            for i in locate(hashes, ranks, buckets, box, block, start, end, places):
+                update = box[i]
                 # Inserted rows push others on, never back: the place found still serves.
                 slot = probe(hashes, state, places[i & _RING], update.hash)
                 if slot == NOWHERE:
@@ -185,8 +192,7 @@ def _apply(table, inbox, counts, rate, exponent, places, done):
                         visits[slot, action] = earlier + np.uint32(1)
                 old = q[slot, action]
                 q[slot, action] = old + rate * (update.target - old)
-        before += counts[source, 0]
-        at = end + counts[source, 1]
+        before += updates
     return before
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.actors import ACTOR
+from hpcq.actors import Actors
 from hpcq.hashing import mix64, unmix64
 
 FORMAT = 1
@@ -131,24 +131,22 @@ def layout(header: Header) -> list[Dataset]:
     ]
 
 
-def actors_to_columns(actors: NDArray) -> dict[str, NDArray]:
-    """Return the records as the datasets of `ENVIRONMENTS`; hashes become keys."""
+def actors_to_columns(actors: Actors) -> dict[str, NDArray]:
+    """Return the arrays as the datasets of `ENVIRONMENTS`; hashes become keys."""
     columns = {}
     for name, (field_, dtype) in ENVIRONMENTS.items():
-        column = actors[field_]
+        column = getattr(actors, field_)
         if field_ in _HASHES:
             column = unmix64.py_func(column)
         columns[name] = np.ascontiguousarray(column, dtype)
     return columns
 
 
-def columns_to_actors(columns: dict[str, NDArray]) -> NDArray:
-    """Return the records of saved columns: the inverse of `actors_to_columns`."""
-    actors = np.zeros(columns["environments/key"].size, ACTOR)
+def columns_to_actors(columns: dict[str, NDArray], actors: Actors) -> None:
+    """Fill the arrays from saved columns: the inverse of `actors_to_columns`."""
     for name, (field_, _) in ENVIRONMENTS.items():
         column = columns[name]
-        actors[field_] = mix64.py_func(column) if field_ in _HASHES else column
-    return actors
+        getattr(actors, field_)[:] = mix64.py_func(column) if field_ in _HASHES else column
 
 
 def extent(name: str, start: int, rows: NDArray) -> tuple[bytes, int, int, int]:

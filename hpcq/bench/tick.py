@@ -80,7 +80,7 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
     per_rank = count / comm.size
     sent = learner.exchange.sent
     wire = learner.exchange.bytes_sent_elsewhere()
-    loads = comm.allgather(int(learner.exchange.received[:, :2].sum()))
+    loads = comm.allgather(int(learner.exchange.inbox.counts[:, :2].sum()))
     # The first batches are short: medians over the longer ones.
     rates = sorted(rates[3:])
     return {

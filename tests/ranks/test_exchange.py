@@ -1,20 +1,51 @@
 import numpy as np
 import pytest
 
-from hpcq.exchange import FLAGS, QUERIES, UPDATES, Exchange
+from hpcq.exchange import make_exchange
+from hpcq.exchange.flat import Flat
+from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.nodes import Nodes
 from hpcq.rules import record_types
 
 pytestmark = pytest.mark.mpi
 
+ROUTINGS = [
+    "flat",
+    "flat, small rounds",
+    "one node",
+    "nodes of 2",
+    "nodes of 1 and 2",
+    "round robin",
+]
+
+
+def build(routing, comm, dtype, most):
+    """An exchange by one routing; nodes are simulated by splitting the communicator."""
+    sizes = (*record_types(dtype), most, most)
+    if routing == "flat":
+        return make_exchange(comm, *sizes, routing="flat"), None
+    if routing == "flat, small rounds":
+        return Flat(comm, *sizes, round_bytes=100), None
+    color = {
+        "one node": 0,
+        "nodes of 2": comm.rank // 2,
+        "nodes of 1 and 2": (comm.rank + 1) // 2,
+        "round robin": comm.rank % 2,
+    }[routing]
+    node = comm.Split(color, comm.rank)
+    return Nodes.make(comm, node, *sizes), node
+
 
 def fill(exchange, rank, counts):
     """Number the messages: hash = source * 1e6 + destination * 1e3 + place, updates first."""
-    at = 0
+    at = replies = 0
     for to, (updates, queries) in enumerate(counts):
-        exchange.sent[to, :2] = updates, queries
+        exchange.sent[to, [UPDATES, QUERIES]] = updates, queries
+        exchange.sent[to, [START, REPLIES_AT]] = at, replies
         for place in range(updates + queries):
             exchange.outbox[at]["hash"] = rank * 1_000_000 + to * 1000 + place
             at += 1
+        replies += queries
 
 
 def plan(size, pattern):
@@ -30,34 +61,30 @@ def plan(size, pattern):
     return counts
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("routing", ROUTINGS)
 @pytest.mark.parametrize("pattern", ["random", "one owner", "one source", "nothing"])
-def test_records_come_in_source_order_and_replies_go_back(group, pattern, dtype):
+def test_records_come_by_source_and_replies_go_back(group, pattern, routing):
     counts = plan(group.size, pattern)
     mine = counts[group.rank]
-    most = int(counts.sum(axis=(1, 2)).max())
-    message, reply = record_types(dtype)
-    exchange = Exchange(group, message, reply, most, most)
+    dtype = np.float64 if pattern == "random" else np.float32
+    exchange, node = build(routing, group, dtype, int(counts.sum(axis=(1, 2)).max()))
     for repeat in range(3):
         fill(exchange, group.rank, mine)
         flags = exchange.send(1 << group.rank if repeat == 1 else 0)
         assert flags == (2**group.size - 1 if repeat == 1 else 0)
-        assert np.array_equal(exchange.received[:, [UPDATES, QUERIES]], counts[:, group.rank])
-        expected = [
-            source * 1_000_000 + group.rank * 1000 + place
-            for source in range(group.size)
-            for place in range(counts[source, group.rank].sum())
-        ]
-        assert exchange.inbox["hash"][: len(expected)].tolist() == expected
-        # Reply to each query with its own number.
-        at = n = 0
+        inbox, replies = exchange.inbox, exchange.replies
+        assert np.array_equal(inbox.counts[:, [UPDATES, QUERIES]], counts[:, group.rank])
         for source in range(group.size):
             updates, queries = counts[source, group.rank]
-            for place in range(updates, updates + queries):
-                exchange.replies_out[n]["value"] = expected[at + place] % 4096
-                exchange.replies_out[n]["action"] = expected[at + place]
-                n += 1
-            at += updates + queries
+            far = inbox.is_far[source]
+            start = inbox.starts[source]
+            found = (inbox.far if far else inbox.near)["hash"][start : start + updates + queries]
+            first = source * 1_000_000 + group.rank * 1000
+            assert found.tolist() == list(range(first, first + updates + queries))
+            # Reply to each query with its own number.
+            start = replies.starts[source]
+            out = (replies.far if far else replies.near)[start : start + queries]
+            out["value"], out["action"] = found[updates:] % 4096, found[updates:]
         exchange.reply()
         wanted = [
             group.rank * 1_000_000 + to * 1000 + mine[to, 0] + place
@@ -66,5 +93,6 @@ def test_records_come_in_source_order_and_replies_go_back(group, pattern, dtype)
         ]
         assert exchange.replies_in["action"][: len(wanted)].tolist() == wanted
         assert exchange.replies_in["value"][: len(wanted)].tolist() == [w % 4096 for w in wanted]
-    assert (exchange.sent[:, FLAGS] == 0).all()
     exchange.free()
+    if node is not None:
+        node.Free()

@@ -149,6 +149,6 @@ def test_environment_columns_are_in_environment_order(comm, folder):
             assert file[name].shape == (12,)
         start, count = block(comm.rank, comm.size, 12)
         mine = file["environments/action"][start : start + count]
-        assert mine.tolist() == learner.collector.actors["action"].tolist()
+        assert mine.tolist() == learner.collector.actors.action.tolist()
         assert json.loads(file.attrs["job"])["environment"]["count"] == 12
     learner.close()

@@ -25,9 +25,9 @@ def run(x):
 STEP = "from hpcq.kernels import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
 
 
-def run(folder, times):
+def run(folder, times, program=PROGRAM):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), str(times)],
+        [sys.executable, "-c", program, str(folder), str(times)],
         check=True,
         capture_output=True,
         text=True,
@@ -47,6 +47,28 @@ def test_a_change_in_a_bound_function_or_constant_is_always_noticed(tmp_path):
     users.write_text(STEP.format(2))
     os.utime(users, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert run(tmp_path, 3) == 7
+
+
+NESTED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import template
+from hpcq.kernels import bind
+inner = bind(template.inner, ADDED=int(sys.argv[2]))
+print(bind(template.outer, inner=inner)(1))
+"""
+TEMPLATES = """
+def inner(x):
+    return x + ADDED
+def outer(x):
+    return inner(x)
+"""
+
+
+def test_what_a_bound_kernel_was_bound_to_counts_in_those_that_use_it(tmp_path):
+    (tmp_path / "template.py").write_text(TEMPLATES)
+    assert run(tmp_path, 1, NESTED) == 2
+    assert run(tmp_path, 5, NESTED) == 6
 
 
 def test_every_file_that_shapes_a_kernel_names_the_cache(tmp_path, monkeypatch):

@@ -1,17 +1,28 @@
 import numpy as np
 import pytest
 
+from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.hashing import mix64
 from hpcq.rules import MAX_VISITS, PLACES, kernels, record_types
 from hpcq.shard import Shard, find
 
 
-def updates(dtype, *rows):
-    """Messages (hash, target, action) from one source."""
-    inbox = np.zeros(len(rows), record_types(dtype)[0])
-    for message, (hash_, target, action) in zip(inbox, rows, strict=True):
+def inbox_of(records, counts):
+    """An inbox of sources that stand one behind the other; each second one stands far."""
+    counts = np.array(counts, np.int64)
+    table = np.zeros((len(counts), COLUMNS), np.int64)
+    table[:, [UPDATES, QUERIES]] = counts
+    starts = np.concatenate([[0], np.cumsum(counts.sum(axis=1))[:-1]])
+    is_far = np.arange(len(counts)) % 2 == 1
+    return Inbox(records, records.copy(), is_far, starts, table)
+
+
+def updates(dtype, *rows, counts=None):
+    """Messages (hash, target, action), from one source unless `counts` says more."""
+    records = np.zeros(len(rows), record_types(dtype)[0])
+    for message, (hash_, target, action) in zip(records, rows, strict=True):
         message["hash"], message["target"], message["action"] = hash_, target, action
-    return inbox, np.array([[len(rows), 0, 0]])
+    return inbox_of(records, counts or [(len(rows), 0)])
 
 
 def compiled(shard):
@@ -24,15 +35,16 @@ def scratch():
 
 def ask(shard, hash_, draws, epsilon):
     message, reply = record_types(shard.dtype)
-    inbox, replies = np.zeros(len(draws), message), np.zeros(len(draws), reply)
-    inbox["hash"], inbox["draw"] = hash_, draws
-    counts = np.array([[0, len(draws), 0]])
-    compiled(shard).answer(shard.table, inbox, counts, epsilon, scratch(), replies)
+    records, replies = np.zeros(len(draws), message), np.zeros(len(draws), reply)
+    records["hash"], records["draw"] = hash_, draws
+    inbox = inbox_of(records, [(0, len(draws))])
+    to = Replies(replies, replies[:0], np.zeros(1, np.int64))
+    compiled(shard).answer(shard.table, inbox, epsilon, scratch(), to)
     return replies
 
 
-def apply(shard, inbox, counts, rate, exponent, done=0):
-    return compiled(shard).apply(shard.table, inbox, counts, rate, exponent, scratch(), done)
+def apply(shard, inbox, rate, exponent, done=0):
+    return compiled(shard).apply(shard.table, inbox, rate, exponent, scratch(), done)
 
 
 DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
@@ -41,8 +53,8 @@ DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_constant_rate_worked_by_hand(dtype):
     shard = Shard(1, 2, dtype, q_init=1.0)
-    inbox, counts = updates(dtype, (5, 3.0, 1), (9, -1.0, 0), (5, 3.0, 1))
-    assert apply(shard, inbox, counts, 0.5, 0.0) == 3
+    inbox = updates(dtype, (5, 3.0, 1), (9, -1.0, 0), (5, 3.0, 1))
+    assert apply(shard, inbox, 0.5, 0.0) == 3
     # 1 + (3 - 1) / 2 = 2, then 2 + (3 - 2) / 2 = 2.5; repeats in one batch compound in order.
     assert shard.row(5).tolist() == [1.0, 2.5]
     assert shard.row(9).tolist() == [0.0, 1.0]
@@ -50,8 +62,8 @@ def test_constant_rate_worked_by_hand(dtype):
 
 def test_visit_counts_worked_by_hand():
     shard = Shard(1, 1, np.float64, q_init=0.0, visits=True)
-    inbox, counts = updates(np.float64, *[(5, target, 0) for target in (4.0, 0.0, 8.0)])
-    apply(shard, inbox, counts, 0.0, 1.0)
+    inbox = updates(np.float64, *[(5, target, 0) for target in (4.0, 0.0, 8.0)])
+    apply(shard, inbox, 0.0, 1.0)
     # Exponent 1 is the plain mean: 4, then 4 + (0 - 4) / 2 = 2, then 2 + (8 - 2) / 3 = 4.
     assert shard.row(5)[0] == pytest.approx(4.0, abs=1e-15)
     assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == 3
@@ -60,8 +72,8 @@ def test_visit_counts_worked_by_hand():
 def test_visit_counts_saturate():
     shard = Shard(1, 1, np.float64, visits=True)
     shard.load(np.array([5], np.uint64), np.zeros((1, 1)), np.array([[MAX_VISITS]], np.uint32))
-    inbox, counts = updates(np.float64, (5, 1.0, 0))
-    apply(shard, inbox, counts, 0.0, 1.0)
+    inbox = updates(np.float64, (5, 1.0, 0))
+    apply(shard, inbox, 0.0, 1.0)
     assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == MAX_VISITS
     assert shard.row(5)[0] == pytest.approx(2.0**-32)
 
@@ -69,9 +81,9 @@ def test_visit_counts_saturate():
 def test_a_full_shard_interrupts_and_the_rest_follows():
     shard = Shard(1, 1, np.float64)
     hashes = np.random.default_rng(0).integers(0, 2**64, 200, dtype=np.uint64).tolist()
-    inbox, counts = updates(np.float64, *[(h, float(n), 0) for n, h in enumerate(hashes)])
+    inbox = updates(np.float64, *[(h, float(n), 0) for n, h in enumerate(hashes)])
     done, growths = 0, 0
-    while (done := apply(shard, inbox, counts, 1.0, 0.0, done)) < 200:
+    while (done := apply(shard, inbox, 1.0, 0.0, done)) < 200:
         shard.grow()
         growths += 1
     assert growths > 0
@@ -80,10 +92,10 @@ def test_a_full_shard_interrupts_and_the_rest_follows():
 
 def test_updates_of_all_sources_are_applied_in_rank_order():
     shard = Shard(1, 1, np.float64)
-    inbox, _ = updates(np.float64, (5, 1.0, 0), (7, 0.0, 0), (5, 2.0, 0), (5, 3.0, 0))
-    # Source 0: one update and one query; source 1: none; source 2: two updates.
-    counts = np.array([[1, 1, 0], [0, 0, 0], [2, 0, 0]])
-    assert apply(shard, inbox, counts, 0.5, 0.0) == 3
+    rows = (5, 1.0, 0), (7, 0.0, 0), (5, 2.0, 0), (5, 3.0, 0)
+    # Source 0: one update and one query; source 1: one update; 2: none; 3: one update.
+    inbox = updates(np.float64, *rows, counts=[(1, 1), (1, 0), (0, 0), (1, 0)])
+    assert apply(shard, inbox, 0.5, 0.0) == 3
     assert shard.row(5)[0] == ((0.5 + 2) / 2 + 3) / 2
     assert len(shard) == 1
 

@@ -1,0 +1,67 @@
+"""Route records to the ranks that own them, and the replies back.
+
+Each tick every rank packs one array of messages, grouped by owner: for each owner its updates,
+then its queries. The owner works through the sources in rank order and through each source's
+records in the order in which they were packed; with environments in contiguous blocks per rank
+that is environment order, for any number of ranks. Replies come back in the order of the queries.
+
+Which way the records go is a choice of routing; what arrives is the same:
+
+    alone   one rank: what goes out is what comes in
+    flat    MPI's Alltoallv between all ranks, the reference; see flat.py
+    nodes   within a node read where they were packed, in shared memory; between nodes one message
+            for each pair of a node and a rank; see nodes.py
+"""
+
+from mpi4py import MPI
+from numpy.typing import DTypeLike
+
+from hpcq.exchange.flat import Flat
+from hpcq.exchange.mail import Alone, Exchange
+from hpcq.exchange.nodes import Nodes
+
+ROUTINGS = ("auto", "flat", "nodes")
+
+
+def make_exchange(
+    comm: MPI.Intracomm,
+    message: DTypeLike,
+    reply: DTypeLike,
+    most_updates: int,
+    most_queries: int,
+    routing: str = "auto",
+    node: MPI.Intracomm | None = None,
+) -> Exchange:
+    """Return the buffers of one rank and the calls that fill them. Collective.
+
+    Parameters
+    ----------
+    comm
+        the ranks that share the table.
+    message, reply
+        record types, from `rules.record_types`.
+    most_updates, most_queries
+        the most that this rank sends in one tick.
+    routing
+        one of `ROUTINGS`; ``auto`` takes shared memory wherever there is some to share.
+    node
+        the ranks of this rank's node; MPI says which, unless given.
+    """
+    sizes = (message, reply, most_updates, most_queries)
+    if comm.size == 1:
+        return Alone(comm, *sizes)
+    if routing != "flat":
+        group = node if node is not None else _node(comm)
+        shares = comm.allreduce(group.size, MPI.MAX) > 1
+        exchange = Nodes.make(comm, group, *sizes) if shares else None
+        if exchange is not None:
+            return exchange
+        if node is None:
+            group.Free()
+    return Flat(comm, *sizes)
+
+
+def _node(comm: MPI.Intracomm) -> MPI.Intracomm:
+    group = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
+    assert isinstance(group, MPI.Intracomm)
+    return group

@@ -1,0 +1,250 @@
+"""Shared memory within a node, few and large messages between nodes.
+
+The ranks of a node pack into one window of shared memory, and the owners among them read what
+they need where it stands: no copy and no message, only a barrier.
+
+What goes to other nodes is gathered: for each rank of another node, one rank of this node (its
+forwarder) sends what all ranks of this node have for it. So a rank sends about as many messages
+as there are nodes, not as there are ranks, and they are larger by the number of ranks of a node;
+tiny messages to everyone are what makes Alltoallv collapse at scale (Maley, DeVinney,
+"Conveyors for streaming many-to-many communication", IA3 2019). Replies go the same way back.
+
+Sources stand apart in what arrives, so the owner takes them in rank order as ever.
+"""
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike, NDArray
+
+from hpcq.exchange.mail import COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES, Exchange, room
+from hpcq.kernels import kernel
+
+# Bytes of one message between nodes at most.
+PIECE_BYTES = 256 << 20
+
+_COUNTS, _MESSAGES, _REPLIES = 21, 22, 23
+
+
+@kernel
+def _gather(window, segment, sent, to, out, at):
+    """Copy what all ranks of the node have for rank `to` to `out`, from `at` on; return the end.
+
+    sent   int64 (local ranks, ranks, COLUMNS)
+    """
+    for local in range(sent.shape[0]):
+        start = local * segment + sent[local, to, START]
+        for i in range(start, start + sent[local, to, UPDATES] + sent[local, to, QUERIES]):
+            out[at] = window[i]
+            at += 1
+    return at
+
+
+@kernel
+def _scatter(replies, at, sent, of, window, segment):
+    """Copy the replies of rank `of`, from `at` on, to the ranks that asked; return the end."""
+    for local in range(sent.shape[0]):
+        start = local * segment + sent[local, of, REPLIES_AT]
+        for i in range(start, start + sent[local, of, QUERIES]):
+            window[i] = replies[at]
+            at += 1
+    return at
+
+
+class Nodes(Exchange):
+    """Exchange through shared memory and, between nodes, forwarders; see `mail.Exchange`."""
+
+    @classmethod
+    def make(
+        cls,
+        comm: MPI.Intracomm,
+        node: MPI.Intracomm,
+        message: DTypeLike,
+        reply: DTypeLike,
+        most_updates: int,
+        most_queries: int,
+    ) -> "Nodes | None":
+        """Return an exchange, or None if a node has no shared memory to give. Collective."""
+        largest = np.array([most_updates + most_queries, most_queries], np.int64)
+        node.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
+        shapes = [
+            ((node.size, comm.size, COLUMNS), np.dtype(np.int64)),
+            ((node.size * int(largest[0]),), np.dtype(message)),
+            ((node.size * int(largest[1]),), np.dtype(reply)),
+        ]
+        window, arrays = _shared_arrays(comm, node, shapes)
+        if window is None:
+            return None
+        return cls(comm, node, window, arrays, message, reply, most_updates, most_queries)
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        node: MPI.Intracomm,
+        window: MPI.Win,
+        arrays: list[NDArray],
+        *arguments: Any,
+        piece_bytes: int = PIECE_BYTES,
+    ) -> None:
+        super().__init__(comm, *arguments)
+        self.node = node
+        self._window = window
+        self._piece_bytes = piece_bytes
+        self._all_sent, messages, replies = arrays
+        self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
+        self.outbox = messages[node.rank * self._segment :][: self._segment]
+        self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
+        self.place(messages, np.empty(0, self.message))
+        self.place_replies(replies, np.empty(0, self.reply_type))
+        self._find_peers()
+        self._gathered = np.empty(0, self.message)
+        self._to_scatter = np.empty(0, self.reply_type)
+
+    def _find_peers(self) -> None:
+        """Learn who is near, whom this rank forwards to, and who forwards to it."""
+        comm, node = self.comm, self.node
+        homes = comm.allgather((node.bcast(comm.rank), node.rank))
+        members: dict[int, list[int]] = {}
+        for rank, (home, _) in enumerate(homes):
+            members.setdefault(home, []).append(rank)
+        mine = homes[comm.rank][0]
+        self._near = np.array(members.pop(mine))
+        self._is_far[self._near] = False
+        offsets = np.arange(node.size, dtype=np.int64)
+        self._offsets, self._reply_offsets = offsets * self._segment, offsets * self._reply_segment
+        # The forwarder of a rank is the one of the same place in the node, or modulo its size.
+        self._forwards_to = [
+            rank for ranks in members.values() for rank in ranks[node.rank :: node.size]
+        ]
+        self._nodes = [
+            (ranks[node.rank % len(ranks)], np.array(ranks)) for ranks in members.values()
+        ]
+        self._headers_out = np.zeros((len(self._forwards_to), node.size, COLUMNS), np.int64)
+        self._headers_in = [np.zeros((len(r), COLUMNS), np.int64) for _, r in self._nodes]
+
+    def send(self, flags: int) -> int:
+        """Let the node read what is packed, and forward the rest; see `mail.Exchange.send`."""
+        self.sent[:, FLAGS] = flags
+        # Shared only now: two ranks counting in one cache line would take it from each other.
+        self._all_sent[self.node.rank] = self.sent
+        self._meet()
+        counts, near = self.inbox.counts, self._near
+        counts[near] = self._all_sent[:, self.comm.rank]
+        self._starts[near] = counts[near, START] + self._offsets
+        self._reply_starts[near] = counts[near, REPLIES_AT] + self._reply_offsets
+        if self._is_far.any():
+            self._forward()
+        return int(np.bitwise_or.reduce(counts[:, FLAGS]))
+
+    def _forward(self) -> None:
+        """Send what this node has for other nodes, and take what they have for this rank."""
+        requests = []
+        for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
+            requests.append(self.comm.Irecv(header, forwarder, _COUNTS))
+        for header, to in zip(self._headers_out, self._forwards_to, strict=True):
+            header[:] = self._all_sent[:, to]
+            requests.append(self.comm.Isend(header, to, _COUNTS))
+        MPI.Request.Waitall(requests)
+        counts = self.inbox.counts
+        messages = replies = 0
+        for (_, ranks), header in zip(self._nodes, self._headers_in, strict=True):
+            counts[ranks] = header
+            for rank in ranks.tolist():
+                self._starts[rank], self._reply_starts[rank] = messages, replies
+                messages += int(counts[rank, UPDATES] + counts[rank, QUERIES])
+                replies += int(counts[rank, QUERIES])
+        if messages > self.inbox.far.size:
+            self.place(self.inbox.near, room(self.inbox.far, messages))
+        if replies > self.replies.far.size:
+            self.place_replies(self.replies.near, room(self.replies.far, replies))
+        at, requests = 0, []
+        for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
+            end = at + int(header[:, UPDATES].sum() + header[:, QUERIES].sum())
+            requests += self._pieces(self.comm.Irecv, self.inbox.far[at:end], forwarder, _MESSAGES)
+            at = end
+        out = self._headers_out
+        total = int(out[:, :, UPDATES].sum() + out[:, :, QUERIES].sum())
+        self._gathered = room(self._gathered, total)
+        at = 0
+        for to in self._forwards_to:
+            end = _gather(self.inbox.near, self._segment, self._all_sent, to, self._gathered, at)
+            requests += self._pieces(self.comm.Isend, self._gathered[at:end], to, _MESSAGES)
+            at = end
+        MPI.Request.Waitall(requests)
+
+    def reply(self) -> None:
+        """Give the node time to write its replies; bring those of other nodes."""
+        if self._is_far.any():
+            self._bring_replies()
+        self._meet()
+
+    def _bring_replies(self) -> None:
+        asked = self._headers_out[:, :, QUERIES].sum(axis=1)
+        self._to_scatter = room(self._to_scatter, int(asked.sum()))
+        ends = np.cumsum(asked).tolist()
+        requests = []
+        for owner, start, end in zip(self._forwards_to, [0, *ends], ends, strict=False):
+            requests += self._pieces(self.comm.Irecv, self._to_scatter[start:end], owner, _REPLIES)
+        at = 0
+        for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
+            end = at + int(header[:, QUERIES].sum())
+            requests += self._pieces(self.comm.Isend, self.replies.far[at:end], forwarder, _REPLIES)
+            at = end
+        MPI.Request.Waitall(requests)
+        at = 0
+        for owner in self._forwards_to:
+            at = _scatter(
+                self._to_scatter, at, self._all_sent, owner, self.replies.near, self._reply_segment
+            )
+
+    def _pieces(self, call: Any, records: NDArray, peer: int, tag: int) -> list[MPI.Request]:
+        """Send or receive records in as many messages as their size needs; none for none."""
+        raw = records.view(np.uint8)
+        return [
+            call([raw[at : at + self._piece_bytes], MPI.BYTE], peer, tag)
+            for at in range(0, raw.size, self._piece_bytes)
+        ]
+
+    def _meet(self) -> None:
+        """Wait for the node; what was written before is seen after. Collective in the node."""
+        self._window.Sync()
+        self.node.Barrier()
+        self._window.Sync()
+
+    def network_messages(self) -> int:
+        """Return the messages of counts, updates and queries, and replies, to other nodes."""
+        return 2 * len(self._forwards_to) + len(self._nodes)
+
+    def free(self) -> None:
+        """Release the window. Collective."""
+        self.place(np.empty(0, self.message), np.empty(0, self.message))
+        self._window.Unlock_all()
+        self._window.Free()
+
+
+def _shared_arrays(
+    comm: MPI.Intracomm, node: MPI.Intracomm, shapes: list[tuple[tuple[int, ...], np.dtype]]
+) -> tuple[MPI.Win | None, list[NDArray]]:
+    """Return arrays that all ranks of a node see, or None where one of them cannot. Collective."""
+    # Each array begins on a page of its own.
+    sizes = [-(-int(np.prod(shape)) * dtype.itemsize // 4096) * 4096 for shape, dtype in shapes]
+    window = None
+    try:
+        window = MPI.Win.Allocate_shared(sum(sizes) if node.rank == 0 else 0, 1, comm=node)
+        window.Lock_all(MPI.MODE_NOCHECK)
+        buffer: Any = window.Shared_query(0)[0]
+        memory = np.frombuffer(buffer, np.uint8)
+    except MPI.Exception:
+        pass
+    if not comm.allreduce(window is not None, MPI.LAND):
+        if window is not None:
+            window.Unlock_all()
+            window.Free()
+        return None, []
+    arrays, at = [], 0
+    for (shape, dtype), size in zip(shapes, sizes, strict=True):
+        count = int(np.prod(shape))
+        arrays.append(memory[at : at + count * dtype.itemsize].view(dtype).reshape(shape))
+        at += size
+    return window, arrays
