@@ -17,7 +17,7 @@ from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.exchange import make_exchange
-from hpcq.exchange.mail import UPDATES
+from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job import Job
 from hpcq.python_collector import PythonCollector
@@ -39,8 +39,8 @@ class Learner:
     comm
         the ranks that share the table; its size and this rank's place shape nothing but who
         holds what.
-    routing
-        how messages travel, see `exchange.make_exchange`; shapes nothing either.
+    route
+        makes the exchange: how messages travel shapes nothing either.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Learner:
         job: Job,
         environment: CompiledEnvironment | PythonEnvironment,
         comm: MPI.Intracomm,
-        routing: str = "auto",
+        route: Callable[..., Exchange] = make_exchange,
     ) -> None:
         self.job = job
         self.environment = environment
@@ -83,7 +83,7 @@ class Learner:
         self._kernels = rules.kernels(environment.actions, self.shard.table.width)
         self._places = np.empty(rules.PLACES, np.uint64)
         message, reply = rules.record_types(self.shard.dtype)
-        self.exchange = make_exchange(comm, message, reply, count, 2 * count, routing)
+        self.exchange = route(comm, message, reply, count, 2 * count)
         self._cursors = np.zeros(comm.size, np.int64)
         self._ranks = np.uint64(comm.size)
         self._seed = seed

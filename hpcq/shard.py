@@ -189,10 +189,14 @@ def _scatter(table, hashes, q, visits):
     return hashes.size
 
 
-def _record_bytes(exact: int) -> int:
-    """Pad a record to whole cache lines (or half a line) where that wastes little."""
+def _record_bytes(useful: int) -> int:
+    """Return the size of a record: whole cache lines (or half a line) where little is wasted.
+
+    With `MAX_LOAD`, at least 0.4 of a full table are useful bytes.
+    """
+    exact = -(-useful // 8) * 8
     padded = 32 if exact <= 32 else -(-exact // 64) * 64
-    return padded if exact >= 0.7 * padded else exact
+    return padded if useful >= 0.75 * padded else exact
 
 
 class Shard:
@@ -237,8 +241,7 @@ class Shard:
 
     def _allocate(self, buckets: int) -> Table:
         """Return a table whose slots are not initialised."""
-        q_bytes = self.actions * self.dtype.itemsize
-        record = _record_bytes(8 + -(-q_bytes // 8) * 8)
+        record = _record_bytes(8 + self.actions * self.dtype.itemsize)
         width = max(1, 64 // record)
         slots = buckets * width + _TAIL + 2
         memory = allocate(slots * record + 8)

@@ -40,16 +40,35 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON l
     type=click.IntRange(1, 1 << 24),
     help="Over all ranks together.",
 )
+@click.option(
+    "--routing",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "flat", "nodes"]),
+    help="How messages travel: shared memory and forwarders, or Alltoallv.",
+)
+@click.option("--ranks-per-node", type=click.IntRange(1), help="Simulate nodes of so many ranks.")
+@click.option("--yardsticks/--no-yardsticks", default=True, help="Measure the limits, too.")
 @SECONDS
 @AS_JSON
-def tick(workload: str, environments: int, seconds: float, as_json: bool) -> ExitCode:
+def tick(
+    workload: str,
+    environments: int,
+    routing: str,
+    ranks_per_node: int | None,
+    yardsticks: bool,
+    seconds: float,
+    as_json: bool,
+) -> ExitCode:
     """Time the lockstep tick beside this machine's limit and a serial program."""
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.report import tick_text
         from hpcq.bench.tick import bench as measure
+        from hpcq.bench.tick import router
 
-        found = measure(comm, workload, environments, seconds)
+        route = router(comm, routing, ranks_per_node)
+        found = measure(comm, workload, environments, seconds, route, yardsticks)
         speaker(comm)(json.dumps(found) if as_json else tick_text(found))
         return ExitCode.DONE
 
@@ -93,6 +112,38 @@ def limits(seconds: float, as_json: bool) -> ExitCode:
 
         found = measure(comm, seconds)
         speaker(comm)(json.dumps(found) if as_json else limits_text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
+@bench.command()
+@click.option("--environments", default=4096, show_default=True, help="On each rank.")
+@click.option("--ranks-per-node", default=64, show_default=True, type=click.IntRange(1))
+@click.option("--latency", default=2.0, show_default=True, help="Between nodes, microseconds.")
+@click.option("--bandwidth", default=12.5, show_default=True, help="Of a node's network, GB/s.")
+@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Draw it (PNG, SVG).")
+@SECONDS
+@AS_JSON
+def model(
+    environments: int,
+    ranks_per_node: int,
+    latency: float,
+    bandwidth: float,
+    picture: str | None,
+    seconds: float,
+    as_json: bool,
+) -> ExitCode:
+    """Predict the rate on 1 to 16,384 ranks from what is measured here on two or more."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.prediction import bench as measure
+        from hpcq.bench.report import model_text
+
+        found = measure(
+            comm, environments, ranks_per_node, latency * 1e-6, bandwidth * 1e9, seconds, picture
+        )
+        speaker(comm)(json.dumps(found) if as_json else model_text(found))
         return ExitCode.DONE
 
     return on_ranks(body)

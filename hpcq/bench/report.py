@@ -19,7 +19,12 @@ def tick_text(found: dict[str, Any]) -> str:
         "by phase         "
         + ", ".join(f"{name} {ns:.1f}" for name, ns in found["phases_ns"].items())
         + " ns",
-        f"balance          the busiest owner has {found['balance']:.2f} of the mean load",
+        f"balance          the busiest owner has {found['balance']:.2f} of the mean load; "
+        f"{found['network_messages_per_rank']} MPI messages per rank and tick",
+    ]
+    if "limit" not in found:
+        return "\n".join(lines)
+    lines += [
         f"limit            {_million(found['limit'])} at two random lines each; "
         f"reached {found['ratio_to_limit']:.2f}",
     ]
@@ -61,4 +66,29 @@ def limits_text(found: dict[str, Any]) -> str:
             f"                 {row['bytes_per_peer']:>14,}   {row['microseconds']:>12.1f}   "
             f"{row['bytes_per_second'] / 1e9:>13.2f}"
         )
+    return "\n".join(lines)
+
+
+def model_text(found: dict[str, Any]) -> str:
+    """Return the table of `bench model`."""
+    machine = found["machine"]
+    lines = [
+        f"measured here    {machine['transition'] * 1e9:.1f} ns per transition without its "
+        f"messages, {machine['wire_bytes']:.0f} bytes on the wire",
+        f"                 within a node {machine['near_latency'] * 1e6:.1f} us, "
+        f"{machine['near_bandwidth'] / 1e9:.1f} GB/s per rank",
+        f"assumed          between nodes {machine['latency'] * 1e6:.1f} us per message, "
+        f"{machine['bandwidth'] / 1e9:.1f} GB/s per node of {machine['ranks_per_node']} ranks",
+        f"PREDICTED, {found['environments_per_rank']:,} environments on each rank:",
+        f"{'ranks':>8}   {'flat':>12}   {'by nodes':>12}   of perfect",
+    ]
+    for row in found["predicted"]:
+        lines.append(
+            f"{row['ranks']:>8,}   {row['flat'] / 1e6:>8,.0f} M/s   {row['nodes'] / 1e6:>8,.0f} M/s"
+            f"   {row['efficiency']:>10.2f}"
+        )
+    lines.append(
+        "environments to use, by this model and this machine's cache: "
+        + ", ".join(f"{count:,} on {ranks} ranks" for ranks, count in found["recommended"])
+    )
     return "\n".join(lines)

@@ -1,6 +1,8 @@
 """The lockstep tick against the machine's limit and against a program without messages."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,14 @@ from mpi4py import MPI
 
 from hpcq.bench import limits, serial
 from hpcq.bench.workloads import Workload, workload
+from hpcq.exchange import make_exchange
+from hpcq.exchange.mail import Exchange
 from hpcq.hashing import mix64, owner
 from hpcq.kernels import kernel
 from hpcq.learner import Learner, warm
 from hpcq.parallel import first_on_each_node
+
+Route = Callable[..., Exchange]
 
 WALKERS = (1024, 4096, 16_384)
 _CHUNK = 1 << 22
@@ -93,7 +99,8 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
             for name, value in spent.items()
         },
         "bytes_per_transition": comm.allreduce(wire, MPI.SUM) / count,
-        "messages_per_tick": int(comm.allreduce(int(sent[:, :2].sum()), MPI.SUM)),
+        "records_per_tick": int(comm.allreduce(int(sent[:, :2].sum()), MPI.SUM)),
+        "network_messages_per_rank": comm.allreduce(learner.exchange.network_messages(), MPI.MAX),
         "balance": max(loads) / (sum(loads) / len(loads)),
         "states": comm.allreduce(len(learner.shard), MPI.SUM),
         "table_bytes": comm.allreduce(learner.shard.nbytes, MPI.SUM),
@@ -101,12 +108,28 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
     }
 
 
-def bench(comm: MPI.Intracomm, name: str, environments: int, seconds: float) -> dict[str, Any]:
-    """Run the tick, the limit and the serial yardstick of one workload. Collective."""
+def router(comm: MPI.Intracomm, routing: str, ranks_per_node: int | None) -> Route:
+    """Return what makes exchanges; nodes of `ranks_per_node` ranks are simulated. Collective."""
+    if ranks_per_node is None:
+        return partial(make_exchange, routing=routing)
+    node = comm.Split(comm.rank // ranks_per_node, comm.rank)
+    assert isinstance(node, MPI.Intracomm)
+    return partial(make_exchange, routing=routing, node=node)
+
+
+def bench(
+    comm: MPI.Intracomm,
+    name: str,
+    environments: int,
+    seconds: float,
+    route: Route = make_exchange,
+    yardsticks: bool = True,
+) -> dict[str, Any]:
+    """Run the tick, and the limit and the serial yardstick of one workload. Collective."""
     work = workload(name, environments)
     with first_on_each_node(comm):
         warm(work.job, work.environment)
-    learner = Learner(work.job, work.environment, comm)
+    learner = Learner(work.job, work.environment, comm, route)
     if work.states:
         fill(learner, work.states)
     learner.begin()
@@ -119,6 +142,8 @@ def bench(comm: MPI.Intracomm, name: str, environments: int, seconds: float) -> 
     nbytes = learner.shard.nbytes
     learner.close()
     del learner
+    if not yardsticks:
+        return found
     lines = limits.random_lines(comm, nbytes, seconds / 3)
     found["lines_per_second"] = lines
     found["limit"] = lines / 2

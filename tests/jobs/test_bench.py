@@ -27,3 +27,17 @@ def test_bench_tick_and_limits_as_text():
     assert "stepping alone" in hpcq(2, "bench", "gym", *arguments).stdout
     done = hpcq(2, "bench", "limits", "--seconds", 0.1)
     assert "random lines" in done.stdout
+
+
+def test_bench_model_predicts_and_draws(tmp_path):
+    done = hpcq(2, "bench", "model", "--seconds", 0.1, "--environments", 256, "--json")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [row["ranks"] for row in found["predicted"]] == [2**k for k in range(15)]
+    assert found["machine"]["wire_bytes"] == pytest.approx(40, rel=0.5)
+
+
+def test_bench_tick_simulates_nodes():
+    arguments = ("--environments", 64, "--seconds", 0.1, "--no-yardsticks", "--json")
+    for routing, messages in ((("--routing", "flat"), 9), (("--ranks-per-node", 2), 3)):
+        done = hpcq(4, "bench", "tick", "--workload", "cache", *routing, *arguments)
+        assert json.loads(done.stdout)["network_messages_per_rank"] == messages

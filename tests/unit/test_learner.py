@@ -1,3 +1,5 @@
+import tracemalloc
+
 import make_job
 import numpy as np
 import pytest
@@ -134,3 +136,17 @@ def test_schedules_count_environment_steps(dtype):
     learner = train(job, 2)
     assert row(learner, 0) == [0.75]
     assert learner.steps == 4
+
+
+def test_a_tick_allocates_nothing_that_grows_with_the_environments():
+    job = make_job.make({**make_job.GARNET, "count": 100_000})
+    learner = train(job, 20)
+    learner.advance()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(20):
+        learner.advance()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Any array over the environments, even of bytes, would be 100,000.
+    assert peak - before < 20_000

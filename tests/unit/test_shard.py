@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcq import shard as shard_module
 from hpcq.hashing import MASK, first_hash
-from hpcq.shard import ROWS, Shard, find, insert
+from hpcq.memory import release
+from hpcq.shard import LIMIT, ROWS, Shard, find, insert
 
 
 def rows_of(shard, piece=13):
@@ -112,3 +116,43 @@ def test_records_are_aligned_and_hold_useful_bytes(actions, dtype):
     assert table.hashes.ctypes.data % 64 == 0
     assert table.hashes.strides[0] % 8 == 0
     assert useful >= 0.6 * table.hashes.strides[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("actions", [1, 2, 3, 4, 5, 6, 9, 10, 17, 100])
+@pytest.mark.parametrize("visits", [False, True])
+def test_just_before_it_grows_a_shard_is_useful_for_two_fifths(actions, dtype, visits):
+    shard = Shard(1, actions, dtype, visits=visits)
+    rows = 20_000
+    shard.reserve(rows)
+    held, full = shard.nbytes, int(shard.table.state[LIMIT])
+    assert full >= rows
+    useful = 8 + actions * np.dtype(dtype).itemsize + 4 * actions * visits
+    assert full * useful >= 0.4 * held
+
+
+def test_growth_holds_little_more_than_the_new_table(monkeypatch):
+    """What has been moved is given back: resident memory never holds both tables in full."""
+    monkeypatch.setattr(shard_module, "_GROWTH_PIECE", 1 << 16)
+    shard = Shard(1, 4, np.float32)
+    rng = np.random.default_rng(0)
+    hashes = np.unique(rng.integers(0, 2**64, 1_500_000, dtype=np.uint64))
+    shard.reserve(hashes.size)
+    shard.load(hashes, np.ones((hashes.size, 4), np.float32), np.zeros((hashes.size, 0), np.uint32))
+    old, released = shard.nbytes, []
+    monkeypatch.setattr(
+        shard_module, "release", lambda a: released.append((resident(), release(a)))
+    )
+    before = resident()
+    shard.grow()
+    peak = max(now for now, _ in released) - before
+    assert shard.nbytes > 1.9 * old
+    # Without release the peak would be the whole new table, 2 x old, beside the old one.
+    assert peak < 1.35 * old
+    assert len(shard) == hashes.size
+    assert shard.row(int(hashes[77])).tolist() == [1.0] * 4
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
