@@ -16,7 +16,7 @@ from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
-from hpcq.exchange import make_exchange
+from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job import Job
@@ -216,4 +216,5 @@ def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None
     for hashes, q, visits in list(learner.shard.pieces(1)):
         digest_rows(hashes, q, visits)
         learner.shard.load(hashes, q, visits)
+    nodes.warm(*rules.record_types(learner.shard.dtype))
     learner.close()

@@ -52,6 +52,14 @@ def _scatter(replies, at, sent, of, window, segment):
     return at
 
 
+def warm(message: DTypeLike, reply: DTypeLike) -> None:
+    """Compile, or load from the cache, the kernels for records of these types."""
+    sent = np.zeros((0, 1, COLUMNS), np.int64)
+    messages, replies = np.empty(0, message), np.empty(0, reply)
+    _gather(messages, 0, sent, 0, messages, 0)
+    _scatter(replies, 0, sent, 0, replies, 0)
+
+
 class Nodes(Exchange):
     """Exchange through shared memory and, between nodes, forwarders; see `mail.Exchange`."""
 
