@@ -62,9 +62,9 @@ class CheckpointSection(_Section):
     """ticks between checkpoints (Python environments: rounded up to quiet ticks)"""
     keep: Annotated[int, Field(ge=1)] = 3
     """newest checkpoints that stay"""
-    writer: Literal["auto", "mpio", "funnel"] = "auto"
-    """mpio: all ranks write through parallel HDF5; funnel: through rank 0; auto: mpio if
-    h5py has MPI"""
+    writer: Literal["auto", "direct", "mpio", "funnel"] = "auto"
+    """direct: all ranks write to their places in the file; mpio: all ranks write through
+    parallel HDF5; funnel: through rank 0; auto: mpio if h5py has MPI, else funnel"""
 
 
 class RunSection(_Section):

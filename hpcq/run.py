@@ -57,7 +57,7 @@ def _load_start(learner: Learner) -> None:
     if source is not None:
         header, _ = on_root(learner.comm, lambda: verify(source))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
-        agree(learner.comm, lambda: restore.load_table(learner, source))
+        restore.load_table(learner, source)
 
 
 def start(
@@ -94,7 +94,7 @@ def resume(
     else:
         header = on_root(comm, lambda: read_header(path))
         agree(comm, lambda: restore.check_compatible(learner, header, path))
-        agree(comm, lambda: restore.load_run(learner, path))
+        restore.load_run(learner, path)
         _check_length(learner)
         say(f"resuming {path} at step {learner.steps:,}")
     on_root(comm, lambda: rundir.write_job(directory, job.text()))

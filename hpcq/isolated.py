@@ -1,0 +1,84 @@
+"""Look into a file from outside in a child process, with limits on its time and memory.
+
+The child is a fresh interpreter, not a fork: a process that runs MPI must not be forked.
+"""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hpcq.errors import CheckpointError
+
+CPU_SECONDS = 5
+MEMORY = 512 << 20
+# For a file system that answers late; the child itself needs a fraction of a second.
+WAIT_SECONDS = 60
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Return `structure.describe` of a file, whatever HDF5 does with it.
+
+    Raises
+    ------
+    CheckpointError
+        if the file is no checkpoint, or HDF5 crashes on it or exceeds its limits.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file; expected a checkpoint (ckpt-STEP.h5)")
+    command = [sys.executable, "-m", "hpcq.isolated", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{path}: HDF5 did not read it within {WAIT_SECONDS} s") from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise CheckpointError(f"{path}: damaged: HDF5 ended with {name} on it")
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise CheckpointError(f"{path}: cannot be read: {reason}") from None
+    return checked(path, answer)
+
+
+def checked(path: str | Path, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of `ask`, or raise the error that it is."""
+    if "error" in answer:
+        raise CheckpointError(f"{path}: {answer['error']}")
+    return answer
+
+
+def ask(path: str) -> dict[str, Any]:
+    """Return `structure.describe`, or {"error": why not}; in the child, which this may crash."""
+    from hpcq.structure import describe as look
+
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _limit(resource.RLIMIT_AS, used + MEMORY)
+    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+    _limit(resource.RLIMIT_CORE, 0)
+    try:
+        return look(path)
+    except OSError as error:
+        return {"error": f"not a readable HDF5 file: {error}"}
+    except MemoryError:
+        return {"error": "damaged: it asks for more memory than a checkpoint's structure can"}
+    except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        return {"error": f"damaged, or not an hpcq checkpoint: {error}"}
+
+
+def _limit(what: int, value: int) -> None:
+    _, most = resource.getrlimit(what)
+    resource.setrlimit(what, (value if most == resource.RLIM_INFINITY else min(value, most), most))
+
+
+if __name__ == "__main__":
+    import mpi4py
+
+    # An h5py with MPI imports mpi4py: that alone must start nothing.
+    mpi4py.rc.initialize = False
+    mpi4py.rc.finalize = False
+    print(json.dumps(ask(sys.argv[1])))
