@@ -8,6 +8,7 @@ temporary and is an error on all.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -127,7 +128,14 @@ def _slab_count(learner: Learner) -> int:
     )
 
 
-def save(learner: Learner, directory: Path, writer: str, keep: int) -> tuple[Path, Digest]:
+def save(
+    learner: Learner,
+    directory: Path,
+    writer: str,
+    keep: int,
+    milestones: frozenset[int] = frozenset(),
+    seconds: dict[str, float] | None = None,
+) -> tuple[Path, Digest]:
     """Save the run as it stands after a tick; return the file and the table's digest. Collective.
 
     Parameters
@@ -136,6 +144,10 @@ def save(learner: Learner, directory: Path, writer: str, keep: int) -> tuple[Pat
         `direct`, `mpio` or `funnel`, from `choose_writer`.
     keep
         newest checkpoints that stay in the directory.
+    milestones
+        steps whose checkpoints stay beside these.
+    seconds
+        filled with the time that each phase took on this rank.
 
     Raises
     ------
@@ -149,21 +161,34 @@ def save(learner: Learner, directory: Path, writer: str, keep: int) -> tuple[Pat
     header = header_of(learner, sum(rows))
     file = PartialFile(path.with_suffix(".h5.partial"), header, sum(slabs for _, slabs in counts))
     found: list[Digest] = []
+
+    @contextlib.contextmanager
+    def timed(phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if seconds is not None:
+            seconds[phase] = time.perf_counter() - start
+
     try:
-        file.offsets = on_root(comm, _or_storage_error(file, file.create))
-        extents = WRITERS[writer](comm, file, _slabs(learner, sum(rows[: comm.rank]), found))
-        agree(comm, _or_storage_error(file, file.flush))
-        _read_back(comm, file, extents)
-        digest = total_digest(comm, found[0])
-        everything = [one for part in comm.gather(extents) or [] for one in part]
-        on_root(comm, _or_storage_error(file, lambda: file.finish(digest, everything)))
-        on_root(comm, _or_storage_error(file, lambda: file.publish(path)))
+        with timed("lay out"):
+            file.offsets = on_root(comm, _or_storage_error(file, file.create))
+        with timed("write"):
+            extents = WRITERS[writer](comm, file, _slabs(learner, sum(rows[: comm.rank]), found))
+        with timed("flush"):
+            agree(comm, _or_storage_error(file, file.flush))
+        with timed("read back"):
+            _read_back(comm, file, extents)
+        with timed("publish"):
+            digest = total_digest(comm, found[0])
+            everything = [one for part in comm.gather(extents) or [] for one in part]
+            on_root(comm, _or_storage_error(file, lambda: file.finish(digest, everything)))
+            on_root(comm, _or_storage_error(file, lambda: file.publish(path)))
     except BaseException:
         if comm.rank == 0:
             with contextlib.suppress(OSError):
                 file.path.unlink()
         raise
-    on_root(comm, _or_storage_error(file, lambda: prune(directory, keep, path)))
+    on_root(comm, _or_storage_error(file, lambda: prune(directory, keep, path, milestones)))
     return path, digest
 
 

@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     RUN_DIRECTORY = 73
     STORAGE = 74
     STOPPED = 75
+    STALLED = 76
 
 
 class HpcqError(Exception):

@@ -60,8 +60,12 @@ class CheckpointSection(_Section):
 
     every: Annotated[int, Field(ge=1)] = 100_000
     """ticks between checkpoints (Python environments: rounded up to quiet ticks)"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """minutes between checkpoints, beside `every`"""
     keep: Annotated[int, Field(ge=1)] = 3
     """newest checkpoints that stay"""
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    """steps at which the run is saved in a checkpoint that stays for good"""
     writer: Literal["auto", "direct", "mpio", "funnel"] = "auto"
     """direct: all ranks write to their places in the file; mpio: all ranks write through
     parallel HDF5; funnel: through rank 0; auto: mpio if h5py has MPI, else funnel"""
@@ -79,6 +83,10 @@ class RunSection(_Section):
     """checkpoint whose table (not steps, not environments) this run starts from"""
     report_every: Annotated[float, Field(gt=0)] = 2.0
     """seconds between progress lines"""
+    stalled_after: Annotated[float, Field(gt=0)] = 600.0
+    """seconds after which a rank that comes to no exchange ends the job with code 76"""
+    table_gib: Annotated[float, Field(gt=0)] | None = None
+    """most memory for the table of one rank, growing included; default: no limit"""
 
 
 class Job(_Section):
@@ -135,23 +143,26 @@ class Job(_Section):
         """The file that the job was read from, for messages."""
         return self._source
 
-    def differs_in(self, other: "Job") -> str:
-        """Return the keys that shape learning and differ, with both values; "" if none do."""
-        lines = []
+    def differences(self, other: "Job") -> dict[str, str]:
+        """Return the keys that shape learning and differ, each with both values in words."""
+        lines = {}
         for section in ("environment", "learning", "exploration", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
                 if a != b and (section, key) not in _FREE:
-                    lines.append(f"{section}.{key} is {a} here and {b} there")
-        return "; ".join(lines)
+                    name = f"{section}.{key}"
+                    lines[name] = f"{name} is {a} here and {b} there"
+        return lines
 
     def text(self) -> str:
         """Return the effective job, every default filled in, as JSON."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
 
 
-_FREE = {("run", "steps"), ("run", "directory"), ("run", "report_every")}
+_FREE = {
+    ("run", key) for key in ("steps", "directory", "report_every", "stalled_after", "table_gib")
+}
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:

@@ -232,6 +232,16 @@ class Shard:
                 self.table = larger
                 return
 
+    def memory_for(self, rows: int) -> tuple[int, int]:
+        """Return the bytes held with so many rows, and the most held on the way there."""
+        slot = self.nbytes / self.table.hashes.size
+        capacity, held, peak = int(self.table.capacity), self.nbytes, self.nbytes
+        while int(capacity * MAX_LOAD) < rows:
+            capacity *= 2
+            before, held = held, int((capacity + _TAIL + 2) * slot)
+            peak = before + held
+        return held, peak
+
     def reserve(self, rows: int) -> None:
         """Make room for so many rows in all, at once; the shard must be empty."""
         capacity = int(rows / MAX_LOAD) + 1

@@ -6,7 +6,7 @@ from launch import hpcq, summary
 
 from hpcq.h5 import HAS_MPI
 
-WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
+WRITERS = ["mpio", "funnel"] if HAS_MPI else ["funnel"]
 JOBS = {
     "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 60_000}),
     "python": make_job.make(make_job.CORRIDOR, run={"steps": 2000}),

@@ -51,7 +51,7 @@ def test_the_effective_job_is_a_job(tmp_path):
     again = Job.check(json.loads(job.text()), "again")
     assert again.model_dump() == job.model_dump()
     assert again.text() == job.text()
-    assert again.differs_in(job) == ""
+    assert again.differences(job) == {}
 
 
 @pytest.mark.parametrize(
