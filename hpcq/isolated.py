@@ -4,16 +4,18 @@ The child is a fresh interpreter, not a fork: a process that runs MPI must not b
 """
 
 import json
+import math
 import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from hpcq.errors import CheckpointError
 
-CPU_SECONDS = 5
+CPU_SECONDS = 2
 MEMORY = 512 << 20
 # For a file system that answers late; the child itself needs a fraction of a second.
 WAIT_SECONDS = 60
@@ -58,7 +60,7 @@ def ask(path: str) -> dict[str, Any]:
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, used + MEMORY)
-    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + CPU_SECONDS)
     _limit(resource.RLIMIT_CORE, 0)
     try:
         return look(path)

@@ -57,9 +57,12 @@ class RunLock:
                 raise
             os.close(descriptor)
         self._descriptor = descriptor
-        text = json.dumps(_myself(job)).encode()
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text, 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_myself(job)).encode(), 0)
+        except OSError:
+            self.release()
+            raise
 
     def touch(self) -> None:
         """Show that the owner lives; may be called often."""

@@ -43,9 +43,11 @@ class PartialFile:
         except (OSError, RuntimeError) as error:
             code = getattr(error, "errno", None)
             reason = os.strerror(code) if code else str(error)
+            room = f"the checkpoint needs {self.needed:,} bytes"
+            with contextlib.suppress(OSError):
+                room += f", {_free_bytes(self.path.parent):,} are free"
             raise StorageError(
-                f"{self.path}: {reason}; the checkpoint needs {self.needed:,} bytes, "
-                f"{_free_bytes(self.path.parent):,} are free; older checkpoints are untouched"
+                f"{self.path}: {reason}; {room}; older checkpoints are untouched"
             ) from error
 
     def create(self) -> dict[str, int]:

@@ -31,6 +31,7 @@ START_SECONDS = 120.0
 # Files of hpcq in which a rank waits for others.
 _WAITING = ("exchange.py", "parallel.py")
 
+_LATEST = 1e6
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 
 
@@ -103,7 +104,7 @@ class Watchdog:
             if self._beats != seen:
                 seen, idle = self._beats, 0.0
                 # Prints even where a library keeps Python's lock, so that this thread cannot.
-                later = self._limit + self._allowance + 2 * pause
+                later = min(self._limit + self._allowance + 2 * pause, _LATEST)
                 faulthandler.dump_traceback_later(later, file=2)
             elif idle > self._limit + self._allowance:
                 faulthandler.cancel_dump_traceback_later()

@@ -288,8 +288,6 @@ def hpcq_main_warm(fuzzer):
         for command in ("verify", "inspect"):
             with contextlib.suppress(SystemExit):
                 hpcq_main([command, str(fuzzer.checkpoint)])
-    import hpcq.learner
-    import hpcq.run
 
 
 if __name__ == "__main__":
