@@ -88,6 +88,35 @@ def resume(directory: Path, overrides: tuple[str, ...], override: bool) -> ExitC
 
 
 @hpcq.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--states", required=True, type=click.IntRange(1), help="Rows of the table.")
+@click.option("--ranks", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--ranks-per-node", type=click.IntRange(1), help="Default: all on one node.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def estimate(
+    job: Path,
+    overrides: tuple[str, ...],
+    states: int,
+    ranks: int,
+    ranks_per_node: int | None,
+    as_json: bool,
+) -> ExitCode:
+    """Tell what memory and disk a job will need.
+
+    \b
+    hpcq estimate jobs/taxi.toml --states 1000000000 --ranks 256 --ranks-per-node 64
+    """
+    from hpcq.estimate import estimate as compute
+    from hpcq.estimate import estimate_text
+    from hpcq.job import Job
+
+    found = compute(Job.load(job, overrides), states, ranks, ranks_per_node or ranks)
+    click.echo(json.dumps(found) if as_json else estimate_text(found))
+    return ExitCode.DONE
+
+
+@hpcq.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--row", metavar="OBSERVATION", help="Show one state, given as JSON: 42 or [3, 1].")
