@@ -44,7 +44,8 @@ def describe(path: str) -> dict[str, Any]:
 
 def _attributes(file: Any) -> dict[str, Any]:
     """Return the attributes of the root group: exactly those that belong there, plain scalars."""
-    found = {name: h5py.h5a.open(file.id, name.encode()) for name in file.attrs}
+    # HDF5 gives a name that is no UTF-8 as bytes.
+    found = {name: h5py.h5a.open(file.id, str(name).encode()) for name in file.attrs}
     if "format" not in found or "complete" not in found:
         raise ValueError("not a complete hpcq checkpoint")
     for name, attribute in found.items():
@@ -65,6 +66,8 @@ def _attributes(file: Any) -> dict[str, Any]:
     for name, value in values.items():
         if not isinstance(value, (str, np.integer, np.bool_)):
             raise ValueError(f"attribute {name} is a {type(value).__name__}")
+        if isinstance(value, str):
+            value.encode()
     return {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
 
 

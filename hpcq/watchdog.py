@@ -28,8 +28,8 @@ SLOW_BYTES_PER_SECOND = 10e6
 # Compiling and loading, on a busy machine.
 START_SECONDS = 120.0
 
-# Files of hpcq in which a rank waits for others.
-_WAITING = ("exchange.py", "parallel.py")
+# Files of hpcq that call MPI: a rank whose innermost line of Python is there waits for others.
+_WAITING = ("exchange.py", "parallel.py", "writers.py", "checkpoint.py", "metrics.py", "run.py")
 
 _LATEST = 1e6
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")
@@ -113,10 +113,9 @@ class Watchdog:
     def _stop(self, seconds: float) -> None:
         """Print where the main thread is and end the job."""
         stack = traceback.extract_stack(sys._current_frames().get(self._watched or 0))
-        waits = any(Path(frame.filename).name in _WAITING for frame in stack)
         names = [Path(frame.filename).name for frame in stack]
         within = stack[names.index("run.py") :] if "run.py" in names else stack
-        what = "waits for other ranks" if waits else "came to no exchange"
+        what = "waits for other ranks" if names[-1] in _WAITING else "came to no exchange"
         # In one piece: other ranks print, too.
         text = (
             f"hpcq: rank {self._comm.rank} on {MPI.Get_processor_name()} {what} for "

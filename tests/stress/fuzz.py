@@ -256,6 +256,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000, help="of files and of texts")
     parser.add_argument("--command-line", type=int, default=100, help="of these for real")
+    parser.add_argument("--commands", nargs="+", default=COMMANDS, choices=COMMANDS)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     documented = {int(code) for code in ExitCode}
@@ -264,7 +265,7 @@ def main():
         fuzzer = Fuzzer(Path(folder), options.seed)
         hpcq_main_warm(fuzzer)
         isolated.describe = describe_in_a_fork
-        for command in COMMANDS:
+        for command in options.commands:
             codes, slowest = collections.Counter(), 0.0
             for number in range(options.count):
                 real = number < options.command_line // len(COMMANDS)

@@ -11,6 +11,7 @@ given phase of a checkpoint.
 
 import argparse
 import collections
+import itertools
 import os
 import random
 import signal
@@ -47,6 +48,9 @@ MOST_SECONDS = 1.0
 class Chain:
     """One job, killed and resumed until it may end."""
 
+    # One after the other, over all chains.
+    phases = itertools.cycle(killed_in.PHASES)
+
     def __init__(self, folder, name, rng):
         self.rng = rng
         self.directory = folder / "run"
@@ -62,14 +66,14 @@ class Chain:
 
     def kill(self):
         """Start or resume the job and kill it; return whether that came before its end."""
-        how = self.rng.choice(("rank", "rank", "launcher", "phase", "phase"))
+        how = self.rng.choice(("rank", "launcher", "phase", "phase", "phase"))
         ranks = self.rng.choice((1, 2, 3, 4))
         dead = self._in_phase(ranks) if how == "phase" else self._at_random(ranks, how)
         self.kills[how] += dead
         return dead
 
     def _in_phase(self, ranks):
-        phase = self.rng.choice(list(killed_in.PHASES))
+        phase = next(self.phases)
         rank = 0 if phase in killed_in.ONE_RANK else self.rng.randrange(ranks)
         place = [phase, str(rank), str(self.rng.randrange(1, 8))]
         command = ["mpirun", "-n", str(ranks), sys.executable, str(SUPPORT / "killed_in.py")]

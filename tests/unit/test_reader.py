@@ -196,6 +196,11 @@ def header(**changes):
         (lambda f: f.attrs.__setitem__("job", 7), "damaged, or not an hpcq checkpoint"),
         (lambda f: f.attrs.__setitem__("rows", np.float64(3)), "rows is not a number"),
         (lambda f: f.attrs.__setitem__("rows", np.bytes_(b"3")), "rows is a bytes_"),
+        (lambda f: f.attrs.__setitem__(b"\xff\xfe", 1), "damaged, or not an hpcq checkpoint"),
+        (
+            lambda f: f.attrs.create("job", b"\xff", dtype=h5py.string_dtype()),
+            "damaged, or not an hpcq checkpoint",
+        ),
         (lambda f: f.attrs.__setitem__("more", 1), "more is missing, or does not belong"),
         (lambda f: f.attrs.__setitem__("complete", False), "its writing was interrupted"),
         (lambda f: f.create_group("more"), "group / holds more than"),
