@@ -43,6 +43,10 @@ class CheckpointError(HpcqError):
     exit_code = ExitCode.CHECKPOINT
 
 
+class FormatError(CheckpointError):
+    """A checkpoint is of another format than this version of hpcq reads; it may be whole."""
+
+
 class DependencyError(HpcqError):
     """A library is missing, or lacks a feature that the job asks for."""
 

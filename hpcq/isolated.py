@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hpcq.errors import CheckpointError
+from hpcq.errors import CheckpointError, FormatError
 
 CPU_SECONDS = 2
 MEMORY = 512 << 20
@@ -49,13 +49,15 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def checked(path: str | Path, answer: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of `ask`, or raise the error that it is."""
+    if "format" in answer:
+        raise FormatError(f"{path}: {answer['format']}")
     if "error" in answer:
         raise CheckpointError(f"{path}: {answer['error']}")
     return answer
 
 
 def ask(path: str) -> dict[str, Any]:
-    """Return `structure.describe`, or {"error": why not}; in the child, which this may crash."""
+    """Return `structure.describe`, or {"error" or "format": why not}, in a child that may crash."""
     from hpcq.structure import describe as look
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -64,6 +66,8 @@ def ask(path: str) -> dict[str, Any]:
     _limit(resource.RLIMIT_CORE, 0)
     try:
         return look(path)
+    except FormatError as error:
+        return {"format": str(error)}
     except OSError as error:
         return {"error": f"not a readable HDF5 file: {error}"}
     except MemoryError:

@@ -14,7 +14,7 @@ from hpcq import checkpoint, restore, rundir
 from hpcq.collector import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import CheckpointError, ExitCode, JobError
+from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job import Job, override
 from hpcq.learner import Learner, warm
 from hpcq.lock import RunLock
@@ -193,6 +193,8 @@ def _newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[st
     for path in rundir.list_checkpoints(directory):
         try:
             header, _ = verify(path)
+        except FormatError:
+            raise
         except CheckpointError as error:
             notes.append(f"skipped {error}; renamed to {rundir.set_aside(path).name}")
             continue

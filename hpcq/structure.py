@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcq.errors import FormatError
 from hpcq.h5 import h5py
 from hpcq.schema import FORMAT, Dataset, Header, integrity, layout
 
@@ -23,8 +24,10 @@ def describe(path: str) -> dict[str, Any]:
 
     Raises
     ------
+    FormatError
+        if the file is of another version.
     ValueError
-        saying what is wrong with the file.
+        saying what else is wrong with it.
     """
     with open(path, "rb") as raw:
         if raw.read(len(_SIGNATURE)) != _SIGNATURE:
@@ -53,7 +56,7 @@ def _attributes(file: Any) -> dict[str, Any]:
         if attribute.shape != () or kind not in _SCALARS:
             raise ValueError(f"attribute {name} is not a number or a text")
     if file.attrs["format"] != FORMAT:
-        raise ValueError(
+        raise FormatError(
             f"checkpoint format {file.attrs['format']}, this hpcq reads {FORMAT}; "
             "use the version of hpcq that wrote it"
         )

@@ -1,13 +1,16 @@
 """When a run is saved, what stays, what may change on resume, and what memory it may take."""
 
+import dataclasses
 import json
 import os
 
+import h5py
 import make_job
 import pytest
 from launch import hpcq, summary
 
 from hpcq.rundir import list_checkpoints
+from hpcq.schema import Header
 
 TAXI = make_job.make({"id": "Taxi-v4", "count": 64})
 GARNET = make_job.make(
@@ -73,6 +76,19 @@ def test_a_changed_environment_is_refused_readably(tmp_path):
     (directory / "job.json").write_text(changed.replace("Taxi-v4", "CliffWalking-v1"))
     done = hpcq(2, "resume", directory, "--override", code=65)
     assert "environment.id is CliffWalking-v1 here and Taxi-v4 there" in done.stderr
+
+
+def test_a_file_of_an_older_format_is_refused_and_left_alone(tmp_path):
+    directory, _ = run(1, tmp_path, TAXI)
+    path = list_checkpoints(directory)[0]
+    with h5py.File(path, "r+") as file:
+        header = Header.from_attributes(dict(file.attrs))
+        for name, value in dataclasses.replace(header, format=0).attributes().items():
+            file.attrs[name] = value
+    _, done = run(2, tmp_path, TAXI, command="resume", code=65)
+    assert "checkpoint format 0, this hpcq reads 1; use the version of hpcq" in done.stderr
+    assert list_checkpoints(directory) == [path]
+    assert "format 0" in hpcq(None, "inspect", path, code=65).stderr
 
 
 def test_a_table_that_reaches_its_limit_is_saved(tmp_path):

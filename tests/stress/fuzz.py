@@ -11,6 +11,7 @@ damage follows from --seed and the number of the case.
 import argparse
 import collections
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -187,12 +189,14 @@ def run_forked(arguments):
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         os.dup2(writing, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 1
-        with contextlib.suppress(SystemExit):
-            try:
-                run_command(list(map(str, arguments)))
-            except SystemExit as end:
-                code = end.code
+        code = 0
+        try:
+            run_command(list(map(str, arguments)))
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = ExitCode.INTERNAL
         sys.stderr.flush()
         os._exit(code)
     os.close(writing)
@@ -289,6 +293,7 @@ def hpcq_main_warm(fuzzer):
         for command in ("verify", "inspect"):
             with contextlib.suppress(SystemExit):
                 hpcq_main([command, str(fuzzer.checkpoint)])
+    importlib.import_module("hpcq.run")
 
 
 if __name__ == "__main__":
