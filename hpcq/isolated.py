@@ -20,6 +20,13 @@ MEMORY = 512 << 20
 # For a file system that answers late; the child itself needs a fraction of a second.
 WAIT_SECONDS = 60
 
+_CHILD = """
+import sys
+sys.path.append(sys.argv[1])
+from hpcq.isolated import main
+main(sys.argv[2])
+"""
+
 
 def describe(path: str | Path) -> dict[str, Any]:
     """Return `structure.describe` of a file, whatever HDF5 does with it.
@@ -31,9 +38,16 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint (ckpt-STEP.h5)")
-    command = [sys.executable, "-m", "hpcq.isolated", str(path)]
+    # -P: nothing is imported because it lies in the folder in which hpcq was started.
+    command = [sys.executable, "-P", "-c", _CHILD, str(Path(__file__).parents[1]), str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=WAIT_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise CheckpointError(f"{path}: HDF5 did not read it within {WAIT_SECONDS} s") from None
     if done.returncode < 0:
@@ -81,10 +95,11 @@ def _limit(what: int, value: int) -> None:
     resource.setrlimit(what, (value if most == resource.RLIM_INFINITY else min(value, most), most))
 
 
-if __name__ == "__main__":
+def main(path: str) -> None:
+    """Print the answer of `ask` as JSON: what the child does."""
     import mpi4py
 
     # An h5py with MPI imports mpi4py: that alone must start nothing.
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False
-    print(json.dumps(ask(sys.argv[1])))
+    print(json.dumps(ask(path)))

@@ -117,7 +117,7 @@ def resume(
         else:
             header = on_root(comm, lambda: read_header(path))
             agree(comm, lambda: restore.check_compatible(learner, header, path))
-            with watchdog.patient(patience(path.stat().st_size)):
+            with watchdog.patient(patience(on_root(comm, lambda: path.stat().st_size))):
                 restore.load_run(learner, path)
             _check_length(learner)
             say(f"resuming {path} at step {learner.steps:,}")
