@@ -121,7 +121,8 @@ class Job(_Section):
             raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
         except UnicodeDecodeError:
             raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
+            # Beside syntax errors: a number of more digits than Python reads.
             raise JobError(f"{path}: not valid TOML: {error}") from None
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
         override(data, overrides)
@@ -174,7 +175,7 @@ def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
             raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             value = text
         place = data
         for part in parts[:-1]:
@@ -202,6 +203,15 @@ def _known(location: tuple) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
+def _shown(value: Any) -> str:
+    """Return a value as people wrote it, or the beginning of it."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _explain(problem: Any) -> str:
     """Put one of pydantic's findings in words: key, value, what was expected."""
     location = [
@@ -212,7 +222,7 @@ def _explain(problem: Any) -> str:
     if location[-1] == "value":
         location.pop()
     key = ".".join(str(part) for part in location)
-    kind, given = problem["type"], repr(problem["input"])
+    kind, given = problem["type"], _shown(problem["input"])
     if kind == "extra_forbidden":
         known = _known(tuple(location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), known, 1)

@@ -68,7 +68,8 @@ def checkpoint_text(found: dict[str, Any]) -> str:
     """Return the table of `bench checkpoint`."""
     size = found["bytes"]
     lines = [
-        f"{size / 1e9:.2f} GB on {found['ranks']} ranks; plain: one process, reserved, sequential, fsync",
+        f"{size / 1e9:.2f} GB on {found['ranks']} ranks; "
+        "plain: one process, space reserved, sequential, fsync",
         "writer   plain      write      ratio   read back   pause     verify    load      1 % at",
     ]
     for name, times in found["writers"].items():
