@@ -1,39 +1,37 @@
 """Save a run to one HDF5 file, whole or not at all.
 
-Rank 0 lays the file out under a temporary name and reserves its space; the ranks write their
-rows; rank 0 adds integrity table, digest and, last, `complete`; every rank reads its rows back
-and compares; rank 0 publishes the file by renaming it. The ranks agree after each phase, so that
-a failure anywhere removes the temporary and is an error on all.
-
-Two writers fill the same file: `mpio`, in which every rank writes its contiguous slabs through
-parallel HDF5, and `funnel`, in which the slabs pass through rank 0 in bounded pieces.
+Rank 0 lays the whole file out under a temporary name and reserves its space before the first row
+is written; the ranks write their rows and flush them; each rank reads what its neighbour wrote
+back from the disk and compares; rank 0 adds checksums, digest and, last, `complete`, and publishes
+the file by renaming it. The ranks agree after each phase, so that a failure anywhere removes the
+temporary and is an error on all.
 """
 
 import contextlib
-import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from hpcq import __version__
+from hpcq.columns import actors_to_columns
 from hpcq.digest import Digest, digest_rows
-from hpcq.errors import DependencyError, StorageError
+from hpcq.errors import DependencyError
 from hpcq.h5 import HAS_MPI, h5py
 from hpcq.hashing import unmix64
 from hpcq.learner import Learner, total_digest
 from hpcq.parallel import agree, on_root
+from hpcq.partial import Extent, PartialFile
 from hpcq.rundir import checkpoint_name, prune
-from hpcq.schema import EXTENT, Dataset, Header, actors_to_columns, extent, layout
+from hpcq.schema import ENVIRONMENTS, Header
+from hpcq.writers import WRITERS, Slab
+
+T = TypeVar("T")
 
 PIECE_BYTES = 64 << 20
-
-_FUNNEL_TAG = 7
-
-Slab = tuple[str, int, NDArray]
-Write = Callable[[str, int, NDArray], None]
 
 
 def choose_writer(asked: str) -> str:
@@ -91,15 +89,22 @@ def header_of(learner: Learner, rows: int) -> Header:
     )
 
 
+def _rows_per_piece(row_bytes: int) -> int:
+    return max(1, PIECE_BYTES // row_bytes)
+
+
+def _table_rows_per_piece(learner: Learner) -> int:
+    return _rows_per_piece(8 + learner.shard.actions * learner.shard.dtype.itemsize)
+
+
 def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Slab]:
     """Yield this rank's part of every dataset, in bounded pieces; leave its digest in `found`.
 
     A piece is valid until the next one is asked for.
     """
     shard = learner.shard
-    row_bytes = 8 + shard.actions * shard.dtype.itemsize
     start, total = first_row, Digest()
-    for hashes, q, visits in shard.pieces(max(1, PIECE_BYTES // row_bytes)):
+    for hashes, q, visits in shard.pieces(_table_rows_per_piece(learner)):
         total = total.plus(digest_rows(hashes, q, visits))
         yield "table/key", start, unmix64.py_func(hashes)
         yield "table/q", start, q
@@ -108,151 +113,41 @@ def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Sl
         start += hashes.size
     found.append(total)
     for name, column in actors_to_columns(learner.collector.actors).items():
-        rows = PIECE_BYTES // column.itemsize
+        rows = _rows_per_piece(column.itemsize)
         for at in range(0, column.size, rows):
             yield name, learner.start + at, column[at : at + rows]
 
 
-def _create(path: Path, datasets: list[Dataset]) -> None:
-    """Lay the file out and reserve all of its space, or raise OSError."""
-    needed = sum(dataset.nbytes for dataset in datasets)
-    disk = os.statvfs(path.parent)
-    free = disk.f_bavail * disk.f_frsize
-    if needed > free:
-        raise StorageError(
-            f"{path.parent}: the checkpoint needs {needed:,} bytes, {free:,} are free"
-        )
-    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plist.set_layout(h5py.h5d.CONTIGUOUS)
-    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
-        for dataset in datasets:
-            group = file.require_group(os.path.dirname(dataset.name))
-            h5py.h5d.create(
-                group.id,
-                os.path.basename(dataset.name).encode(),
-                h5py.h5t.py_create(dataset.dtype),
-                h5py.h5s.create_simple(dataset.shape),
-                plist,
-            )
-    with open(path, "r+b") as raw:
-        os.posix_fallocate(raw.fileno(), 0, path.stat().st_size)
+def _slab_count(learner: Learner) -> int:
+    """Return how many slabs `_slabs` yields."""
+    pieces = -(-len(learner.shard) // _table_rows_per_piece(learner))
+    columns = [np.dtype(dtype).itemsize for _, dtype in ENVIRONMENTS.values()]
+    count = learner.collector.actors.hash.size
+    return pieces * (3 if learner.shard.keeps_visits else 2) + sum(
+        -(-count // _rows_per_piece(itemsize)) for itemsize in columns
+    )
 
 
-def _write_mpio(comm: MPI.Intracomm, path: Path, slabs: Iterator[Slab]) -> list[tuple]:
-    """Write every rank's slabs through parallel HDF5. Collective.
-
-    Transfers are independent: slabs are large and contiguous, ranks may have different numbers
-    of them, and a rank without any writes nothing.
-    """
-    extents: list[tuple] = []
-
-    def write() -> None:
-        for name, start, rows in slabs:
-            file[name][start : start + rows.shape[0]] = rows
-            extents.append(extent(name, start, rows))
-
-    file = agree(comm, lambda: h5py.File(path, "r+", driver="mpio", comm=comm), str(path))
-    try:
-        # Closing is collective: the ranks agree on success before they close together.
-        agree(comm, write, str(path))
-    finally:
-        file.close()
-    return extents
-
-
-def _write_funnel(comm: MPI.Intracomm, path: Path, slabs: Iterator[Slab]) -> list[tuple]:
-    """Send every rank's slabs through rank 0, one at a time. Collective."""
-    extents: list[tuple] = []
-    go_on = np.zeros(1, np.bool_)
-
-    def feed() -> None:
-        """Send a piece each time rank 0 asks, so that it never holds more than one."""
-        for name, start, rows in slabs:
-            comm.Recv(go_on, 0, _FUNNEL_TAG)
-            if not go_on[0]:
-                return
-            comm.send((name, start, rows.shape, rows.dtype.str), 0, _FUNNEL_TAG)
-            comm.Send([rows.reshape(-1).view(np.uint8), MPI.BYTE], 0, _FUNNEL_TAG)
-            extents.append(extent(name, start, rows))
-        comm.Recv(go_on, 0, _FUNNEL_TAG)
-        if go_on[0]:
-            comm.send(None, 0, _FUNNEL_TAG)
-
-    def received(source: int) -> Iterator[Slab]:
-        while True:
-            comm.Send(np.ones(1, np.bool_), source, _FUNNEL_TAG)
-            announced = comm.recv(source=source, tag=_FUNNEL_TAG)
-            if announced is None:
-                unfinished.discard(source)
-                return
-            name, start, shape, dtype = announced
-            rows = np.empty(shape, dtype)
-            comm.Recv([rows.reshape(-1).view(np.uint8), MPI.BYTE], source, _FUNNEL_TAG)
-            yield name, start, rows
-
-    def drain() -> None:
-        with h5py.File(path, "r+") as file:
-            for name, start, rows in slabs:
-                file[name][start : start + rows.shape[0]] = rows
-                extents.append(extent(name, start, rows))
-            for source in range(1, comm.size):
-                for name, start, rows in received(source):
-                    file[name][start : start + rows.shape[0]] = rows
-
-    unfinished = set(range(1, comm.size))
-
-    def write() -> None:
-        if comm.rank > 0:
-            feed()
-            return
-        try:
-            drain()
-        finally:
-            for source in unfinished:
-                comm.Send(np.zeros(1, np.bool_), source, _FUNNEL_TAG)
-
-    agree(comm, write, str(path))
-    return extents
-
-
-def _finish(path: Path, header: Header, digest: Digest, extents: list[tuple]) -> None:
-    """Write integrity table, digest and attributes, `complete` last; flush to the disk."""
-    order = {dataset.name.encode(): i for i, dataset in enumerate(layout(header))}
-    extents = sorted(extents, key=lambda e: (order[e[0]], e[1]))
-    with h5py.File(path, "r+") as file:
-        file["integrity/extents"] = np.array(extents, EXTENT)
-        file["integrity/digest"] = np.array(digest, np.uint64)
-        for name, value in header.attributes().items():
-            file.attrs[name] = value
-        file.flush()
-        file.attrs["complete"] = True
-    with open(path, "r+b") as raw:
-        os.fsync(raw.fileno())
-
-
-def _compare(path: Path, extents: list[tuple]) -> None:
-    """Read this rank's extents back and compare their checksums."""
-    with h5py.File(path, "r") as file:
-        for name, start, count, crc in extents:
-            rows = np.ascontiguousarray(file[name.decode()][start : start + count])
-            if extent(name.decode(), start, rows)[3] != crc:
-                raise StorageError(
-                    f"{path}: {name.decode()} rows {start} ... {start + count - 1} read back "
-                    "differently from what was written"
-                )
-
-
-def save(learner: Learner, directory: Path, writer: str, keep: int) -> tuple[Path, Digest]:
+def save(
+    learner: Learner,
+    directory: Path,
+    writer: str,
+    keep: int,
+    milestones: frozenset[int] = frozenset(),
+    seconds: dict[str, float] | None = None,
+) -> tuple[Path, Digest]:
     """Save the run as it stands after a tick; return the file and the table's digest. Collective.
 
     Parameters
     ----------
     writer
-        `mpio` or `funnel`, from `choose_writer`.
+        `direct`, `mpio` or `funnel`, from `choose_writer`.
     keep
         newest checkpoints that stay in the directory.
+    milestones
+        steps whose checkpoints stay beside these.
+    seconds
+        filled with the time that each phase took on this rank.
 
     Raises
     ------
@@ -261,34 +156,55 @@ def save(learner: Learner, directory: Path, writer: str, keep: int) -> tuple[Pat
     """
     comm = learner.comm
     path = directory / checkpoint_name(learner.steps)
-    temporary = path.with_suffix(".h5.partial")
-    counts = np.array(comm.allgather(len(learner.shard)), np.int64)
-    header = header_of(learner, int(counts.sum()))
+    counts = comm.allgather((len(learner.shard), _slab_count(learner)))
+    rows = [count for count, _ in counts]
+    header = header_of(learner, sum(rows))
+    file = PartialFile(path.with_suffix(".h5.partial"), header, sum(slabs for _, slabs in counts))
     found: list[Digest] = []
-    slabs = _slabs(learner, int(counts[: comm.rank].sum()), found)
+
+    @contextlib.contextmanager
+    def timed(phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if seconds is not None:
+            seconds[phase] = time.perf_counter() - start
+
     try:
-        on_root(comm, lambda: _create(temporary, layout(header)), str(temporary))
-        write = _write_mpio if writer == "mpio" else _write_funnel
-        extents = write(comm, temporary, slabs)
-        digest = total_digest(comm, found[0])
-        gathered = comm.gather(extents)
-        everything = [one for part in gathered or [] for one in part]
-        on_root(comm, lambda: _finish(temporary, header, digest, everything), str(temporary))
-        agree(comm, lambda: _compare(temporary, extents), str(temporary))
-        on_root(comm, lambda: _publish(temporary, path), str(path))
+        with timed("lay out"):
+            file.offsets = on_root(comm, _or_storage_error(file, file.create))
+        with timed("write"):
+            extents = WRITERS[writer](comm, file, _slabs(learner, sum(rows[: comm.rank]), found))
+        with timed("flush"):
+            agree(comm, _or_storage_error(file, file.flush))
+        with timed("read back"):
+            _read_back(comm, file, extents)
+        with timed("publish"):
+            digest = total_digest(comm, found[0])
+            everything = [one for part in comm.gather(extents) or [] for one in part]
+            on_root(comm, _or_storage_error(file, lambda: file.finish(digest, everything)))
+            on_root(comm, _or_storage_error(file, lambda: file.publish(path)))
     except BaseException:
         if comm.rank == 0:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                file.path.unlink()
         raise
-    on_root(comm, lambda: prune(directory, keep, path))
+    on_root(comm, _or_storage_error(file, lambda: prune(directory, keep, path, milestones)))
     return path, digest
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    os.rename(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _or_storage_error(file: PartialFile, function: Callable[[], T]) -> Callable[[], T]:
+    def guarded() -> T:
+        with file.failures():
+            return function()
+
+    return guarded
+
+
+def _read_back(comm: MPI.Intracomm, file: PartialFile, extents: list[Extent]) -> None:
+    """Compare what is on the disk with what the neighbour rank wrote. Collective.
+
+    A neighbour on another node does not see the cache of the one that wrote.
+    """
+    before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+    others = comm.sendrecv(extents, dest=before, source=after)
+    agree(comm, _or_storage_error(file, lambda: file.compare(others)))

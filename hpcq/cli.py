@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
-70 environment or internal error, 73 run directory, 74 I/O error, 75 stopped, can be resumed.
+70 environment or internal error, 73 run directory, 74 I/O error, 75 stopped, can be resumed,
+76 stalled.
 """
 
 
@@ -68,20 +69,51 @@ def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
 @hpcq.command()
 @click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @SET
-def resume(directory: Path, overrides: tuple[str, ...]) -> ExitCode:
+@click.option("--override", is_flag=True, help="Let the job learn in another way from here on.")
+def resume(directory: Path, overrides: tuple[str, ...], override: bool) -> ExitCode:
     """Go on with a run from its newest whole checkpoint, on any number of ranks.
 
     \b
     mpirun -n 8 hpcq resume runs/taxi
     hpcq resume runs/taxi --set run.steps=50000000      (extends a finished run)
+    hpcq resume runs/taxi --override --set learning.gamma=0.95
     """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq import run as running
 
-        return running.resume(directory, overrides, comm, speaker(comm), caught)
+        return running.resume(directory, overrides, comm, speaker(comm), caught, override)
 
     return on_ranks(body)
+
+
+@hpcq.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--states", required=True, type=click.IntRange(1), help="Rows of the table.")
+@click.option("--ranks", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--ranks-per-node", type=click.IntRange(1), help="Default: all on one node.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def estimate(
+    job: Path,
+    overrides: tuple[str, ...],
+    states: int,
+    ranks: int,
+    ranks_per_node: int | None,
+    as_json: bool,
+) -> ExitCode:
+    """Tell what memory and disk a job will need.
+
+    \b
+    hpcq estimate jobs/taxi.toml --states 1000000000 --ranks 256 --ranks-per-node 64
+    """
+    from hpcq.estimate import estimate as compute
+    from hpcq.estimate import estimate_text
+    from hpcq.job import Job
+
+    found = compute(Job.load(job, overrides), states, ranks, ranks_per_node or ranks)
+    click.echo(json.dumps(found) if as_json else estimate_text(found))
+    return ExitCode.DONE
 
 
 @hpcq.command()

@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     RUN_DIRECTORY = 73
     STORAGE = 74
     STOPPED = 75
+    STALLED = 76
 
 
 class HpcqError(Exception):
@@ -40,6 +41,10 @@ class CheckpointError(HpcqError):
     """A checkpoint is damaged, incomplete, or belongs to another job."""
 
     exit_code = ExitCode.CHECKPOINT
+
+
+class FormatError(CheckpointError):
+    """A checkpoint is of another format than this version of hpcq reads; it may be whole."""
 
 
 class DependencyError(HpcqError):

@@ -97,7 +97,7 @@ def _row_at(file: Any, header: Header, hash_: int) -> dict[str, Any] | None:
     at = find_row(file, header, hash_)
     for hashes, q, visits in table_pieces(file, header, at, min(at + 1, header.rows)):
         if int(hashes[0]) == hash_:
-            key = int(file["table/key"][at])
+            key = int(file["table/key"][at : at + 1][0])
             return _describe_row(header, key, q[0], visits[0])
     return None
 

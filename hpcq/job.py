@@ -60,11 +60,15 @@ class CheckpointSection(_Section):
 
     every: Annotated[int, Field(ge=1)] = 100_000
     """ticks between checkpoints (Python environments: rounded up to quiet ticks)"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """minutes between checkpoints, beside `every`"""
     keep: Annotated[int, Field(ge=1)] = 3
     """newest checkpoints that stay"""
-    writer: Literal["auto", "mpio", "funnel"] = "auto"
-    """mpio: all ranks write through parallel HDF5; funnel: through rank 0; auto: mpio if
-    h5py has MPI"""
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    """steps at which the run is saved in a checkpoint that stays for good"""
+    writer: Literal["auto", "direct", "mpio", "funnel"] = "auto"
+    """direct: all ranks write to their places in the file; mpio: all ranks write through
+    parallel HDF5; funnel: through rank 0; auto: mpio if h5py has MPI, else funnel"""
 
 
 class RunSection(_Section):
@@ -79,6 +83,10 @@ class RunSection(_Section):
     """checkpoint whose table (not steps, not environments) this run starts from"""
     report_every: Annotated[float, Field(gt=0)] = 2.0
     """seconds between progress lines"""
+    stalled_after: Annotated[float, Field(gt=0)] = 600.0
+    """seconds after which a rank that comes to no exchange ends the job with code 76"""
+    table_gib: Annotated[float, Field(gt=0)] | None = None
+    """most memory for the table of one rank, growing included; default: no limit"""
 
 
 class Job(_Section):
@@ -113,7 +121,8 @@ class Job(_Section):
             raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
         except UnicodeDecodeError:
             raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
+            # Beside syntax errors: a number of more digits than Python reads.
             raise JobError(f"{path}: not valid TOML: {error}") from None
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
         override(data, overrides)
@@ -135,23 +144,26 @@ class Job(_Section):
         """The file that the job was read from, for messages."""
         return self._source
 
-    def differs_in(self, other: "Job") -> str:
-        """Return the keys that shape learning and differ, with both values; "" if none do."""
-        lines = []
+    def differences(self, other: "Job") -> dict[str, str]:
+        """Return the keys that shape learning and differ, each with both values in words."""
+        lines = {}
         for section in ("environment", "learning", "exploration", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
                 if a != b and (section, key) not in _FREE:
-                    lines.append(f"{section}.{key} is {a} here and {b} there")
-        return "; ".join(lines)
+                    name = f"{section}.{key}"
+                    lines[name] = f"{name} is {a} here and {b} there"
+        return lines
 
     def text(self) -> str:
         """Return the effective job, every default filled in, as JSON."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
 
 
-_FREE = {("run", "steps"), ("run", "directory"), ("run", "report_every")}
+_FREE = {
+    ("run", key) for key in ("steps", "directory", "report_every", "stalled_after", "table_gib")
+}
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
@@ -163,7 +175,7 @@ def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
             raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             value = text
         place = data
         for part in parts[:-1]:
@@ -191,6 +203,15 @@ def _known(location: tuple) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
+def _shown(value: Any) -> str:
+    """Return a value as people wrote it, or the beginning of it."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _explain(problem: Any) -> str:
     """Put one of pydantic's findings in words: key, value, what was expected."""
     location = [
@@ -201,7 +222,7 @@ def _explain(problem: Any) -> str:
     if location[-1] == "value":
         location.pop()
     key = ".".join(str(part) for part in location)
-    kind, given = problem["type"], repr(problem["input"])
+    kind, given = problem["type"], _shown(problem["input"])
     if kind == "extra_forbidden":
         known = _known(tuple(location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), known, 1)

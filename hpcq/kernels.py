@@ -19,7 +19,8 @@ import numba
 from numba.core import config as numba_config
 
 _PACKAGE = Path(__file__).parent
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
+# nogil: the watchdog's thread runs while a kernel does.
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False, "nogil": True}
 
 
 def cache_root() -> Path:

@@ -1,11 +1,14 @@
 """Read a checkpoint: its structure, its rows, and whether every byte of it is right.
 
-A file is data from outside until it has passed: only the names, types and shapes that its own
-header calls for, contiguous and inside the file, count as a checkpoint.
+A file is data from outside until it has passed. A child process asks HDF5 where its datasets
+stand; here they are read by their places, as plain numbers, so that nothing in a file can do
+more than be wrong.
 """
 
+import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,41 +16,79 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq import isolated
 from hpcq.codec import Codec
 from hpcq.digest import Digest, digest_rows
 from hpcq.errors import CheckpointError
-from hpcq.h5 import h5py
 from hpcq.hashing import mix64
-from hpcq.schema import EXTENT, FORMAT, Dataset, Header, extent, layout
+from hpcq.schema import Dataset, Header, integrity, layout
 
-ROWS_PER_PIECE = 1 << 18
+PIECE_BYTES = 16 << 20
+
+
+class Rows:
+    """A dataset in an open file; ``rows[start:stop]`` reads some of it."""
+
+    def __init__(self, descriptor: int, dataset: Dataset, offset: int) -> None:
+        self.shape = dataset.shape
+        self.dtype = dataset.dtype
+        self._descriptor = descriptor
+        self._dataset = dataset
+        self._offset = offset
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        start, stop, _ = rows.indices(self.shape[0])
+        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        place = self._offset + start * self._dataset.row_bytes
+        left = out.reshape(-1).view(np.uint8).data
+        while left:
+            got = os.preadv(self._descriptor, [left], place)
+            if got == 0:
+                raise OSError(f"the file ends in {self._dataset.name}")
+            left, place = left[got:], place + got
+        return out
+
+    def pieces(self, start: int, stop: int) -> Iterator[NDArray]:
+        """Yield the rows `start` ... `stop - 1`, at most 16 MiB (or one row) at a time."""
+        rows = max(1, PIECE_BYTES // self._dataset.row_bytes)
+        for at in range(start, stop, rows):
+            yield self[at : min(stop, at + rows)]
+
+
+Columns = Mapping[str, Rows]
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
-    """Open a checkpoint whose structure is right; yield (file, header).
+def opened(
+    path: str | Path, found: dict[str, Any] | None = None
+) -> Iterator[tuple[Columns, Header]]:
+    """Open a checkpoint whose structure is right; yield (its datasets, header).
+
+    Parameters
+    ----------
+    found
+        what `isolated.describe` said of this file, if it has been asked already.
 
     Raises
     ------
     CheckpointError
         for a file that is not a complete checkpoint of this format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a checkpoint (ckpt-STEP.h5)")
+    found = found or isolated.describe(path)
+    header = Header.from_attributes(found["attributes"])
+    places = found["places"]
+    _check_spaces(path, header)
     try:
-        file = h5py.File(path, "r")
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise CheckpointError(f"{path}: not a readable HDF5 file: {error}") from None
-    with file:
-        try:
-            header = _check_structure(path, file)
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-            raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
-        try:
-            yield file, header
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        datasets = layout(header) + integrity(places["integrity/extents"][1])
+        yield {d.name: Rows(descriptor, d, places[d.name][0]) for d in datasets}, header
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    finally:
+        os.close(descriptor)
 
 
 def read_header(path: str | Path) -> Header:
@@ -56,56 +97,23 @@ def read_header(path: str | Path) -> Header:
         return header
 
 
-def _check_structure(path: Path, file: Any) -> Header:
-    if "format" not in file.attrs or "complete" not in file.attrs:
-        raise CheckpointError(f"{path}: not a complete hpcq checkpoint")
-    if file.attrs["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: checkpoint format {file.attrs['format']}, this hpcq reads {FORMAT}; "
-            "use the version of hpcq that wrote it"
-        )
-    header = Header.from_attributes(file.attrs)
-    for dataset in layout(header):
-        _check_dataset(path, file, dataset)
-    pieces = _get(path, file, "integrity/extents").shape[0]
-    _check_dataset(path, file, Dataset("integrity/extents", EXTENT, (pieces,)))
-    _check_dataset(path, file, Dataset("integrity/digest", np.dtype("u8"), (3,)))
-    return header
-
-
-def _get(path: Path, file: Any, name: str) -> Any:
-    """Return a dataset that is reached by hard links alone."""
-    place = file
-    for part in name.split("/"):
-        link = place.get(part, getlink=True) if isinstance(place, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            raise CheckpointError(f"{path}: {name} is missing, or is a link to elsewhere")
-        place = place[part]
-    if not isinstance(place, h5py.Dataset):
-        raise CheckpointError(f"{path}: {name} is not a dataset")
-    return place
-
-
-def _check_dataset(path: Path, file: Any, expected: Dataset) -> None:
-    found = _get(path, file, expected.name)
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        raise CheckpointError(
-            f"{path}: {expected.name} is {found.dtype} {found.shape}, expected "
-            f"{expected.dtype} {expected.shape} by the file's own header"
-        )
-    properties = found.id.get_create_plist()
-    if found.is_virtual or found.external or properties.get_layout() != h5py.h5d.CONTIGUOUS:
-        raise CheckpointError(f"{path}: {expected.name} does not hold its own, contiguous data")
-    if expected.nbytes > os.path.getsize(path):
-        raise CheckpointError(f"{path}: {expected.name} is larger than the file")
+def _check_spaces(path: str | Path, header: Header) -> None:
+    """Refuse a header whose job is no JSON object, or whose observation space is none."""
+    try:
+        if not isinstance(json.loads(header.job), dict):
+            raise ValueError("the job is not a JSON object")
+        Codec(header.observation)
+    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
 
 
 def table_pieces(
-    file: Any, header: Header, start: int, stop: int
+    file: Columns, header: Header, start: int, stop: int
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """Yield the rows `start` ... `stop - 1` in bounded pieces: hashes, q, visits."""
-    for at in range(start, stop, ROWS_PER_PIECE):
-        rows = slice(at, min(stop, at + ROWS_PER_PIECE))
+    most = max(1, PIECE_BYTES // (header.actions * 8))
+    for at in range(start, stop, most):
+        rows = slice(at, min(stop, at + most))
         q = file["table/q"][rows]
         if header.visits:
             visits = file["table/visits"][rows]
@@ -138,7 +146,7 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
         return header, digest
 
 
-def _verify_ranges(path: str | Path, file: Any, header: Header) -> None:
+def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
     """Check that every key and action is one: a kernel would use it as an index unchecked."""
     states = Codec(header.observation).size
     for name, bound in (
@@ -148,21 +156,22 @@ def _verify_ranges(path: str | Path, file: Any, header: Header) -> None:
         ("environments/action", header.actions),
         ("pending/action", header.actions),
     ):
-        dataset = file[name]
-        for at in range(0, dataset.shape[0], ROWS_PER_PIECE):
-            values = dataset[at : at + ROWS_PER_PIECE]
+        for values in file[name].pieces(0, file[name].shape[0]):
             if int(values.min()) < 0 or int(values.max()) >= bound:
                 raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")
 
 
-def _verify_extents(path: str | Path, file: Any, header: Header) -> None:
+def _verify_extents(path: str | Path, file: Columns, header: Header) -> None:
     covered = {dataset.name: 0 for dataset in layout(header)}
     for record in file["integrity/extents"][:]:
-        name, start, count = record["dataset"].decode(), int(record["start"]), int(record["count"])
+        name = record["dataset"].decode(errors="replace")
+        start, count = int(record["start"]), int(record["count"])
         if covered.get(name) != start or start + count > file[name].shape[0]:
             raise CheckpointError(f"{path}: integrity/extents has a gap or overlap at {name}")
-        rows = np.ascontiguousarray(file[name][start : start + count])
-        if extent(name, start, rows)[3] != record["crc32"]:
+        crc = 0
+        for rows in file[name].pieces(start, start + count):
+            crc = zlib.crc32(rows.data.cast("B"), crc)
+        if crc != record["crc32"]:
             raise CheckpointError(
                 f"{path}: {name}, rows {start} ... {start + count - 1}: wrong checksum, "
                 "the file is damaged"
@@ -173,7 +182,7 @@ def _verify_extents(path: str | Path, file: Any, header: Header) -> None:
             raise CheckpointError(f"{path}: integrity/extents does not cover {dataset.name}")
 
 
-def find_row(file: Any, header: Header, hash_: int) -> int:
+def find_row(file: Columns, header: Header, hash_: int) -> int:
     """Return the index of the first row whose hash is not below `hash_`; binary search."""
     low, high = 0, header.rows
     keys = file["table/key"]

@@ -5,21 +5,53 @@ each rank reads one contiguous slice.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hpcq import isolated
+from hpcq.columns import columns_to_actors
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learner import Learner
+from hpcq.parallel import agree, on_root
 from hpcq.reader import find_row, opened, table_pieces
-from hpcq.schema import ENVIRONMENTS, Header, columns_to_actors
+from hpcq.schema import ENVIRONMENTS, Header
 
 
 def load_table(learner: Learner, path: str | Path) -> None:
-    """Read this rank's contiguous slice of a checkpoint's rows into its empty shard."""
+    """Read this rank's contiguous slice of a checkpoint's rows into its empty shard. Collective.
+
+    Beside the shard it needs one bounded piece of memory.
+    """
+    found = _describe(learner, path)
+    agree(learner.comm, lambda: _load_table(learner, path, found))
+
+
+def load_run(learner: Learner, path: str | Path) -> None:
+    """Bring a learner that has not begun to the tick at which the file was saved. Collective."""
+    found = _describe(learner, path)
+
+    def load() -> None:
+        _load_table(learner, path, found)
+        mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
+        with opened(path, found) as (file, header):
+            columns = {name: file[name][mine] for name in ENVIRONMENTS}
+            learner.tick = header.tick
+        columns_to_actors(columns, learner.collector.actors)
+        learner.collector.restore(learner.tick)
+
+    agree(learner.comm, load)
+
+
+def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
+    return on_root(learner.comm, lambda: isolated.describe(path))
+
+
+def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> None:
     rank, ranks = learner.comm.rank, learner.comm.size
     shard = learner.shard
-    with opened(path) as (file, header):
+    with opened(path, found) as (file, header):
         start = find_row(file, header, first_hash(rank, ranks))
         stop = find_row(file, header, first_hash(rank + 1, ranks))
         shard.reserve(stop - start)
@@ -29,17 +61,6 @@ def load_table(learner: Learner, path: str | Path) -> None:
             elif not header.visits:
                 visits = np.zeros(q.shape, np.uint32)
             shard.load(hashes, q.astype(shard.dtype, copy=False), visits)
-
-
-def load_run(learner: Learner, path: str | Path) -> None:
-    """Bring a learner that has not begun to the tick at which the file was saved."""
-    load_table(learner, path)
-    mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
-    with opened(path) as (file, header):
-        columns = {name: file[name][mine] for name in ENVIRONMENTS}
-        learner.tick = header.tick
-    columns_to_actors(columns, learner.collector.actors)
-    learner.collector.restore(learner.tick)
 
 
 def check_compatible(learner: Learner, header: Header, path: str | Path) -> None:

@@ -1,8 +1,10 @@
 """Run a job from start to end, or go on with one: flags, reports, checkpoints, summary."""
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntFlag
 from pathlib import Path
 
@@ -12,16 +14,27 @@ from hpcq import checkpoint, restore, rundir
 from hpcq.collector import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import CheckpointError, ExitCode, JobError
+from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job import Job, override
 from hpcq.learner import Learner, warm
+from hpcq.lock import RunLock
 from hpcq.metrics import Reporter, summarise
 from hpcq.parallel import agree, first_on_each_node, on_root
 from hpcq.reader import read_header, verify
+from hpcq.room import Room
+from hpcq.saveplan import SavePlan
+from hpcq.watchdog import START_SECONDS, Watchdog, patience
 
 Say = Callable[[str], None]
 
-MAY_CHANGE = ("run.steps", "run.report_every", "checkpoint.")
+MAY_CHANGE = ("run.steps", "run.report_every", "run.stalled_after", "run.table_gib", "checkpoint.")
+MAY_OVERRIDE = (
+    "environment.kwargs",
+    "environment.max_episode_steps",
+    "learning.gamma",
+    "learning.learning_rate",
+    "exploration.epsilon",
+)
 
 
 class Flag(IntFlag):
@@ -29,6 +42,8 @@ class Flag(IntFlag):
 
     STOP = 1
     REPORT = 2
+    SAVE = 4
+    FULL = 8
 
 
 def last_tick(job: Job, quiet_every: int) -> int:
@@ -51,13 +66,15 @@ def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
     return agree(comm, lambda: Learner(job, environment, comm))
 
 
-def _load_start(learner: Learner) -> None:
+def _load_start(learner: Learner, watchdog: Watchdog) -> None:
     """Begin with another run's table, if the job says so. Collective."""
     source = learner.job.run.start_from
-    if source is not None:
+    if source is None:
+        return
+    with watchdog.patient(math.inf):
         header, _ = on_root(learner.comm, lambda: verify(source))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
-        agree(learner.comm, lambda: restore.load_table(learner, source))
+        restore.load_table(learner, source)
 
 
 def start(
@@ -65,13 +82,15 @@ def start(
 ) -> ExitCode:
     """Run a job from the beginning; `caught` fills with stop signals. Collective."""
     writer = agree(comm, lambda: checkpoint.choose_writer(job.checkpoint.writer))
-    on_root(comm, lambda: rundir.check(job.directory, overwrite))
-    learner = _make_learner(job, comm)
-    # The old run goes last: the new one may start from its table, or not start at all.
-    _load_start(learner)
-    on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
-    learner.begin()
-    return _train(learner, None, writer, say, caught)
+    with _guarded(job, comm) as watchdog:
+        on_root(comm, lambda: rundir.check(job.directory, overwrite))
+        with watchdog.patient(START_SECONDS):
+            learner = _make_learner(job, comm)
+        # The old run goes last: the new one may start from its table, or not start at all.
+        _load_start(learner, watchdog)
+        on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
+        learner.begin()
+        return _train(learner, None, writer, say, caught, watchdog)
 
 
 def resume(
@@ -80,27 +99,44 @@ def resume(
     comm: MPI.Intracomm,
     say: Say,
     caught: list[int],
+    override: bool = False,
 ) -> ExitCode:
     """Go on with the newest checkpoint of a run directory that verifies. Collective."""
-    job = on_root(comm, lambda: _read_job(directory, overrides))
-    path, skipped = on_root(comm, lambda: _newest(directory, job))
-    for problem in skipped:
-        say(f"skipped {problem}")
+    job = on_root(comm, lambda: _read_job(directory, overrides, override))
     writer = agree(comm, lambda: checkpoint.choose_writer(job.checkpoint.writer))
-    learner = _make_learner(job, comm)
-    if path is None:
-        say(f"no checkpoint in {directory} yet: starting from the beginning")
-        _load_start(learner)
-    else:
-        header = on_root(comm, lambda: read_header(path))
-        agree(comm, lambda: restore.check_compatible(learner, header, path))
-        agree(comm, lambda: restore.load_run(learner, path))
-        _check_length(learner)
-        say(f"resuming {path} at step {learner.steps:,}")
-    on_root(comm, lambda: rundir.write_job(directory, job.text()))
-    if path is None:
-        learner.begin()
-    return _train(learner, path, writer, say, caught)
+    with _guarded(job, comm) as watchdog:
+        with watchdog.patient(math.inf):
+            path, notes = on_root(comm, lambda: _newest(directory, job, override))
+        for note in notes:
+            say(note)
+        with watchdog.patient(START_SECONDS):
+            learner = _make_learner(job, comm)
+        if path is None:
+            say(f"no checkpoint in {directory} yet: starting from the beginning")
+            _load_start(learner, watchdog)
+        else:
+            header = on_root(comm, lambda: read_header(path))
+            agree(comm, lambda: restore.check_compatible(learner, header, path))
+            with watchdog.patient(patience(on_root(comm, lambda: path.stat().st_size))):
+                restore.load_run(learner, path)
+            _check_length(learner)
+            say(f"resuming {path} at step {learner.steps:,}")
+        on_root(comm, lambda: rundir.write_job(directory, job.text()))
+        if path is None:
+            learner.begin()
+        return _train(learner, path, writer, say, caught, watchdog)
+
+
+@contextmanager
+def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
+    """Hold the run directory, and watch over the ranks. Collective."""
+    lock = RunLock(job.directory)
+    on_root(comm, lambda: rundir.take(job.directory, lock, job.name))
+    try:
+        with Watchdog(comm, job.run.stalled_after, lock.touch) as watchdog:
+            yield watchdog
+    finally:
+        lock.release()
 
 
 def _check_length(learner: Learner) -> None:
@@ -114,13 +150,21 @@ def _check_length(learner: Learner) -> None:
         raise error
 
 
-def _read_job(directory: Path, overrides: tuple[str, ...]) -> Job:
-    """Return the job of a run directory. The file job.json decides, never a checkpoint."""
+def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
+    """Return the job of a run directory. The file job.json decides, never a checkpoint.
+
+    Parameters
+    ----------
+    anew
+        whether the job may learn in another way from here on: `--override`.
+    """
     for assignment in overrides:
-        if not assignment.startswith(MAY_CHANGE):
+        if not assignment.startswith(MAY_CHANGE + (MAY_OVERRIDE if anew else ())):
             raise JobError(
                 f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
-                "run.report_every and checkpoint.*; to change more, start a new run from this "
+                "run.report_every, run.stalled_after, run.table_gib and checkpoint.*"
+                + ("" if anew else f", and with --override {', '.join(MAY_OVERRIDE)}")
+                + "; to change more, start a new run from this "
                 "table with --set run.start_from=CHECKPOINT and another run.directory"
             )
     path = directory / rundir.JOB
@@ -140,29 +184,46 @@ def _read_job(directory: Path, overrides: tuple[str, ...]) -> Job:
     return Job.check(data, str(path))
 
 
-def _newest(directory: Path, job: Job) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint (None before the first), and what was skipped.
+def _newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str]]:
+    """Return the newest whole checkpoint (None before the first), and what to tell of it.
 
     A damaged file is renamed, so that it counts no longer among those to keep.
     """
-    skipped = []
+    notes: list[str] = []
     for path in rundir.list_checkpoints(directory):
         try:
             header, _ = verify(path)
+        except FormatError:
+            raise
         except CheckpointError as error:
-            skipped.append(f"{error}; renamed to {rundir.set_aside(path).name}")
+            notes.append(f"skipped {error}; renamed to {rundir.set_aside(path).name}")
             continue
-        difference = job.differs_in(Job.check(json.loads(header.job), str(path)))
-        if difference:
-            raise CheckpointError(f"{path} was written by another job: {difference}")
-        return path, skipped
-    if skipped:
-        raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(skipped))
+        differences = job.differences(Job.check(json.loads(header.job), str(path)))
+        refused = [key for key in differences if not (anew and key in MAY_OVERRIDE)]
+        if refused:
+            raise CheckpointError(
+                f"{path} was written by another job: "
+                + "; ".join(differences[key] for key in refused)
+                + (
+                    "\nto go on in spite of this, add --override"
+                    if not anew and set(refused) <= set(MAY_OVERRIDE)
+                    else ""
+                )
+            )
+        notes += [f"overridden: {text}" for text in differences.values()]
+        return path, notes
+    if notes:
+        raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(notes))
     return None, []
 
 
 def _train(
-    learner: Learner, path: Path | None, writer: str, say: Say, caught: list[int]
+    learner: Learner,
+    path: Path | None,
+    writer: str,
+    say: Say,
+    caught: list[int],
+    watchdog: Watchdog,
 ) -> ExitCode:
     """Tick until the job is done or a stop is asked for. Collective.
 
@@ -171,35 +232,50 @@ def _train(
     job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
     last = last_tick(job, quiet)
     say(_plan(learner, last, writer))
+    plan = SavePlan(job, quiet, learner.tick)
+    room = Room(learner)
+    room.check()
     reporter = Reporter(learner, last, say)
-    saved_tick, stopping = learner.tick, False
+    stopping = Flag(0)
     started, first_step = time.perf_counter(), learner.steps
-    while learner.tick < last and not (stopping and saved_tick == learner.tick):
-        flags = Flag.STOP if caught else 0
+    while learner.tick < last and not (stopping and plan.saved == learner.tick):
+        flags = Flag.STOP if caught else Flag(0)
+        if room.short():
+            flags |= Flag.FULL
         if comm.rank == 0 and reporter.due():
             flags |= Flag.REPORT
-        agreed = learner.advance(flags)
+        if comm.rank == 0 and plan.time_is_up():
+            flags |= Flag.SAVE
+        agreed = Flag(learner.advance(flags))
+        watchdog.beat()
         if agreed & Flag.REPORT:
             reporter.report()
-        if agreed & Flag.STOP and not stopping:
-            stopping = True
-            say(f"stop requested: saving in {-learner.tick % quiet} ticks")
-        if learner.tick % quiet == 0 and (
-            stopping or learner.tick == last or learner.tick - saved_tick >= job.checkpoint.every
-        ):
-            path = checkpoint.save(learner, job.directory, writer, job.checkpoint.keep)[0]
-            saved_tick = learner.tick
+        if agreed & (Flag.STOP | Flag.FULL) and not stopping:
+            stopping = agreed
+            why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
+            say(f"{why}: saving in {-learner.tick % quiet} ticks")
+        wanted = stopping or learner.tick == last or agreed & Flag.SAVE
+        if plan.due(learner.tick, bool(wanted)):
+            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.actions * 16
+            with watchdog.patient(patience(nbytes)):
+                path, _ = checkpoint.save(
+                    learner, job.directory, writer, job.checkpoint.keep, plan.milestones
+                )
+            plan.note(learner.tick)
     seconds = time.perf_counter() - started
     assert path is not None
     digest = learner.digest()
     learner.close()
     if learner.tick < last:
+        if stopping & Flag.FULL:
+            say(room.explain())
         say(f"stopped at step {learner.steps:,}; go on with `hpcq resume {job.directory}`")
         comm.Barrier()
         return ExitCode.STOPPED
     reporter.report()
     done = learner.steps - first_step
-    on_root(comm, lambda: summarise(learner, path, digest, done, seconds, say))
+    with watchdog.patient(START_SECONDS):
+        on_root(comm, lambda: summarise(learner, path, digest, done, seconds, say))
     comm.Barrier()
     return ExitCode.DONE
 

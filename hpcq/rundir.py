@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from hpcq.errors import RunDirectoryError
+from hpcq.lock import RunLock
 
 JOB, METRICS, SUMMARY = "job.json", "metrics.jsonl", "summary.json"
 
@@ -33,16 +34,40 @@ def set_aside(path: Path) -> Path:
     return path
 
 
-def prune(directory: Path, keep: int, newest: Path | None = None) -> None:
+def prune(
+    directory: Path,
+    keep: int,
+    newest: Path | None = None,
+    milestones: frozenset[int] = frozenset(),
+) -> None:
     """Remove all but the `keep` newest checkpoints, and temporaries of killed runs.
 
-    The file `newest` stays in any case.
+    The file `newest` and those after the steps `milestones` stay in any case.
     """
-    for path in list_checkpoints(directory)[keep:]:
+    spared = {newest, *(directory / checkpoint_name(step) for step in milestones)}
+    passing = [path for path in list_checkpoints(directory) if path not in spared - {newest}]
+    for path in passing[keep:]:
         if path != newest:
             path.unlink()
     for path in directory.glob("*.partial"):
         path.unlink()
+
+
+def take(directory: Path, lock: RunLock, job: str) -> None:
+    """Make the directory if need be, and lock it for the run of a job.
+
+    Raises
+    ------
+    RunDirectoryError
+        if another run has it, or it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(job)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory}: cannot write the run directory: {error.strerror}"
+        ) from None
 
 
 def check(directory: Path, overwrite: bool) -> None:
@@ -54,7 +79,6 @@ def check(directory: Path, overwrite: bool) -> None:
         saying what to do.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         if not overwrite and (list_checkpoints(directory) or (directory / JOB).exists()):
             raise RunDirectoryError(
                 f"{directory} holds a run already; go on with `hpcq resume {directory}`, "

@@ -12,15 +12,13 @@ All rows are contiguous, little-endian and unfiltered.
 """
 
 import json
+import math
 import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from hpcq.actors import Actors
-from hpcq.hashing import mix64, unmix64
 
 FORMAT = 1
 
@@ -36,7 +34,6 @@ ENVIRONMENTS = {
     "pending/target": ("update_target", "f8"),
 }
 _JSON = ("observation", "versions")
-_HASHES = ("hash", "update_hash")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -52,7 +49,7 @@ class Dataset:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
     @property
     def nbytes(self) -> int:
@@ -62,7 +59,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Header:
-    """The attributes of the root group: what the file is and where it comes from."""
+    """The attributes of the root group: what the file is and where it comes from.
+
+    Beside them stand `crc32`, their checksum, and `complete`, set when all else is on the disk.
+    """
 
     job: str
     """the effective job, JSON"""
@@ -111,6 +111,11 @@ class Header:
                 value = kind(value)
             values[name] = value
         header = cls(**values)
+        if header.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype {header.dtype!r}, expected float32 or float64")
+        for name, least in (("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0)):
+            if values[name] < least:
+                raise ValueError(f"{name} is {values[name]}, expected at least {least}")
         if header.attributes()["crc32"] != attributes["crc32"]:
             raise ValueError("wrong checksum of the attributes, the file is damaged")
         return header
@@ -131,22 +136,12 @@ def layout(header: Header) -> list[Dataset]:
     ]
 
 
-def actors_to_columns(actors: Actors) -> dict[str, NDArray]:
-    """Return the arrays as the datasets of `ENVIRONMENTS`; hashes become keys."""
-    columns = {}
-    for name, (field_, dtype) in ENVIRONMENTS.items():
-        column = getattr(actors, field_)
-        if field_ in _HASHES:
-            column = unmix64.py_func(column)
-        columns[name] = np.ascontiguousarray(column, dtype)
-    return columns
-
-
-def columns_to_actors(columns: dict[str, NDArray], actors: Actors) -> None:
-    """Fill the arrays from saved columns: the inverse of `actors_to_columns`."""
-    for name, (field_, _) in ENVIRONMENTS.items():
-        column = columns[name]
-        getattr(actors, field_)[:] = mix64.py_func(column) if field_ in _HASHES else column
+def integrity(extents: int) -> list[Dataset]:
+    """Return the datasets that hold the checksums of so many extents, and the digest."""
+    return [
+        Dataset("integrity/extents", EXTENT, (extents,)),
+        Dataset("integrity/digest", np.dtype("u8"), (3,)),
+    ]
 
 
 def extent(name: str, start: int, rows: NDArray) -> tuple[bytes, int, int, int]:

@@ -1,6 +1,7 @@
 """The commands of ``hpcq bench``."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -144,6 +145,29 @@ def model(
             comm, environments, ranks_per_node, latency * 1e-6, bandwidth * 1e9, seconds, picture
         )
         speaker(comm)(json.dumps(found) if as_json else model_text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
+@bench.command()
+@click.option("--gb", default=2.0, show_default=True, help="Size of the table, 10^9 bytes.")
+@click.option(
+    "--directory",
+    default=".",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where to write; default: here.",
+)
+@AS_JSON
+def checkpoint(gb: float, directory: Path, as_json: bool) -> ExitCode:
+    """Time checkpoints with every writer, beside a plain write of the same bytes."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.checkpoint import bench as measure
+        from hpcq.bench.report import checkpoint_text
+
+        found = measure(comm, directory, gb * 1e9)
+        speaker(comm)(json.dumps(found) if as_json else checkpoint_text(found))
         return ExitCode.DONE
 
     return on_ranks(body)

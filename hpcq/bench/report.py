@@ -92,3 +92,22 @@ def model_text(found: dict[str, Any]) -> str:
         + ", ".join(f"{count:,} on {ranks} ranks" for ranks, count in found["recommended"])
     )
     return "\n".join(lines)
+
+
+def checkpoint_text(found: dict[str, Any]) -> str:
+    """Return the table of `bench checkpoint`."""
+    size = found["bytes"]
+    lines = [
+        f"{size / 1e9:.2f} GB on {found['ranks']} ranks; "
+        "plain: one process, space reserved, sequential, fsync",
+        "writer   plain      write      ratio   read back   pause     verify    load      1 % at",
+    ]
+    for name, times in found["writers"].items():
+        plain, write = times["plain_seconds"], times["write_seconds"]
+        lines.append(
+            f"{name:<8} {size / plain / 1e9:.2f} GB/s  {size / write / 1e9:.2f} GB/s   "
+            f"{plain / write:4.2f} {times['phases_seconds']['read back']:9.2f} s "
+            f"{times['pause_seconds']:7.2f} s {times['verify_seconds']:7.2f} s "
+            f"{times['load_seconds']:7.2f} s {times['pause_seconds'] / 0.01 / 60:6.1f} min"
+        )
+    return "\n".join(lines)

@@ -2,12 +2,17 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import make_job
 import pytest
-from launch import hpcq
+from launch import end, hpcq, ranks_of, start, wait_for
+
+from hpcq.rundir import list_checkpoints
 
 
 def broken(tmp_path, how, **kwargs):
@@ -105,6 +110,100 @@ def test_an_environment_that_crashes_the_interpreter(tmp_path):
     job = broken(tmp_path, "segv", only=1)
     with pytest.raises(AssertionError, match=r"exit 139"):
         hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", timeout=30)
+
+
+def test_an_environment_that_sleeps_for_ever(tmp_path):
+    job = broken(tmp_path, "sleep", only=1)
+    directory = f"--set=run.directory='{tmp_path / 'run'}'"
+    done = hpcq(3, "run", job, directory, "--set=run.stalled_after=2", code=76, timeout=40)
+    assert "rank 1 on " in done.stderr
+    guilty = done.stderr.split("hpcq: rank 1 on ")[1].split("hpcq: ")[0]
+    assert "came to no exchange" in guilty
+    assert "time.sleep(3600)" in guilty
+    for rank in (0, 2):
+        assert "waits for other ranks" in done.stderr.split(f"hpcq: rank {rank} on ")[1]
+
+
+def test_an_environment_that_sleeps_on_the_only_rank(tmp_path):
+    job = broken(tmp_path, "sleep")
+    for ranks in (None, 1):
+        directory = f"--set=run.directory='{tmp_path / str(ranks)}'"
+        done = hpcq(ranks, "run", job, directory, "--set=run.stalled_after=1", code=76, timeout=40)
+        assert "came to no exchange" in done.stderr
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """Start a job on three ranks that would never end; return (process, run directory)."""
+    directory = tmp_path / "run"
+    job = make_job.make({"id": "Taxi-v4", "count": 64}, run={"steps": 10**12, "stalled_after": 2})
+    file = make_job.write(tmp_path / "job.toml", job)
+    process = start(
+        3, "run", file, f"--set=run.directory='{directory}'", "--set=checkpoint.every=50"
+    )
+    try:
+        wait_for(lambda: directory.exists() and list_checkpoints(directory))
+        yield process, directory
+    finally:
+        end(process)
+
+
+def gone(pids):
+    """Return whether all these processes have ended."""
+
+    def state(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return "gone"
+
+    return all(state(pid) in ("gone", "Z", "X") for pid in pids)
+
+
+def test_a_stopped_rank_ends_the_job(endless):
+    process, directory = endless
+    ranks = ranks_of(process)
+    os.kill(ranks[1], signal.SIGSTOP)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 76, output
+    assert "rank 0 on" in output
+    assert "rank 2 on" in output
+    wait_for(lambda: gone(ranks), 10)
+    hpcq(None, "verify", list_checkpoints(directory)[0])
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_killed_rank_ends_the_job(endless, rank):
+    process, directory = endless
+    ranks = ranks_of(process)
+    os.kill(ranks[rank], signal.SIGKILL)
+    assert process.wait(timeout=30) == 137
+    wait_for(lambda: gone(ranks), 10)
+    hpcq(None, "verify", list_checkpoints(directory)[0])
+
+
+def test_a_killed_launcher_leaves_no_orphans(endless):
+    process, directory = endless
+    ranks = ranks_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: gone(ranks), 30)
+    hpcq(None, "verify", list_checkpoints(directory)[0])
+    # The lock of the dead is no hindrance.
+    hpcq(2, "resume", directory, "--set=run.table_gib=1e-9", code=64)
+    assert not (directory / "run.lock").exists()
+
+
+def test_two_jobs_in_one_run_directory(endless):
+    process, directory = endless
+    done = hpcq(2, "resume", directory, code=73, timeout=30)
+    owner = f"{directory} is in use: job job on host {socket.gethostname()}, process "
+    assert message(done).startswith(f"hpcq: {owner}{ranks_of(process)[0]}; ")
+    job = make_job.write(directory.parent / "other.toml", make_job.make(make_job.GARNET))
+    again = ("run", job, f"--set=run.directory='{directory}'", "--overwrite")
+    assert owner in message(hpcq(1, *again, code=73, timeout=30))
+    os.kill(process.pid, signal.SIGUSR1)
+    assert process.wait(timeout=30) == 75
+    assert not (directory / "run.lock").exists()
 
 
 @pytest.mark.parametrize("ranks", [None, 3])

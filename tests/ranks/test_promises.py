@@ -16,7 +16,7 @@ from hpcq.schema import ENVIRONMENTS
 
 pytestmark = pytest.mark.mpi
 
-WRITERS = ["mpio", "funnel"] if HAS_MPI else ["funnel"]
+WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 CASES = {
     "garnet": make_job.make(make_job.GARNET),

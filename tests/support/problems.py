@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import gymnasium
 import numpy as np
@@ -80,6 +81,8 @@ class Broken(Scripted):
             raise RuntimeError("the user's bug")
         if self.how == "exit":
             raise SystemExit(0)
+        if self.how == "sleep":
+            time.sleep(3600)
         if self.how == "segv":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.how == "close":

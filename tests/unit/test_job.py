@@ -51,7 +51,7 @@ def test_the_effective_job_is_a_job(tmp_path):
     again = Job.check(json.loads(job.text()), "again")
     assert again.model_dump() == job.model_dump()
     assert again.text() == job.text()
-    assert again.differs_in(job) == ""
+    assert again.differences(job) == {}
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,12 @@ def test_missing_and_binary_files_are_explained(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\x00\x80")
     with pytest.raises(JobError, match="not a text file"):
         Job.load(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000])
+def test_a_number_of_too_many_digits_is_one_message(tmp_path, number):
+    path = tmp_path / "job.toml"
+    path.write_text(f"[environment]\nid = 'Taxi-v4'\ncount = {number}\n")
+    with pytest.raises(JobError) as found:
+        Job.load(path)
+    assert len(str(found.value)) < 1000

@@ -1,6 +1,9 @@
 """What is not a whole checkpoint is refused, and the message says what is wrong with it."""
 
+import dataclasses
+import os
 import shutil
+import sys
 
 import h5py
 import make_job
@@ -8,12 +11,13 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from hpcq import isolated
 from hpcq.checkpoint import save
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError
 from hpcq.learner import Learner
 from hpcq.reader import verify
-from hpcq.schema import extent
+from hpcq.schema import Header, extent
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 
@@ -131,6 +135,135 @@ def test_other_damage_is_named(copy, damage, message):
     damage(copy)
     with pytest.raises(CheckpointError, match=message):
         verify(copy)
+
+
+def cycle(file):
+    """Let a group contain the root, and so itself."""
+    del file["environments"]
+    file["environments"] = file["/"]
+
+
+def external_storage(file):
+    shape, dtype = file["table/q"].shape, file["table/q"].dtype
+    del file["table/q"]
+    file.create_dataset("table/q", shape, dtype, external=[("/etc/passwd", 0, 8 * 10**6)])
+
+
+def virtual(file):
+    values = file["table/q"]
+    source = h5py.VirtualSource("/etc/passwd", "x", shape=values.shape, dtype=values.dtype)
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = source
+    del file["table/q"]
+    file.create_virtual_dataset("table/q", layout)
+
+
+def enormous(file):
+    """A shape of many exabytes, of which nothing is allocated."""
+    rows = file["table/q"].shape[1]
+    del file["table/q"]
+    file.create_dataset("table/q", (1 << 50, rows), "f8", chunks=(1, rows))
+
+
+def header(**changes):
+    """Change the header, with the right checksum."""
+
+    def apply(file):
+        values = Header.from_attributes(dict(file.attrs))
+        for name, value in dataclasses.replace(values, **changes).attributes().items():
+            file.attrs[name] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cycle, "environments/key is missing"),
+        (external_storage, "table/q does not hold its own, contiguous data"),
+        (virtual, "table/q does not hold its own, contiguous data"),
+        (enormous, "table/q is float64"),
+        (header(rows=1 << 50), r"table/key is uint64 \(\d+,\), expected uint64 \(1125"),
+        (header(rows=1 << 62, actions=1 << 62), "table/key is uint64"),
+        (header(rows=-1), "rows is -1, expected at least 0"),
+        (header(dtype="object"), "dtype 'object', expected float32 or float64"),
+        (header(format=0), "format 0, this hpcq reads 1"),
+        (header(observation={"kind": "nonsense"}), "not an hpcq checkpoint"),
+        (header(observation={}), "not an hpcq checkpoint"),
+        (header(job="[]"), "the job is not a JSON object"),
+        (header(job="[" * 50_000), "not an hpcq checkpoint"),
+        (lambda f: f.attrs.__setitem__("job", np.zeros(3)), "job is not a number or a text"),
+        (lambda f: f.attrs.__setitem__("job", 7), "damaged, or not an hpcq checkpoint"),
+        (lambda f: f.attrs.__setitem__("rows", np.float64(3)), "rows is not a number"),
+        (lambda f: f.attrs.__setitem__("rows", np.bytes_(b"3")), "rows is a bytes_"),
+        (lambda f: f.attrs.__setitem__(b"\xff\xfe", 1), "damaged, or not an hpcq checkpoint"),
+        (
+            lambda f: f.attrs.create("job", b"\xff", dtype=h5py.string_dtype()),
+            "damaged, or not an hpcq checkpoint",
+        ),
+        (lambda f: f.attrs.__setitem__("more", 1), "more is missing, or does not belong"),
+        (lambda f: f.attrs.__setitem__("complete", False), "its writing was interrupted"),
+        (lambda f: f.create_group("more"), "group / holds more than"),
+        (lambda f: f.__setitem__("table/more", [1]), "group table holds more than"),
+        (lambda f: link(f, "table", h5py.ExternalLink("x.h5", "/")), "is a link to elsewhere"),
+        (lambda f: link(f, "table", h5py.SoftLink("/table")), "is a link to elsewhere"),
+        (lambda f: link(f, "table", [1, 2]), "table/key is missing"),
+    ],
+)
+def test_a_hostile_file_is_refused(copy, damage, message):
+    edit(damage)(copy)
+    with pytest.raises(CheckpointError, match=message):
+        verify(copy)
+
+
+def test_a_shape_beyond_the_end_of_the_file_is_refused(copy):
+    """As left by a copy that stopped: HDF5 itself may open such a file."""
+    with h5py.File(copy, "r+", libver=("earliest", "v110")) as file:
+        end = file["integrity/digest"].id.get_offset()
+    with open(copy, "r+b") as raw:
+        raw.truncate(end)
+    with pytest.raises(CheckpointError, match="beyond the end|truncated|not a readable"):
+        verify(copy)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "HDF5 ended with SIGSEGV"),
+        ("while True: pass", "HDF5 ended with SIGXCPU"),
+        ("x = bytearray(1 << 40)", "it asks for more memory"),
+        ("raise RuntimeError('no')", "damaged, or not an hpcq checkpoint: no"),
+        ("raise SystemExit('gone')", "cannot be read: gone"),
+        ("import time; time.sleep(60)", "did not read it within 1.5 s"),
+    ],
+)
+def test_whatever_happens_in_the_child_is_told(whole, program, message, tmp_path, monkeypatch):
+    child = "from hpcq import isolated, structure\nimport json, sys\n"
+    child += f"def look(path):\n    {program}\nstructure.describe = look\n"
+    child += "print(json.dumps(isolated.ask(sys.argv[1])))\n"
+    run = isolated.subprocess.run
+    monkeypatch.setattr(
+        isolated.subprocess,
+        "run",
+        lambda command, **options: run([sys.executable, "-c", child, command[-1]], **options),
+    )
+    if "sleep" in program:
+        monkeypatch.setattr(isolated, "WAIT_SECONDS", 1.5)
+    with pytest.raises(CheckpointError, match=message):
+        verify(whole)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "link to nothing"])
+def test_what_is_no_file_is_refused(tmp_path, kind):
+    path = tmp_path / "ckpt.h5"
+    make = {
+        "directory": os.mkdir,
+        "fifo": os.mkfifo,
+        "link to nothing": lambda p: p.symlink_to("x"),
+    }
+    make[kind](path)
+    with pytest.raises(CheckpointError, match="no such file"):
+        verify(path)
 
 
 def test_an_uncovered_dataset_is_found(copy):

@@ -1,0 +1,125 @@
+"""Time checkpoints beside a plain sequential write of the same bytes, in the same run.
+
+Every rank fills its shard with random rows; the job around them is a toy.
+"""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcq.checkpoint import save
+from hpcq.envs import resolve
+from hpcq.h5 import HAS_MPI
+from hpcq.hashing import first_hash, mix64
+from hpcq.job import Job
+from hpcq.learner import Learner
+from hpcq.parallel import on_root
+from hpcq.reader import verify
+from hpcq.restore import load_run
+
+ACTIONS = 6
+ROW_BYTES = 8 + 8 * ACTIONS
+PIECE_ROWS = 1 << 20
+PLAIN_BYTES = 64 << 20
+
+
+def bench(comm: MPI.Intracomm, directory: Path, size: float) -> dict[str, Any]:
+    """Write and read a table of `size` bytes with every writer. Collective."""
+    states = int(size) // ROW_BYTES
+    learner = _learner(comm, states)
+    learner.begin()
+    _fill(learner, states)
+    with TemporaryDirectory(dir=directory if comm.rank == 0 else None) as own:
+        folder = Path(comm.bcast(own))
+        found: dict[str, Any] = {
+            "ranks": comm.size,
+            "bytes": states * ROW_BYTES,
+            "writers": {},
+        }
+        for writer in ("direct", *(["mpio"] if HAS_MPI else []), "funnel"):
+            found["writers"][writer] = _measure(learner, states, folder, writer)
+        comm.Barrier()
+    learner.close()
+    return found
+
+
+def _learner(comm: MPI.Intracomm, states: int) -> Learner:
+    environment = {
+        "id": "hpcq/Garnet-v0",
+        "kwargs": {"states": 2, "actions": ACTIONS, "branching": 2},
+        "count": 64,
+    }
+    sections = {"learning": {"gamma": 0.9, "learning_rate": 0.1}, "run": {"steps": 1}}
+    job = Job.check({"name": "bench", "environment": environment, **sections}, "bench")
+    observation = {"kind": "Discrete", "n": states, "start": 0}
+    return Learner(job, replace(resolve(job.environment), observation=observation), comm)
+
+
+def _fill(learner: Learner, states: int) -> None:
+    """Give the shard its share of so many states, with random Q-values."""
+    rank, ranks = learner.comm.rank, learner.comm.size
+    hashes = mix64.py_func(np.arange(states, dtype=np.uint64))
+    hashes = hashes[hashes >= np.uint64(first_hash(rank, ranks))]
+    if rank + 1 < ranks:
+        hashes = hashes[hashes < np.uint64(first_hash(rank + 1, ranks))]
+    hashes.sort()
+    learner.shard.reserve(hashes.size)
+    rng = np.random.default_rng(rank)
+    for start in range(0, hashes.size, PIECE_ROWS):
+        piece = hashes[start : start + PIECE_ROWS]
+        q = rng.random((piece.size, ACTIONS))
+        learner.shard.load(piece, q, np.zeros((piece.size, 0), np.uint32))
+
+
+def _write_plain(folder: Path, rows: int) -> float:
+    """Write as many bytes with one process, one after the other, and flush them; return seconds.
+
+    The space is reserved first, as checkpoints do it: some file systems are far slower otherwise.
+    """
+    piece = np.random.default_rng(0).bytes(PLAIN_BYTES)
+    left = rows * ROW_BYTES
+    start = time.perf_counter()
+    with open(folder / "plain", "wb", buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, left)
+        while left > 0:
+            left -= file.write(piece[: min(left, PLAIN_BYTES)])
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - start
+    (folder / "plain").unlink()
+    return seconds
+
+
+def _measure(learner: Learner, states: int, folder: Path, writer: str) -> dict[str, Any]:
+    """Save, verify and load once with one writer. Collective."""
+    comm = learner.comm
+    phases: dict[str, float] = {}
+    # Beside every writer: disks change their speed from one minute to the next.
+    plain = on_root(comm, lambda: _write_plain(folder, states))
+    start = time.perf_counter()
+    path, digest = save(learner, folder, writer, keep=1, seconds=phases)
+    comm.Barrier()
+    pause = time.perf_counter() - start
+    start = time.perf_counter()
+    assert on_root(comm, lambda: verify(path))[1] == digest
+    verified = time.perf_counter() - start
+    other = _learner(comm, states)
+    start = time.perf_counter()
+    load_run(other, path)
+    comm.Barrier()
+    loaded = time.perf_counter() - start
+    assert other.digest() == digest
+    other.close()
+    return {
+        "plain_seconds": plain,
+        "pause_seconds": pause,
+        "write_seconds": pause - phases["read back"],
+        "phases_seconds": phases,
+        "verify_seconds": verified,
+        "load_seconds": loaded,
+    }

@@ -1,0 +1,158 @@
+"""One run per run directory: a lock that names its owner and dies with it.
+
+The owner holds a lock of the operating system on `run.lock`, which the kernel gives up when the
+process ends, however it ends; many shared file systems honour it between nodes. Where they do
+not, what the file says decides: its owner, and its age, since the owner touches it while it lives.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from hpcq.errors import RunDirectoryError
+
+NAME = "run.lock"
+
+# A lock from another node that was not touched for so long, by the file system's clock, is dead.
+STALE_SECONDS = 120.0
+TOUCH_SECONDS = 15.0
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class RunLock:
+    """The lock of one run directory, held from `acquire` to `release`; for rank 0."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._descriptor = -1
+        self._touched = 0.0
+
+    def acquire(self, job: str) -> None:
+        """Take the lock, or say who has it.
+
+        Raises
+        ------
+        RunDirectoryError
+            naming job, host, process and, under Slurm, the batch job of the owner.
+        OSError
+            if the directory cannot be written.
+        """
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                exact = self._lock(descriptor)
+                self._check_owner(descriptor, exact)
+                # Its owner may have removed it between our opening and our locking it.
+                if _same_file(descriptor, self._path):
+                    break
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+        self._descriptor = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_myself(job)).encode(), 0)
+        except OSError:
+            self.release()
+            raise
+
+    def touch(self) -> None:
+        """Show that the owner lives; may be called often."""
+        if self._descriptor >= 0 and time.monotonic() - self._touched > TOUCH_SECONDS:
+            self._touched = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self._descriptor)
+
+    def release(self) -> None:
+        """Remove the lock, if it is held."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _lock(self, descriptor: int) -> bool:
+        """Lock the file; return whether the file system knows locks."""
+        try:
+            # Of the process, not of the descriptor: an environment's children do not inherit it.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return False
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            self._refuse(_owner(descriptor))
+        return True
+
+    def _check_owner(self, descriptor: int, exact: bool) -> None:
+        """Refuse if the owner, as the file tells it, may live though its lock does not hold us."""
+        owner = _owner(descriptor)
+        ours = os.environ.get("SLURM_JOB_ID")
+        # A batch job that runs again is not running elsewhere.
+        if not owner or (ours and owner.get("slurm_job") == ours):
+            return
+        if owner.get("host") == socket.gethostname():
+            alive = not exact and _exists(owner.get("pid"))
+        else:
+            age = _clock(self._path.parent) - os.fstat(descriptor).st_mtime
+            alive = age < STALE_SECONDS
+        if alive:
+            self._refuse(owner)
+
+    def _refuse(self, owner: dict[str, Any]) -> None:
+        slurm = f", Slurm job {owner['slurm_job']}" if owner.get("slurm_job") else ""
+        raise RunDirectoryError(
+            f"{self._path.parent} is in use: job {owner.get('job', '?')} on host "
+            f"{owner.get('host', '?')}, process {owner.get('pid', '?')}{slurm}; wait for it, stop "
+            "it, or choose another directory with --set run.directory=DIR"
+        )
+
+
+def _myself(job: str) -> dict[str, Any]:
+    return {
+        "job": job,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID", ""),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _owner(descriptor: int) -> dict[str, Any]:
+    """Return what the lock file says; nothing if it says nothing sensible."""
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0))
+    except (ValueError, RecursionError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _exists(pid: Any) -> bool:
+    return isinstance(pid, int) and Path(f"/proc/{pid}").exists()
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _clock(folder: Path) -> float:
+    """Return the present time by the clock of the folder's file system."""
+    probe = folder / f".clock-{os.getpid()}.partial"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()

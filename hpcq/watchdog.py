@@ -1,0 +1,128 @@
+"""End a job that no longer moves: a stopped process, an environment that sleeps for ever.
+
+A thread on every rank looks whether ticks go on. If they do not, each rank that still lives
+prints where it is, and the job ends with code 76. The thread also touches the run's lock, and ends
+the rank when the launcher that started it has gone.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpi4py import MPI
+
+from hpcq.errors import ExitCode
+
+# Ranks find out within a second of each other; each may print before the first one ends all.
+GRACE_SECONDS = 2.0
+
+# Disks slower than this count as stalled.
+SLOW_BYTES_PER_SECOND = 10e6
+
+# Compiling and loading, on a busy machine.
+START_SECONDS = 120.0
+
+# Files of hpcq that call MPI: a rank whose innermost line of Python is there waits for others.
+_WAITING = ("exchange.py", "parallel.py", "writers.py", "checkpoint.py", "metrics.py", "run.py")
+
+_LATEST = 1e6
+_LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+
+
+def patience(nbytes: int) -> float:
+    """Return the seconds that reading or writing so many bytes, over all ranks, may take."""
+    return START_SECONDS + nbytes / SLOW_BYTES_PER_SECOND
+
+
+class Watchdog:
+    """Watches the main thread of this rank; use as a context manager.
+
+    Parameters
+    ----------
+    comm
+        the ranks that end together.
+    limit
+        seconds without a sign of life; see `beat`.
+    touch
+        called about every second.
+    """
+
+    def __init__(
+        self, comm: MPI.Intracomm, limit: float, touch: Callable[[], None] = lambda: None
+    ) -> None:
+        self._comm = comm
+        self._limit = limit
+        self._touch = touch
+        self._beats = 0
+        self._allowance = 0.0
+        self._parent = os.getppid() if any(map(os.environ.get, _LAUNCHED)) else 0
+        self._done = threading.Event()
+        self._watched = threading.main_thread().ident
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def beat(self) -> None:
+        """Show that this rank has come to an exchange with the others."""
+        self._beats += 1
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Allow the body so many seconds more."""
+        self._allowance = seconds
+        self.beat()
+        try:
+            yield
+        finally:
+            self._allowance = 0.0
+            self.beat()
+
+    def _watch(self) -> None:
+        pause = min(1.0, self._limit / 4)
+        seen, idle, last = -1, 0.0, time.monotonic()
+        while not self._done.wait(pause):
+            self._touch()
+            if self._parent and os.getppid() != self._parent:
+                os._exit(ExitCode.STALLED)
+            # A job that was suspended as a whole has not stalled: count only what is seen.
+            now = time.monotonic()
+            idle += min(now - last, 2 * pause)
+            last = now
+            if self._beats != seen:
+                seen, idle = self._beats, 0.0
+                # Prints even where a library keeps Python's lock, so that this thread cannot.
+                later = min(self._limit + self._allowance + 2 * pause, _LATEST)
+                faulthandler.dump_traceback_later(later, file=2)
+            elif idle > self._limit + self._allowance:
+                faulthandler.cancel_dump_traceback_later()
+                self._stop(idle)
+
+    def _stop(self, seconds: float) -> None:
+        """Print where the main thread is and end the job."""
+        stack = traceback.extract_stack(sys._current_frames().get(self._watched or 0))
+        names = [Path(frame.filename).name for frame in stack]
+        within = stack[names.index("run.py") :] if "run.py" in names else stack
+        what = "waits for other ranks" if names[-1] in _WAITING else "came to no exchange"
+        # In one piece: other ranks print, too.
+        text = (
+            f"hpcq: rank {self._comm.rank} on {MPI.Get_processor_name()} {what} for "
+            f"{seconds:.0f} s (run.stalled_after = {self._limit:g}); it is here:\n"
+            + "".join(traceback.format_list(within))
+        )
+        os.write(2, text.encode())
+        time.sleep(GRACE_SECONDS)
+        self._comm.Abort(ExitCode.STALLED)
+        os._exit(ExitCode.STALLED)

@@ -1,0 +1,170 @@
+#!/usr/bin/env python
+"""Kill jobs that save all the time, at random moments; lose nothing.
+
+    python tests/stress/kills.py --kills 300
+
+A chain is one job that is killed about ten times, each time resumed on another number of ranks,
+and then left to end. After each kill the newest published checkpoint must verify; each chain must
+end in the digest of the uninterrupted run. Killed is a rank, or the launcher, or a rank in a
+given phase of a checkpoint.
+"""
+
+import argparse
+import collections
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SUPPORT = Path(__file__).parents[1] / "support"
+sys.path.insert(0, str(SUPPORT))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+
+import killed_in
+import make_job
+from launch import HPCQ, end, hpcq, ranks_of, start, summary, wait_for
+
+from hpcq.h5 import HAS_MPI
+from hpcq.rundir import list_checkpoints
+
+WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
+JOBS = {
+    "compiled": make_job.make(
+        {"id": "Taxi-v4", "count": 64, "max_episode_steps": 50},
+        learning={"learning_rate": {"schedule": "visits", "exponent": 0.7}},
+        checkpoint={"every": 100},
+        run={"steps": 64 * 20_000},
+    ),
+    "python": make_job.make(make_job.CORRIDOR, checkpoint={"every": 40}, run={"steps": 30_000}),
+}
+MOST_SECONDS = 1.0
+
+
+class Chain:
+    """One job, killed and resumed until it may end."""
+
+    # One after the other, over all chains.
+    phases = itertools.cycle(killed_in.PHASES)
+
+    def __init__(self, folder, name, rng):
+        self.rng = rng
+        self.directory = folder / "run"
+        self.job = make_job.write(folder / "job.toml", JOBS[name])
+        self.kills = collections.Counter()
+
+    def arguments(self):
+        """Return the command that goes on with the job; now with this writer, now with that."""
+        writer = f"--set=checkpoint.writer={self.rng.choice(WRITERS)}"
+        if (self.directory / "job.json").exists():
+            return ["resume", self.directory, writer]
+        return ["run", self.job, f"--set=run.directory='{self.directory}'", writer]
+
+    def kill(self):
+        """Start or resume the job and kill it; return whether that came before its end."""
+        how = self.rng.choice(("rank", "launcher", "phase", "phase", "phase"))
+        ranks = self.rng.choice((1, 2, 3, 4))
+        dead = self._in_phase(ranks) if how == "phase" else self._at_random(ranks, how)
+        self.kills[how] += dead
+        return dead
+
+    def _in_phase(self, ranks):
+        phase = next(self.phases)
+        rank = 0 if phase in killed_in.ONE_RANK else self.rng.randrange(ranks)
+        place = [phase, str(rank), str(self.rng.randrange(1, 8))]
+        command = ["mpirun", "-n", str(ranks), sys.executable, str(SUPPORT / "killed_in.py")]
+        done = subprocess.run(
+            [*command, *place, *map(str, self.arguments())],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            env=dict(os.environ),
+            check=False,
+        )
+        if done.returncode == 137:
+            return True
+        assert done.returncode == 0, f"{place}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return False
+
+    def _at_random(self, ranks, how):
+        process = start(ranks, *self.arguments())
+        try:
+            lock = self.directory / "run.lock"
+            wait_for(lambda: lock.exists() or process.poll() is not None)
+            time.sleep(self.rng.uniform(0.0, 2 * MOST_SECONDS) ** 2 / 2)
+            victims = ranks_of(process)
+            if not victims:
+                return False
+            os.kill(process.pid if how == "launcher" else self.rng.choice(victims), signal.SIGKILL)
+            process.wait(timeout=30)
+            wait_for(lambda: not any(map(alive, victims)), 30)
+            return True
+        finally:
+            end(process)
+
+
+def alive(pid):
+    """Return whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def main():
+    """Run chains until there were enough kills; exit with 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--chain", type=int, default=10, help="kills of one chain")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    digests, total = {}, collections.Counter()
+    verified = chains = lost = 0
+    while sum(total.values()) < options.kills:
+        chains += 1
+        name = list(JOBS)[chains % len(JOBS)]
+        with tempfile.TemporaryDirectory() as folder:
+            rng = random.Random(f"{options.seed} {chains}")
+            chain = Chain(Path(folder), name, rng)
+            wanted = min(options.chain, options.kills - sum(total.values()))
+            while sum(chain.kills.values()) < wanted and chain.kill():
+                newest = list_checkpoints(chain.directory)[:1]
+                good = not newest or verifies(newest[0])
+                verified += len(newest)
+                if not good:
+                    lost += 1
+                    print(f"LOST: {newest[0]} of chain {chains} does not verify", flush=True)
+            total += chain.kills
+            if name not in digests:
+                digests[name] = uninterrupted(Path(folder), name)
+            hpcq(rng.choice((1, 2, 3, 5)), "resume", chain.directory)
+            left = list(chain.directory.glob("*.partial"))
+            if summary(chain.directory)["digest"] != digests[name] or left:
+                lost += 1
+                print(f"LOST: chain {chains} ({name}) ends otherwise, or leaves {left}", flush=True)
+    told = ", ".join(f"{count} of a {how}" for how, count in total.items())
+    print(
+        f"{sum(total.values())} kills ({told}) in {chains} chains; "
+        f"{verified} newest checkpoints verified after a kill; {lost} lost"
+    )
+    sys.exit(bool(lost))
+
+
+def uninterrupted(folder, name):
+    """Return the digest of the run that nobody kills."""
+    job = make_job.write(folder / "alone.toml", JOBS[name])
+    hpcq(2, "run", job, f"--set=run.directory='{folder / 'alone'}'")
+    return summary(folder / "alone")["digest"]
+
+
+def verifies(path):
+    """Return whether `hpcq verify` finds nothing wrong."""
+    return subprocess.run([HPCQ, "verify", path], capture_output=True, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A run directory has one owner, whom the lock names; the dead own nothing."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hpcq import lock
+from hpcq.errors import RunDirectoryError
+
+ALIVE = {"job": "other", "host": "elsewhere", "pid": 1, "slurm_job": ""}
+
+
+def write(directory, **changes):
+    (directory / lock.NAME).write_text(json.dumps({**ALIVE, **changes}))
+
+
+def take(directory):
+    mine = lock.RunLock(directory)
+    mine.acquire("mine")
+    mine.release()
+    assert not list(directory.iterdir())
+
+
+def test_it_names_its_owner_and_goes(tmp_path):
+    mine = lock.RunLock(tmp_path)
+    mine.acquire("mine")
+    owner = json.loads((tmp_path / lock.NAME).read_text())
+    assert (owner["job"], owner["pid"]) == ("mine", os.getpid())
+    mine.touch()
+    mine.release()
+    mine.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_process_holds_it(tmp_path):
+    program = (
+        "import sys, pathlib; from hpcq.lock import RunLock\n"
+        "RunLock(pathlib.Path(sys.argv[1])).acquire('first'); print('ready', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        first.stdout.readline()
+        with pytest.raises(RunDirectoryError, match=f"job first on host .*, process {first.pid};"):
+            take(tmp_path)
+        first.kill()
+    take(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "[1, 2]", '{"host": 7}', "[" * 4000])
+def test_a_file_that_says_nothing_does_not_block(tmp_path, text):
+    (tmp_path / lock.NAME).write_text(text)
+    os.utime(tmp_path / lock.NAME, (0, 0))
+    take(tmp_path)
+
+
+def test_a_dead_process_of_this_host_does_not_block(tmp_path):
+    write(tmp_path, host=socket.gethostname(), pid=os.getpid())
+    take(tmp_path)
+
+
+def test_another_host_blocks_until_its_sign_of_life_is_old(tmp_path):
+    write(tmp_path)
+    with pytest.raises(RunDirectoryError, match="job other on host elsewhere, process 1;"):
+        take(tmp_path)
+    old = time.time() - lock.STALE_SECONDS - 5
+    os.utime(tmp_path / lock.NAME, (old, old))
+    take(tmp_path)
+
+
+def test_a_requeued_batch_job_is_its_own_successor(tmp_path, monkeypatch):
+    write(tmp_path, slurm_job="17")
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    with pytest.raises(RunDirectoryError, match="process 1, Slurm job 17;"):
+        take(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    take(tmp_path)
+
+
+def test_without_locks_of_the_file_system_the_owner_decides(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(lock.errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(lock.fcntl, "lockf", refuse)
+    write(tmp_path, host=socket.gethostname(), pid=os.getpid())
+    with pytest.raises(RunDirectoryError, match="in use"):
+        take(tmp_path)
+    write(tmp_path, host=socket.gethostname(), pid=2**22 + 1)
+    take(tmp_path)
