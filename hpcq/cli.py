@@ -1,7 +1,6 @@
 """The command line. Commands that need MPI start it themselves; the others never do."""
 
 import json
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +12,7 @@ from hpcq import __version__
 from hpcq.bench.cli import bench
 from hpcq.errors import ExitCode, HpcqError
 from hpcq.launch import complain, discard_output, on_ranks, speaker
+from hpcq.launcher import first_rank
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -47,7 +47,8 @@ SET = click.option(
 @click.argument("job", type=click.Path(path_type=Path))
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
-def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
+@click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
+def run(job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool) -> ExitCode:
     """Train the job of a TOML file.
 
     \b
@@ -60,8 +61,12 @@ def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
         from hpcq.parallel import on_root
 
         checked = on_root(comm, lambda: Job.load(job, overrides))
+        if go_on:
+            return running.proceed(checked, comm, speaker(comm), caught)
         return running.start(checked, comm, speaker(comm), caught, overwrite)
 
+    if go_on and overwrite:
+        raise click.UsageError("--overwrite and --resume exclude each other")
     return on_ranks(body)
 
 
@@ -135,12 +140,6 @@ def verify(files: tuple[str, ...]) -> ExitCode:
 hpcq.add_command(bench)
 
 
-def _first_rank() -> bool:
-    """Return whether this process speaks for the job, by the launcher's variables."""
-    names = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
-    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
-
-
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
     import mpi4py
@@ -153,7 +152,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        if _first_rank():
+        if first_rank():
             error.show()
         code = ExitCode.USAGE
     except click.Abort:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hpcq.errors import ExitCode, HpcqError
+from hpcq.launcher import first_rank, refuse_singletons
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -29,29 +30,34 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode]) -> ExitCode:
+def on_ranks(
+    body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True
+) -> ExitCode:
     """Start MPI and call `body` with the world's communicator and the list of stop signals.
 
-    No failure of one rank leaves the others hanging.
+    No failure of one rank leaves the others hanging. `whole`: refuse to be one of several
+    processes that do not see each other.
     """
     from hpcq.signals import stop_signals
 
     with stop_signals() as caught:
-        return _guarded(lambda comm: body(comm, caught))
+        return _guarded(lambda comm: body(comm, caught), whole)
 
 
-def _guarded(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
+def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:
     from mpi4py import MPI
 
     MPI.Init()
     comm = MPI.COMM_WORLD
     try:
+        if whole:
+            refuse_singletons(comm.size, MPI.Get_library_version().splitlines()[0])
         code = body(comm)
     except HpcqError as error:
         if not error.collective and comm.size > 1:
             complain(f"rank {comm.rank}: {error}")
             comm.Abort(error.exit_code)
-        if comm.rank == 0:
+        if comm.rank == 0 and first_rank():
             complain(str(error))
         code = error.exit_code
     except BaseException:

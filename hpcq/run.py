@@ -103,6 +103,33 @@ def resume(
     return _train(learner, path, writer, say, caught)
 
 
+def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> ExitCode:
+    """Go on with the job's run if its directory holds one, else begin. Collective.
+
+    What a resumed run may change follows the job file.
+    """
+    if not on_root(comm, lambda: _holds_run_of(job)):
+        return start(job, comm, say, caught)
+    changes = {"steps": job.run.steps, "report_every": job.run.report_every}
+    overrides = [f"run.{key}={value}" for key, value in changes.items()]
+    for key, value in job.checkpoint.model_dump(exclude_none=True).items():
+        overrides.append(f"checkpoint.{key}={json.dumps(value)}")
+    return resume(job.directory, tuple(overrides), comm, say, caught)
+
+
+def _holds_run_of(job: Job) -> bool:
+    """Return whether the job's directory holds a run, which must be this job's."""
+    if not (job.directory / rundir.JOB).exists():
+        return False
+    difference = _read_job(job.directory, ()).differs_in(job)
+    if difference:
+        raise JobError(
+            f"{job.source}: {job.directory} holds the run of another job ({difference}); "
+            "choose another run.directory, or start again with --overwrite"
+        )
+    return True
+
+
 def _check_length(learner: Learner) -> None:
     last = last_tick(learner.job, learner.collector.quiet_every)
     if learner.tick > last:
