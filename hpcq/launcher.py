@@ -29,6 +29,11 @@ def unused_tasks(environ: Mapping[str, str] = os.environ) -> int:
     return int(tasks) if tasks.isdecimal() and not launched(environ)[1] and int(tasks) > 1 else 0
 
 
+def short_name(library: str) -> str:
+    """Return name and version from an MPI library's own text, which may be pages long."""
+    return " ".join(library.partition("\n")[0].partition(",")[0].strip("\0").split())
+
+
 def singletons(size: int, library: str) -> str:
     """Return what is wrong if this MPI sees one rank and the launcher started more; else "".
 
@@ -37,7 +42,7 @@ def singletons(size: int, library: str) -> str:
     size
         of the world's communicator.
     library
-        version text of the MPI library in use.
+        name and version of the MPI library in use.
     """
     count, variable = launched()
     if size > 1 or count == 1:
