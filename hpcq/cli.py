@@ -193,7 +193,8 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.Abort:
         code = 130
     except HpcqError as error:
-        complain(str(error))
+        if first_rank():
+            complain(str(error))
         code = error.exit_code
     except BrokenPipeError:
         discard_output()

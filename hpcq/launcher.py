@@ -54,6 +54,18 @@ def singletons(size: int, library: str) -> str:
     )
 
 
+def foreign(library: str) -> bool:
+    """Return whether this MPI cannot be of the launcher's kind; starting it might end the process.
+
+    Parameters
+    ----------
+    library
+        name and version of the MPI library in use.
+    """
+    others = ("MPICH", "MVAPICH", "Intel")
+    return launched()[1] == "OMPI_COMM_WORLD_SIZE" and any(name in library for name in others)
+
+
 REMEDY = (
     "start with the mpirun of that MPI (load its module), with `srun --mpi=pmix`, or rebuild "
     "mpi4py for the MPI of your launcher: "

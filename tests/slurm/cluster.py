@@ -51,13 +51,13 @@ JobRequeue=1
 OverTimeLimit=0
 KillWait=5
 MinJobAge=3600
-ReturnToService=2
+ReturnToService=1
 SlurmdTimeout=60
 InactiveLimit=0
 MpiDefault=none
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8
-NodeName=n3 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[3]} CPUs=8
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=32
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=32
+NodeName=n3 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[3]} CPUs=32
 PartitionName=normal Nodes=n[1-2] Default=YES State=UP
 PartitionName=spare Nodes=n3 State=UP PriorityTier=1 GraceTime=20
 PartitionName=urgent Nodes=n3 State=UP PriorityTier=10 PreemptMode=off
