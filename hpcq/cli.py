@@ -50,7 +50,10 @@ SET = click.option(
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
 @click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
-def run(job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool) -> ExitCode:
+@click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
+def run(
+    job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool, member: int | None
+) -> ExitCode:
     """Train the job of a TOML file.
 
     \b
@@ -59,10 +62,16 @@ def run(job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool) -> 
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq import run as running
+        from hpcq import sweep
         from hpcq.job import Job
         from hpcq.parallel import on_root
 
-        checked = on_root(comm, lambda: Job.load(job, overrides))
+        def load() -> Job:
+            if member is None:
+                return Job.load(job, overrides)
+            return sweep.load(job, overrides).member(member)
+
+        checked = on_root(comm, load)
         if go_on:
             return running.proceed(checked, comm, speaker(comm), caught)
         return running.start(checked, comm, speaker(comm), caught, overwrite)
@@ -170,6 +179,72 @@ def doctor(directory: Path) -> ExitCode:
     click.echo(report_text(ranks, findings))
     serious = any(finding.level == "problem" for finding in findings)
     return ExitCode.DEPENDENCY if serious else ExitCode.DONE
+
+
+@hpcq.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--nodes", type=click.IntRange(1), help="Nodes; default 1.")
+@click.option("--ntasks", type=click.IntRange(1), help="Ranks, over all nodes; default 4.")
+@click.option("--time", help="Limit of one start, as sbatch takes it; default 4 hours.")
+@click.option("--partition", help="Slurm's partition.")
+@click.option("--account", help="Whom Slurm charges.")
+@click.option("--at-once", type=click.IntRange(1), help="So many jobs of a sweep at a time.")
+@click.option("--sbatch", "further", multiple=True, metavar="--OPTION=VALUE", help="For sbatch.")
+@click.option("--dry-run", is_flag=True, help="Print the script; submit nothing.")
+def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any) -> ExitCode:
+    """Submit a job file, or all jobs of its [sweep], to Slurm.
+
+    
+    hpcq submit jobs/taxi.toml --ntasks 64 --time 2:00:00
+    hpcq submit jobs/taxi.toml --sbatch --mem-per-cpu=4G --dry-run > my.sbatch
+    """
+    from hpcq.submit import Request, header_text, prepare
+    from hpcq.submit import submit as hand_over
+
+    submission = prepare(job, overrides, Request(**options))
+    for note in submission.notes:
+        click.echo(note, err=dry_run)
+    if dry_run:
+        click.echo(submission.script, nl=False)
+        return ExitCode.DONE
+    click.echo(header_text(submission.script))
+    number = hand_over(submission)
+    click.echo(f"submitted as {number}; see: squeue --me, hpcq-{number}*.log")
+    return ExitCode.DONE
+
+
+@hpcq.group("sweep")
+def sweeps() -> None:
+    """Show or collect the runs of a job file with a section [sweep]."""
+
+
+@sweeps.command("list")
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+def list_(job: Path, overrides: tuple[str, ...]) -> ExitCode:
+    """Show every member of a sweep: its values, and how far it is."""
+    from hpcq.collect import list_text
+    from hpcq.sweep import load
+
+    click.echo(list_text(load(job, overrides)))
+    return ExitCode.DONE
+
+
+@sweeps.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+def collect(job: Path, overrides: tuple[str, ...]) -> ExitCode:
+    """Make one table of a sweep, with means and confidence intervals over seeds.
+
+    
+    hpcq sweep collect jobs/sweeps/frozenlake.toml      (also writes sweep.csv and best.toml)
+    """
+    from hpcq.collect import collect as make_table
+    from hpcq.sweep import load
+
+    click.echo(make_table(load(job, overrides)))
+    return ExitCode.DONE
 
 
 hpcq.add_command(bench)
