@@ -247,6 +247,39 @@ def collect(job: Path, overrides: tuple[str, ...]) -> ExitCode:
     return ExitCode.DONE
 
 
+@hpcq.group()
+def scaling() -> None:
+    """Plan and report strong and weak scaling; slurm/scaling.sbatch makes the runs."""
+
+
+@scaling.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--ranks", required=True, type=click.IntRange(1), help="The most ranks.")
+@click.option("--repeat", default=3, show_default=True, type=click.IntRange(1), help="Each run.")
+def plan(job: Path, overrides: tuple[str, ...], ranks: int, repeat: int) -> ExitCode:
+    """Print a line for each run: ranks, folder, changed job keys."""
+    from hpcq.job import Job
+    from hpcq.scaling import plan_text
+
+    click.echo(plan_text(Job.load(job, overrides), ranks, repeat))
+    return ExitCode.DONE
+
+
+@scaling.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def report(directory: Path) -> ExitCode:
+    """Make a table and a plot of the runs in a scaling folder.
+
+    
+    hpcq scaling report runs/taxi-scaling
+    """
+    from hpcq.scaling import report as make_report
+
+    click.echo(make_report(directory))
+    return ExitCode.DONE
+
+
 hpcq.add_command(bench)
 
 

@@ -89,3 +89,18 @@ def test_submit_one_job(cluster, hpcq, tmp_path):
     assert "hpcq: sbatch refused: " in refused.stderr
     assert "invalid partition specified: nowhere" in refused.stderr
     assert "no sbatch on PATH" in hpcq("submit", "job.toml", code=69, PATH="/none").stderr
+
+
+def test_scaling_on_one_and_two_ranks(cluster, tmp_path):
+    make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    number = cluster.submit(
+        "--ntasks=2", "--time=5", ROOT / "slurm" / "scaling.sbatch", "job.toml",
+        cwd=tmp_path, HPCQ_REPEAT="1",
+    )  # fmt: skip
+    assert cluster.finish(number) == "COMPLETED"
+    log = (tmp_path / f"hpcq-{number}.log").read_text()
+    assert "all strong runs end in one digest" in log
+    table = (tmp_path / "runs" / "job-scaling" / "scaling.csv").read_text().splitlines()
+    kinds = [line.split(",")[:2] for line in table[1:]]
+    assert kinds == [[kind, ranks] for kind in ("strong", "weak") for ranks in "12"]
+    assert (tmp_path / "runs" / "job-scaling" / "scaling.png").exists()
