@@ -30,7 +30,7 @@ def test_only_what_was_asked_for_differs_from_the_template(file):
         "+ #SBATCH --ntasks=64",
         "- #SBATCH --time=04:00:00",
         "+ #SBATCH --time=10:00",
-        "- #SBATCH --signal=B:USR1@300",
+        "- #SBATCH --signal=B:USR1@120",
         "+ #SBATCH --signal=B:USR1@60",
         "+ #SBATCH --mem-per-cpu=4G",
         "+ #SBATCH --exclusive",
