@@ -91,6 +91,8 @@ class Cluster:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI_COMM"))},
             "SLURM_CONF": str(self.folder / "slurm.conf"),
+            # Ranks that wait must not keep others from the few real CPUs.
+            "OMPI_MCA_mpi_yield_when_idle": "1",
         }
 
     def __enter__(self):

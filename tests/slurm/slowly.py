@@ -15,7 +15,7 @@ MARK = os.environ.get("HPCQ_TEST_SLOWLY", "")
 class Slow(Corridor):
     def step(self, action):
         if MARK and os.path.exists(MARK):
-            time.sleep(0.003)
+            time.sleep(0.02)
         return super().step(action)
 
 

@@ -38,7 +38,7 @@ def finished(cluster, number, tasks):
 def test_a_sweep_of_six_jobs_one_of_them_requeued(cluster, hpcq, tmp_path):
     job = make_job.make({"id": "slowly:Slow-v0", "count": 4, "quiet_every": 50})
     file = make_job.write(tmp_path / "lake.toml", job)
-    file.write_text(LISTS + file.read_text().replace("steps = 1000", "steps = 8000"))
+    file.write_text(LISTS + file.read_text().replace("steps = 1000", "steps = 2000"))
     assert hpcq("sweep", "list", file).stdout.count("not started") == 6
     hpcq("sweep", "collect", file, code=73)
 
@@ -47,7 +47,7 @@ def test_a_sweep_of_six_jobs_one_of_them_requeued(cluster, hpcq, tmp_path):
     done = hpcq("submit", "lake.toml", "--ntasks=2", "--time=5", HPCQ_TEST_SLOWLY=str(mark))
     number = done.stdout.split("submitted as ")[1].partition(";")[0]
     log = tmp_path / f"hpcq-{number}-4.log"
-    cluster.wait(lambda: log.exists() and "steps/s" in log.read_text(), "task 4 to run", 60)
+    cluster.wait(lambda: log.exists() and "run directory" in log.read_text(), "task 4 to run", 60)
     cluster("scancel", "--batch", "--signal=USR1", f"{number}_4")
     cluster.wait(lambda: cluster.restarts(f"{number}_4") == 1, "the requeue", 60)
     mark.unlink()

@@ -15,14 +15,14 @@ JOBS = {
     "compiled": make_job.make(
         {"id": "Taxi-v4", "count": 64, "max_episode_steps": 50},
         learning={"learning_rate": {"schedule": "visits", "exponent": 0.7}},
-        checkpoint={"every": 10},
-        run={"steps": 6_000_000, "directory": "runs/job"},
+        checkpoint={"every": 2},
+        run={"steps": 640_000, "directory": "runs/job"},
         name="compiled",
     ),
     "python": make_job.make(
         {"id": "slowly:Slow-v0", "count": 5, "quiet_every": 40},
         checkpoint={"every": 40},
-        run={"steps": 100_000, "directory": "runs/job"},
+        run={"steps": 12_500, "directory": "runs/job"},
         name="python",
     ),
 }

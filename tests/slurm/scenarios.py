@@ -1,13 +1,6 @@
-"""Whatever Slurm does to a job, it ends in the digest of the uninterrupted run.
-
-Slurm's limits count in minutes and it looks at them every 30 s: the scenarios run side by side.
-"""
-
-from concurrent.futures import ThreadPoolExecutor
+"""What Slurm does to jobs. Each scenario takes a cluster and some work, and sees it to its end."""
 
 import launch
-import pytest
-from work import JOBS, Work, uninterrupted
 
 
 def two_time_limits(cluster, work):
@@ -110,26 +103,3 @@ SCENARIOS = {
     "python, two nodes": on_two_nodes,
     "python, srun": through_srun,
 }
-
-
-@pytest.fixture(scope="module")
-def digests(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    return {kind: uninterrupted(folder, kind) for kind in JOBS}
-
-
-@pytest.fixture(scope="module")
-def running(cluster, digests, tmp_path_factory):
-    def run(name, body):
-        work = Work(cluster, tmp_path_factory.mktemp("job") / "work", name.split(",")[0])
-        body(cluster, work)
-        return work
-
-    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
-        yield {name: pool.submit(run, name, body) for name, body in SCENARIOS.items()}
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_ends_in_the_uninterrupted_digest(name, running, digests):
-    work = running[name].result()
-    assert work.digest() == digests[work.kind]
