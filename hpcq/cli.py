@@ -168,7 +168,7 @@ def doctor(directory: Path) -> ExitCode:
         return ExitCode.DONE
 
     try:
-        if launched()[1]:
+        if launched()[0] > 1:
             on_ranks(body, whole=False)
     except DependencyError:
         pass  # without MPI; why, is among what is found here:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hpcq.errors import DependencyError, ExitCode, HpcqError
-from hpcq.launcher import first_rank, foreign, refuse_singletons, short_name
+from hpcq.launcher import cannot_join, first_rank, refuse_singletons, short_name, unused_tasks
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -47,13 +47,18 @@ def on_ranks(
 def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:
     MPI = _load_mpi()
     library = short_name(MPI.Get_library_version())
-    if foreign(library):
+    if cannot_join(library):
         refuse_singletons(1, library)
     MPI.Init()
     comm = MPI.COMM_WORLD
     try:
         if whole:
             refuse_singletons(comm.size, library)
+            if tasks := unused_tasks():
+                complain(
+                    f"warning: Slurm has room for {tasks} tasks, but this is one process: start "
+                    "it with mpirun, or `srun --mpi=pmix`, to use them"
+                )
         code = body(comm)
     except HpcqError as error:
         if not error.collective and comm.size > 1:

@@ -54,16 +54,23 @@ def singletons(size: int, library: str) -> str:
     )
 
 
-def foreign(library: str) -> bool:
-    """Return whether this MPI cannot be of the launcher's kind; starting it might end the process.
+def cannot_join(library: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether it is plain that MPI will not join what the launcher started.
+
+    To start MPI might then end the process with a message that helps nobody.
 
     Parameters
     ----------
     library
         name and version of the MPI library in use.
     """
-    others = ("MPICH", "MVAPICH", "Intel")
-    return launched()[1] == "OMPI_COMM_WORLD_SIZE" and any(name in library for name in others)
+    count, variable = launched(environ)
+    if count == 1:
+        return False
+    if variable == "OMPI_COMM_WORLD_SIZE":
+        return any(name in library for name in ("MPICH", "MVAPICH", "Intel"))
+    # srun that was not told how to speak to MPI.
+    return variable == "SLURM_STEP_NUM_TASKS" and "PMIX_RANK" not in environ
 
 
 REMEDY = (

@@ -16,7 +16,7 @@ from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.job import Job, override
 from hpcq.learner import Learner, warm
 from hpcq.metrics import Reporter, summarise
-from hpcq.parallel import agree, first_on_each_node, on_root
+from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.reader import read_header, verify
 
 Say = Callable[[str], None]
@@ -198,6 +198,11 @@ def _train(
     job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
     last = last_tick(job, quiet)
     say(_plan(learner, last, writer))
+    if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
+        say(
+            f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
+            "build h5py on parallel HDF5 (slurm/train.sbatch says how)"
+        )
     reporter = Reporter(learner, last, say)
     saved_tick, stopping = learner.tick, False
     started, first_step = time.perf_counter(), learner.steps

@@ -72,12 +72,16 @@ def preempted_then_its_node_lost(cluster, work):
 
 def on_two_nodes(cluster, work):
     # Open MPI names shared memory after the host: two simulated nodes on one host would clash.
-    work.submit("--nodes=2", "--ntasks=4", OMPI_MCA_btl="self,tcp").wait_saved()
+    work.submit(
+        "--nodes=2", "--ntasks=4", overrides=["--set=checkpoint.writer=funnel"],
+        OMPI_MCA_btl="self,tcp",
+    ).wait_saved()  # fmt: skip
     cluster("scontrol", "requeue", work.number)
     work.wait_restart()
     work.hurry()
     work.finish()
     assert "4 ranks on n[1-2]" in work.log
+    assert "warning: 2 nodes save through rank 0" in work.log
     assert launch.summary(work.directory)["ranks"] == 4
 
 

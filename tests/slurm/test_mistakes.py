@@ -1,6 +1,7 @@
 """A job that cannot succeed fails at once, once, with the reason at the end of its log."""
 
 import make_job
+from launch import HPCQ
 from work import TRAIN
 
 REASON = "== failed with exit code {}; not requeued. The reason:"
@@ -60,3 +61,32 @@ def test_another_job_in_the_run_directory(cluster, tmp_path):
     code, log = failed(cluster, tmp_path, "job.toml", "--set=learning.gamma=0.5")
     assert code == "64:0"
     assert "holds the run of another job (learning.gamma is 0.9 here and 0.5 there)" in log[-1]
+
+
+def test_one_process_in_an_allocation_for_several(cluster, tmp_path):
+    make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    number = cluster.submit(
+        "--ntasks=3", "--output=log", f"--wrap={HPCQ} run job.toml && {HPCQ} doctor", cwd=tmp_path
+    )
+    assert cluster.finish(number) == "COMPLETED"
+    log = (tmp_path / "log").read_text()
+    assert "hpcq: warning: Slurm has room for 3 tasks, but this is one process" in log
+    assert "warning: Slurm has room for 3 tasks, but this is one process without a launcher" in log
+
+
+def test_srun_that_does_not_speak_to_mpi(cluster, tmp_path):
+    """The classic: N singletons. Refused once, explained once, and one rank's doctor is fine."""
+    make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
+    script = (
+        f"srun -n2 {HPCQ} run job.toml; echo code $?; srun -n2 {HPCQ} doctor; "
+        f"srun -n1 {HPCQ} doctor; echo code $?"
+    )
+    number = cluster.submit("--ntasks=2", "--output=log", f"--wrap={script}", cwd=tmp_path)
+    assert cluster.finish(number) == "COMPLETED"
+    log = (tmp_path / "log").read_text()
+    what = "2 processes were started (SLURM_STEP_NUM_TASKS=2), but MPI joins none of them"
+    assert log.count(f"hpcq: {what}") == 1
+    assert log.count(f"problem: {what}") == 1
+    assert log.count("code 69") == 1
+    assert log.count("code 0") == 1
+    assert not (tmp_path / "runs").exists()

@@ -41,10 +41,10 @@ class Work:
         self.number = None
         make_job.write(self.folder / "job.toml", self.job)
 
-    def submit(self, *options, **variables):
+    def submit(self, *options, overrides=(), **variables):
         """Submit, on two ranks unless the options of sbatch say otherwise."""
         self.number = self.cluster.submit(
-            "--ntasks=2", "--time=30", *options, TRAIN, "job.toml",
+            "--ntasks=2", "--time=30", *options, TRAIN, "job.toml", *overrides,
             cwd=self.folder, HPCQ_TEST_SLOWLY=str(self.mark), **variables,
         )  # fmt: skip
         return self

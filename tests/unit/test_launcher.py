@@ -1,4 +1,4 @@
-from hpcq.launcher import first_rank, launched, unused_tasks
+from hpcq.launcher import cannot_join, first_rank, launched, unused_tasks
 
 
 def test_the_innermost_launcher_counts():
@@ -20,3 +20,14 @@ def test_one_process_speaks():
     assert first_rank({})
     assert first_rank({"SLURM_PROCID": "3", "OMPI_COMM_WORLD_RANK": "0"})
     assert not first_rank({"SLURM_PROCID": "1"})
+
+
+def test_what_mpi_cannot_join():
+    mpirun = {"OMPI_COMM_WORLD_SIZE": "2", "SLURM_STEP_NUM_TASKS": "1"}
+    assert cannot_join("MPICH Version: 4.2", mpirun)
+    assert not cannot_join("Open MPI v4.1.4", mpirun)
+    srun = {"SLURM_STEP_NUM_TASKS": "2"}
+    assert cannot_join("Open MPI v4.1.4", srun)
+    assert not cannot_join("Open MPI v4.1.4", {**srun, "PMIX_RANK": "1"})
+    assert not cannot_join("MPICH Version: 4.2", {**srun, "PMI_SIZE": "2"})
+    assert not cannot_join("Open MPI v4.1.4", {"SLURM_STEP_NUM_TASKS": "1"})
