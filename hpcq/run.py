@@ -197,12 +197,12 @@ def _train(
     """
     job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
     last = last_tick(job, quiet)
-    say(_plan(learner, last, writer))
     if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
         say(
             f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
             "build h5py on parallel HDF5 (slurm/train.sbatch says how)"
         )
+    say(_plan(learner, last, writer))
     reporter = Reporter(learner, last, say)
     saved_tick, stopping = learner.tick, False
     started, first_step = time.perf_counter(), learner.steps
