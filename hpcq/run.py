@@ -13,7 +13,7 @@ from hpcq.collector import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, JobError
-from hpcq.job import Job, override
+from hpcq.job import Job, override, toml
 from hpcq.learner import Learner, warm
 from hpcq.metrics import Reporter, summarise
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
@@ -110,10 +110,12 @@ def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> ExitC
     """
     if not on_root(comm, lambda: _holds_run_of(job)):
         return start(job, comm, say, caught)
-    changes = {"steps": job.run.steps, "report_every": job.run.report_every}
-    overrides = [f"run.{key}={value}" for key, value in changes.items()]
-    for key, value in job.checkpoint.model_dump(exclude_none=True).items():
-        overrides.append(f"checkpoint.{key}={json.dumps(value)}")
+    assignments = {
+        f"{section}.{key}": value
+        for section, keys in job.model_dump(exclude={"name"}, exclude_none=True).items()
+        for key, value in keys.items()
+    }
+    overrides = [f"{k}={toml(v)}" for k, v in assignments.items() if k.startswith(MAY_CHANGE)]
     return resume(job.directory, tuple(overrides), comm, say, caught)
 
 
