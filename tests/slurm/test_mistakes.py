@@ -87,6 +87,6 @@ def test_srun_that_does_not_speak_to_mpi(cluster, tmp_path):
     what = "2 processes were started (SLURM_STEP_NUM_TASKS=2), but MPI joins none of them"
     assert log.count(f"hpcq: {what}") == 1
     assert log.count(f"problem: {what}") == 1
-    assert log.count("code 69") == 1
-    assert log.count("code 0") == 1
+    assert log.count("\ncode 69\n") == 1
+    assert log.count("\ncode 0\n") == 1
     assert not (tmp_path / "runs").exists()
