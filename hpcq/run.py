@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from enum import IntFlag
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -110,24 +111,36 @@ def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> ExitC
     """
     if not on_root(comm, lambda: _holds_run_of(job)):
         return start(job, comm, say, caught)
-    assignments = {
-        f"{section}.{key}": value
-        for section, keys in job.model_dump(exclude={"name"}, exclude_none=True).items()
-        for key, value in keys.items()
-    }
-    overrides = [f"{k}={toml(v)}" for k, v in assignments.items() if k.startswith(MAY_CHANGE)]
-    return resume(job.directory, tuple(overrides), comm, say, caught)
+    changes = (f"{k}={toml(v)}" for k, v in _keys(job).items() if k.startswith(MAY_CHANGE))
+    return resume(job.directory, tuple(changes), comm, say, caught)
+
+
+def _keys(job: Job) -> dict[str, Any]:
+    """Return what the job sets, as section.key and value."""
+    data = job.model_dump(exclude={"name"}, exclude_none=True)
+    return {f"{section}.{key}": v for section, keys in data.items() for key, v in keys.items()}
 
 
 def _holds_run_of(job: Job) -> bool:
     """Return whether the job's directory holds a run, which must be this job's."""
-    if not (job.directory / rundir.JOB).exists():
+    path = job.directory / rundir.JOB
+    try:
+        found = Job.check(json.loads(path.read_text()), str(path))
+    except FileNotFoundError:
         return False
-    difference = _read_job(job.directory, ()).differs_in(job)
-    if difference:
+    except ValueError:
+        return True  # `resume` says what is wrong with it
+    here, there = _keys(job), _keys(found)
+    differences = [
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in {**there, **here}
+        if here.get(key) != there.get(key) and not key.startswith((*MAY_CHANGE, "run.directory"))
+    ]
+    if differences:
         raise JobError(
-            f"{job.source}: {job.directory} holds the run of another job ({difference}); "
-            "choose another run.directory, or start again with --overwrite"
+            f"{job.source}: {job.directory} holds the run of another job "
+            f"({'; '.join(differences)}); choose another run.directory, or start again with "
+            "--overwrite"
         )
     return True
 

@@ -26,7 +26,7 @@ def test_refuses_what_is_not_its_own(tmp_path):
     arguments = ("run", file, "--resume", f"--set=run.directory='{tmp_path / 'run'}'")
     hpcq(1, *arguments)
     done = hpcq(2, *arguments, "--set=learning.gamma=0.5", code=64)
-    assert "holds the run of another job (learning.gamma is 0.9 here and 0.5 there)" in done.stderr
+    assert "holds the run of another job (learning.gamma is 0.9 there and 0.5 here)" in done.stderr
     hpcq(None, *arguments, "--overwrite", code=64)
 
 

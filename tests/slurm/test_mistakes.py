@@ -60,7 +60,7 @@ def test_another_job_in_the_run_directory(cluster, tmp_path):
     assert cluster.finish(number) == "COMPLETED"
     code, log = failed(cluster, tmp_path, "job.toml", "--set=learning.gamma=0.5")
     assert code == "64:0"
-    assert "holds the run of another job (learning.gamma is 0.9 here and 0.5 there)" in log[-1]
+    assert "holds the run of another job (learning.gamma is 0.9 there and 0.5 here)" in log[-1]
 
 
 def test_one_process_in_an_allocation_for_several(cluster, tmp_path):
