@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from enum import IntFlag
 from pathlib import Path
-from typing import Any
 
 from mpi4py import MPI
 
@@ -115,7 +114,7 @@ def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> ExitC
     return resume(job.directory, tuple(changes), comm, say, caught)
 
 
-def _keys(job: Job) -> dict[str, Any]:
+def _keys(job: Job) -> dict[str, object]:
     """Return what the job sets, as section.key and value."""
     data = job.model_dump(exclude={"name"}, exclude_none=True)
     return {f"{section}.{key}": v for section, keys in data.items() for key, v in keys.items()}
