@@ -65,6 +65,7 @@ def run(
         from hpcq import sweep
         from hpcq.job import Job
         from hpcq.parallel import on_root
+        from hpcq.proceed import proceed
 
         def load() -> Job:
             if member is None:
@@ -73,7 +74,7 @@ def run(
 
         checked = on_root(comm, load)
         if go_on:
-            return running.proceed(checked, comm, speaker(comm), caught)
+            return proceed(checked, comm, speaker(comm), caught)
         return running.start(checked, comm, speaker(comm), caught, overwrite)
 
     if go_on and overwrite:
