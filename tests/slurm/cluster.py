@@ -1,0 +1,209 @@
+"""A real Slurm on this machine: munge, slurmctld and simulated nodes, on loopback, as root.
+
+Two nodes for most jobs, n1 and n2, and n3 for what would disturb them.
+
+Everything it writes stays in one folder; nothing of the system's own configuration is used.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel")
+
+# cred_expire: how long a requeued job waits. config_overrides: the nodes' CPUs are invented.
+CONFIGURATION = """\
+ClusterName=test
+SlurmctldHost=localhost
+SlurmctldPort={ports[0]}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+PluginDir={plugins}
+PlugStackConfig={folder}/none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
+SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+JobRequeue=1
+OverTimeLimit=0
+KillWait=5
+MinJobAge=3600
+ReturnToService=1
+SlurmdTimeout=60
+InactiveLimit=0
+MpiDefault=none
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=32
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=32
+NodeName=n3 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[3]} CPUs=32
+PartitionName=normal Nodes=n[1-2] Default=YES State=UP
+PartitionName=spare Nodes=n3 State=UP PriorityTier=1 GraceTime=20
+PartitionName=urgent Nodes=n3 State=UP PriorityTier=10 PreemptMode=off
+"""
+
+
+def missing():
+    """Return why no Slurm can be started here; "" if it can."""
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if absent:
+        return f"{', '.join(absent)} missing: run tests/slurm/install"
+    return "" if os.geteuid() == 0 else "Slurm's daemons need root"
+
+
+def _free_ports(count):
+    with contextlib.ExitStack() as stack:
+        found = []
+        for _ in range(count):
+            server = stack.enter_context(socket.socket())
+            server.bind(("127.0.0.1", 0))
+            found.append(server.getsockname()[1])
+        return found
+
+
+class Cluster:
+    """Start Slurm in `folder`; a context manager that takes it down again."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.daemons = []
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI_COMM"))},
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            # Ranks that wait must not keep others from the few real CPUs.
+            "OMPI_MCA_mpi_yield_when_idle": "1",
+        }
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _start(self):
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        (folder / "state").mkdir()
+        key = folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        plugins = next(Path("/usr/lib").glob("*/slurm*/auth_munge.so")).parent
+        (folder / "slurm.conf").write_text(
+            CONFIGURATION.format(folder=folder, ports=_free_ports(4), plugins=plugins)
+        )
+        self._daemon(
+            "munged", "--foreground", "--force", f"--key-file={key}",
+            f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid",
+            f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed",
+        )  # fmt: skip
+        self.wait(lambda: (folder / "munge.socket").exists(), "munged")
+        self._daemon("slurmctld", "-D", "-c")
+        for node in ("n1", "n2", "n3"):
+            # Each node its own folder for PMIx: on one machine they would clash.
+            private = folder / f"tmp-{node}"
+            private.mkdir()
+            self._daemon("slurmd", "-D", "-N", node, TMPDIR=str(private))
+        self.wait(lambda: self("sinfo", "-h", "-o", "%D %t").split() == ["3", "idle"], "the nodes")
+
+    def _daemon(self, *command, **variables):
+        with open(self.folder / f"{command[0]}.out", "ab") as out:
+            self.daemons.append(
+                subprocess.Popen(
+                    command,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                    env={**self.environment, **variables},
+                )
+            )
+
+    def stop(self):
+        """Cancel what runs, then end the daemons, last started first."""
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            self("scancel", "--full", "--user=root")
+            self.wait(lambda: not self("squeue", "-h"), "the queue to empty", 20)
+        for daemon in reversed(self.daemons):
+            daemon.send_signal(signal.SIGTERM)
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+    def __call__(self, *command, **variables):
+        """Run one of Slurm's commands and return its output."""
+        done = subprocess.run(
+            list(map(str, command)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**self.environment, **variables},
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stderr}{self.log()}"
+        return done.stdout
+
+    def log(self):
+        """Return the end of slurmctld's log."""
+        log = self.folder / "slurmctld.log"
+        return "".join(log.read_text().splitlines(True)[-30:]) if log.exists() else ""
+
+    def submit(self, *arguments, cwd, **variables):
+        """Run sbatch; return the number of the job."""
+        arguments = ("--parsable", f"--chdir={cwd}", *arguments)
+        return self("sbatch", *arguments, **variables).strip()
+
+    def job(self, number):
+        """Return what Slurm knows of a job, as `scontrol show job` names it."""
+        text = self("scontrol", "show", "job", "--oneliner", number)
+        return dict(re.findall(r"(\S+?)=(\S*)", text))
+
+    def state(self, number):
+        """Return the job's state, such as RUNNING."""
+        return self.job(number)["JobState"]
+
+    def restarts(self, number):
+        """Return how often the job was requeued."""
+        return int(self.job(number)["Restarts"])
+
+    def wait(self, condition, what, seconds=30):
+        """Wait until `condition` returns something true."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"waited {seconds} s for {what}\n{self.log()}")
+
+    def finish(self, number, seconds=180):
+        """Wait until a job has ended for good; return its state."""
+        live = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED")
+        self.wait(lambda: self.state(number) not in live, f"job {number} to end", seconds)
+        return self.state(number)

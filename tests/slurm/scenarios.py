@@ -1,0 +1,109 @@
+"""What Slurm does to jobs. Each scenario takes a cluster and some work, and sees it to its end."""
+
+import launch
+
+
+def two_time_limits(cluster, work):
+    work.submit("--time=1", "--signal=B:USR1@30")
+    work.wait_restart(2)
+    work.hurry()
+    cluster("scontrol", "update", f"JobId={work.number}", "TimeLimit=30")
+    work.finish()
+    assert cluster.restarts(work.number) == 2
+    for start in (1, 2, 3):
+        assert work.log.count(f"== start {start} of job {work.number}: 2 ranks on n") == 1
+    assert work.log.count("resuming") == 2
+    assert work.log.count("== saved; requeueing") == 2
+
+
+def cancelled(cluster, work):
+    work.submit().wait_saved()
+    first, before = work.number, work.log
+    cluster("scancel", first)
+    work.finish("CANCELLED")
+    assert cluster.restarts(first) == 0
+    assert "requeueing" not in before + work.log
+    work.hurry()
+    work.submit().finish()
+    assert "resuming" in work.log
+
+
+def requeued(cluster, work):
+    work.submit().wait_saved()
+    cluster("scontrol", "requeue", work.number)
+    work.wait_restart()
+    work.hurry()
+    work.finish()
+    assert cluster.restarts(work.number) == 1
+    assert "resuming" in work.log
+
+
+def drained(cluster, work):
+    work.submit().wait_saved()
+    node = cluster.job(work.number)["BatchHost"]
+    cluster("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        cluster("scontrol", "requeue", work.number)
+        work.wait_restart()
+        work.hurry()
+        work.finish()
+        assert cluster.job(work.number)["BatchHost"] != node
+    finally:
+        cluster("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert "resuming" in work.log
+
+
+def preempted_then_its_node_lost(cluster, work):
+    """The preempted job gets USR1, as before a time limit; the lost node nobody announces."""
+    work.submit("--partition=spare").wait_saved()
+    urgent = cluster.submit(
+        "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 3", cwd=work.folder
+    )
+    assert cluster.finish(urgent) == "COMPLETED"
+    assert "time limit or preemption is near: saving" in work.log
+    work.wait(lambda: "== start 2" in work.log and "resuming" in work.log, "the second start")
+    cluster("scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=test")
+    work.wait_restart(2)
+    work.hurry()
+    cluster("scontrol", "update", "NodeName=n3", "State=RESUME")
+    work.finish()
+    assert work.log.count("resuming") == 2
+
+
+def on_two_nodes(cluster, work):
+    # Open MPI names shared memory after the host: two simulated nodes on one host would clash.
+    work.submit(
+        "--nodes=2", "--ntasks=4", overrides=["--set=checkpoint.writer=funnel"],
+        OMPI_MCA_btl="self,tcp",
+    ).wait_saved()  # fmt: skip
+    cluster("scontrol", "requeue", work.number)
+    work.wait_restart()
+    work.hurry()
+    work.finish()
+    assert "4 ranks on n[1-2]" in work.log
+    assert "warning: 2 nodes save through rank 0" in work.log
+    assert launch.summary(work.directory)["ranks"] == 4
+
+
+def through_srun(cluster, work):
+    work.submit("--nodes=1", HPCQ_LAUNCHER="srun").wait_saved()
+    cluster("scancel", "--batch", "--signal=USR1", work.number)
+    work.wait_restart()
+    work.hurry()
+    work.finish()
+    assert launch.summary(work.directory)["ranks"] == 2
+    assert work.log.count("== saved; requeueing") == 1
+
+
+SCENARIOS = {
+    "compiled, two time limits": two_time_limits,
+    "python, two time limits": two_time_limits,
+    "compiled, cancelled": cancelled,
+    "python, cancelled": cancelled,
+    "python, requeued": requeued,
+    "compiled, requeued": requeued,
+    "python, drained": drained,
+    "python, preempted": preempted_then_its_node_lost,
+    "python, two nodes": on_two_nodes,
+    "python, srun": through_srun,
+}

@@ -1,0 +1,65 @@
+"""The checks on made-up facts, where the condition needs more than one machine."""
+
+from dataclasses import replace
+
+import pytest
+
+from hpcq.doctor.checks import GIB, examine
+from hpcq.doctor.facts import Facts
+
+SOUND = [
+    Facts(
+        rank=rank, size=4, host=f"h{rank // 2}", node=f"n{rank // 2}", nodes=2,
+        launcher="mpirun (Open MPI) 5.0.1", mpi="Open MPI v5.0.11",
+        h5py_mpi=True, hdf5=(1, 14, 0), versions={"hpcq": "1"}, cpu="A", cpus=[0, 1],
+        threads={"OMP_NUM_THREADS": "1"}, huge_pages="madvise", memory=9 * GIB, disk=9 * GIB,
+    )
+    for rank in range(4)
+]  # fmt: skip
+
+
+def with_last(**changes):
+    return [*SOUND[:3], replace(SOUND[3], **changes)]
+
+
+def with_all(**changes):
+    return [replace(facts, **changes) for facts in SOUND]
+
+
+def test_nothing_to_find():
+    assert examine(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("ranks", "level", "what"),
+    [
+        (with_last(versions={"hpcq": "2"}), "problem", "hpcq is 1 on rank 0 and 2 on rank 3"),
+        (with_last(cpu="B"), "warning", "different CPUs: A, B"),
+        (with_last(shared=False), "problem", "of rank 3 (h1) is not that of rank 0"),
+        (with_last(clock=-60.0), "warning", "the clock of h1 is 60 s behind"),
+        (with_last(disk_clock=90.0), "warning", "the file system's clock, seen from h1, is 90 s"),
+        (with_last(memory=GIB // 2), "warning", "0.5 GiB of memory for 2 ranks on h1"),
+        (with_last(huge_pages="never"), "warning", "huge pages are off"),
+        (with_all(h5py_mpi=False), "warning", "h5py is serial"),
+        (with_all(hdf5=(1, 10, 6)), "note", "HDF5 1.10.6"),
+        (with_all(nodes=3), "warning", "the allocation has 3 nodes, the ranks are on 2"),
+        (with_all(launcher="mpirun (Open MPI) 4.1.4"), "problem", "mpirun is of Open MPI 4"),
+        (with_all(launcher="HYDRA build details:"), "problem", "mpirun is of MPICH"),
+        (with_all(mpi_files=["/a/libmpi.so", "/b/libmpi.so"]), "problem", "two MPI libraries"),
+        (with_all(cpus=[1]), "problem", "oversubscribed: 2 ranks on 1 CPUs of h0"),
+        (with_all(disk=0), "warning", "0.00 GiB free"),
+    ],
+)
+def test_one_thing_is_wrong(ranks, level, what):
+    found = examine(ranks)
+    assert found
+    assert what in found[0].what
+    assert all(finding.level == level and finding.why and finding.remedy for finding in found)
+
+
+def test_two_ranks_bound_to_one_processor_while_others_are_free():
+    ranks = [
+        replace(facts, host="h", cpus=[cpu]) for facts, cpu in zip(SOUND, [0, 0, 1, 2], strict=True)
+    ]
+    ranks += [replace(facts, rank=facts.rank + 4, host="h", cpus=[3, 4]) for facts in SOUND[:1]]
+    assert "several ranks are bound to CPU 0 of h" in examine(ranks)[0].what
