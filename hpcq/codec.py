@@ -134,9 +134,9 @@ class Codec:
         self.size = math.prod(self._counts) if exponent < 30 else 1 << 99
         if self.size > 1 << 64:
             raise JobError(
-                f"it has about 10^{math.floor(exponent)} states, more than the 2**64 that a key can "
-                "tell apart; leave out what the agent need not see (a Gymnasium wrapper), use fewer "
-                "bins, or codec = 'digest'"
+                f"it has about 10^{math.floor(exponent)} states, more than the 2**64 that a key "
+                "can tell apart; leave out what the agent need not see (a Gymnasium wrapper), use "
+                "fewer bins, or codec = 'digest'"
             )
 
     @property
@@ -187,13 +187,17 @@ class Codec:
         columns: list[Any] = []
         try:
             if self.description["kind"] == "Digest":
-                space = self.description["space"]
-                columns = [[item(space, batch, i) for i in range(count)]]
+                columns = [[self.item(batch, i) for i in range(count)]]
             else:
                 _parts(self.description, batch, columns)
         except (TypeError, ValueError, KeyError, IndexError):
             return None
         return self._encode(count, columns)
+
+    def item(self, batch: Any, i: int) -> Any:
+        """Return observation `i` of a VectorEnv's batch."""
+        digest = self.description["kind"] == "Digest"
+        return item(self.description["space"] if digest else self.description, batch, i)
 
     def _encode(self, count: int, columns: list[Any]) -> NDArray[np.uint64] | None:
         keys = np.zeros(count, np.uint64)

@@ -17,10 +17,14 @@ from hpcq.kernels import bind
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
 
-def block(rank: int, ranks: int, count: int) -> tuple[int, int]:
-    """Return (first environment, number) of a rank's contiguous block of `count` environments."""
-    start, end = rank * count // ranks, (rank + 1) * count // ranks
-    return start, end - start
+def block(rank: int, ranks: int, count: int, unit: int = 1) -> tuple[int, int]:
+    """Return (first environment, number) of a rank's contiguous block of `count` environments.
+
+    Units of so many environments stay together.
+    """
+    units = count // unit
+    start, end = rank * units // ranks, (rank + 1) * units // ranks
+    return start * unit, (end - start) * unit
 
 
 class Collector(Protocol):

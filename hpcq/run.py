@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from hpcq import checkpoint, restore, rundir
-from hpcq.collector import block
+from hpcq import checkpoint, preflight, restore, rundir
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, JobError
@@ -48,6 +47,7 @@ def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
     environment = agree(comm, lambda: _resolve(job))
     with first_on_each_node(comm):
         warm(job, environment)
+    agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
     return agree(comm, lambda: Learner(job, environment, comm))
 
 
@@ -208,7 +208,7 @@ def _plan(learner: Learner, last: int, writer: str) -> str:
     job, environment, ranks = learner.job, learner.environment, learner.comm.size
     kind = "python" if isinstance(environment, PythonEnvironment) else "compiled"
     count = job.environment.count
-    share = block(0, ranks, count)[1]
+    share = learner.collector.actors.size
     return (
         f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
         f"{ranks} rank{'s' * (ranks != 1)} (about {max(share, 1)} each), "
