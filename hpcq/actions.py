@@ -85,10 +85,10 @@ def _levels(description: dict[str, Any], section: Any) -> list[NDArray]:
             raise JobError(f"{key} is given, but the space has no floats")
         return []
     if section is None:
-        names = ", ".join(name for name, _, _ in found[:8])
+        listed = ", ".join(name for name, _, _ in found[:8])
         raise JobError(
-            f"{len(found)} floats ({names}) have no finite number of values; give levels or values "
-            f"in [{key}]"
+            f"{len(found)} floats ({listed}) have no finite number of values; give levels or "
+            f"values in [{key}]"
         )
     names = [name for name, _, _ in found]
     if section.values is not None:

@@ -179,8 +179,10 @@ class Job(_Section):
             raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise JobError(f"{path}: not valid TOML: {error}") from None
+        beside(data, path.parent)
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
         override(data, overrides)
+        beside(data, Path())
         return cls.check(data, str(path))
 
     @classmethod
@@ -235,6 +237,23 @@ def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
             if not isinstance(place, dict):
                 raise JobError(f"--set {assignment}: {part} is a value, not a section")
         place[parts[-1]] = value
+
+
+def beside(data: dict[str, Any], folder: Path) -> None:
+    """Make paths of the user's Python files absolute; they are relative to `folder`."""
+    section = data.get("environment")
+    if not isinstance(section, dict):
+        return
+    wrappers = section.get("wrappers")
+    parts = [(section, "id")] + [
+        (wrapper, "entry")
+        for wrapper in (wrappers if isinstance(wrappers, list) else [])
+        if isinstance(wrapper, dict)
+    ]
+    for part, key in parts:
+        place, _, name = str(part.get(key)).rpartition(":")
+        if place.endswith(".py"):
+            part[key] = f"{(folder / place).resolve()}:{name}"
 
 
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")

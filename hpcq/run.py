@@ -13,7 +13,7 @@ from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.job import Job, override
-from hpcq.learner import Learner, warm
+from hpcq.learner import Learner
 from hpcq.metrics import Reporter, summarise
 from hpcq.parallel import agree, first_on_each_node, on_root
 from hpcq.reader import read_header, verify
@@ -46,7 +46,8 @@ def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
 def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
     environment = agree(comm, lambda: _resolve(job))
     with first_on_each_node(comm):
-        warm(job, environment)
+        compiled = preflight.compiled(job, environment)
+    agree(comm, compiled)
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
     return agree(comm, lambda: Learner(job, environment, comm))
 

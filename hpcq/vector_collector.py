@@ -97,7 +97,7 @@ class VectorCollector(GymnasiumCollector):
             self._reset_ended(unit, part, ended)
 
     def _check_resetting(self, part: slice, ended: NDArray[np.bool_]) -> None:
-        """The step after an end must be a reset and nothing else."""
+        """Refuse a step after an end that is more than a reset."""
         wrong = self._resetting[part] & (ended | (self._rewards[part] != 0))
         if wrong.any():
             i = part.start + int(np.flatnonzero(wrong)[0])
@@ -118,7 +118,9 @@ class VectorCollector(GymnasiumCollector):
                 AutoresetMode.SAME_STEP,
                 "an episode ended, but infos has no 'final_obs'",
             )
-        single = isinstance(final, list) or getattr(final, "dtype", None) == object
+        single = isinstance(final, list) or (
+            isinstance(final, np.ndarray) and final.dtype.hasobject
+        )
         observations = [final[i] if single else self._codec.item(final, i) for i in which.tolist()]
         return self._keys([places[i] for i in which.tolist()], "final_obs", observations)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,6 @@ from hpcq.job import EnvironmentSection
 
 __all__ = ["CompiledEnvironment", "PythonEnvironment", "resolve"]
 
-BUNDLED = {"hpcq/Garnet-v0": "hpcq.envs.table:garnet_environment"}
-"""job id: a function of (max_episode_steps, keyword arguments) that returns the environment"""
-
 _PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
 
 
@@ -36,8 +32,8 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     EnvironmentFault
         if the user's code raises.
     """
-    if section.id in BUNDLED:
-        return _bundled(section)
+    if section.id == "hpcq/Garnet-v0":
+        return _garnet(section)
     place, _, name = section.id.rpartition(":")
     try:
         module = load_module(place) if place else None
@@ -55,18 +51,19 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     return _own(section, found, shown)
 
 
-def _bundled(section: EnvironmentSection) -> CompiledEnvironment:
+def _garnet(section: EnvironmentSection) -> CompiledEnvironment:
+    from hpcq.envs import table
+
     if section.backend == "python":
-        raise JobError(f"environment.backend = 'python', but {section.id} is compiled")
+        raise JobError("environment.backend = 'python', but hpcq/Garnet-v0 is compiled")
     _refuse_python_keys(section, section.id)
-    function = load(BUNDLED[section.id])
     try:
-        return function(section.max_episode_steps, **section.kwargs)
+        return table.garnet_environment(section.max_episode_steps, **section.kwargs)
     except TypeError as error:
         problem = str(error).partition("()")[2].strip()
-        names = list(inspect.signature(function).parameters)[1:]
         raise JobError(
-            f"environment.kwargs of {section.id}: {problem}; known: {', '.join(names)}"
+            f"environment.kwargs of hpcq/Garnet-v0: {problem}; "
+            "expected states, actions, and optionally branching, seed"
         ) from None
 
 

@@ -160,5 +160,6 @@ def python_environment(
         action_set = Actions(spaces[1], section.discretise_actions)
     except JobError as error:
         raise JobError(f"{name}: {error}") from None
-    limit = first.spec.max_episode_steps if first.spec else section.max_episode_steps
+    spec = getattr(first, "spec", None)
+    limit = spec.max_episode_steps if spec else section.max_episode_steps
     return PythonEnvironment(name, observation, action_set, make, limit, vector)

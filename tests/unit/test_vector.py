@@ -129,7 +129,7 @@ def test_a_vector_env_that_lies_about_its_mode(said, true):
         r"^environments? \d+( ... \d+)? \(problems:ScriptedVector\), tick \d+, episodes? \d+"
         r".*, actions? .*(metadata\['autoreset_mode'\] is " + said + ", but|raised)"
     )
-    with pytest.raises(EnvironmentFault, match=pattern):
+    with pytest.raises(EnvironmentFault, match=pattern):  # noqa: PT012
         for _ in range(30):
             learner.advance()
     learner.close()
@@ -145,10 +145,7 @@ def test_a_vector_env_that_lies_about_its_mode(said, true):
         ("nan", r"environment 3 .*tick 3, episode 0, action \d: step: reward nan"),
         ("outside", r"environment 3 .*tick 3, episode 0, action \d: step: observation -1 is not"),
         ("old", r"a tuple of 4, expected \(observations, rewards, terminations"),
-        (
-            "final",
-            r"environment 0 .*tick 3, episode 0, action 1: final_obs: observation -1 is not in the space",
-        ),
+        ("final", r"environment 0 .*tick 3, episode 0, action \d: final_obs: observation -1 is"),
         ("reset", r"reset: returned ndarray, expected \(observations, infos\)"),
         ("mode", r"make: metadata\['autoreset_mode'\] is None, expected a gymnasium"),
     ],
