@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from hpcq.errors import JobError
 from hpcq.kernels import kernel
 
-_FEW = 16
+FEW = 16
 
 
 @kernel
 def bin_index(edges, value):
     """Return the bin of `value`: how many of the ascending float64 `edges` are at most that."""
-    if edges.size <= _FEW:
+    if edges.size <= FEW:
         # Without branches: faster than a search, up to about here.
         found = 0
         for k in range(edges.size):

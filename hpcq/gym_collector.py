@@ -188,7 +188,7 @@ class GymnasiumCollector:
             except (TypeError, ValueError, OverflowError):
                 fine = False
             if not fine or np.ndim(reward) > 0:
-                raise self._fault(i, "step", f"reward {_cut_short(reward)}, {expected}")
+                raise self._fault(i, "step", f"reward {cut_short(reward)}, {expected}")
         raise AssertionError("no reward is wrong, but all together are")
 
     def _booleans(self, places: range, flags: Any, name: str) -> NDArray[np.bool_]:
@@ -199,14 +199,14 @@ class GymnasiumCollector:
                 return array
         for i, flag in self._each(places, flags, name):
             if np.ndim(flag) > 0 or not isinstance(flag, bool | int | np.bool_ | np.integer):
-                raise self._fault(i, "step", f"{name} is {_cut_short(flag)}, expected a bool")
+                raise self._fault(i, "step", f"{name} is {cut_short(flag)}, expected a bool")
         return np.array(flags, np.bool_)
 
     def _each(self, places: range, values: Any, name: str) -> Any:
         """Return pairs of environment and value; there must be one for each."""
         if np.ndim(values) == 0 or len(values) != len(places):
             raise self._unit_fault(
-                places, "step", f"{name} are {_cut_short(values)}, expected {len(places)} of them"
+                places, "step", f"{name} are {cut_short(values)}, expected {len(places)} of them"
             )
         return zip(places, values, strict=True)
 
@@ -226,7 +226,7 @@ class GymnasiumCollector:
         try:
             return self._codec.encode(observation)
         except ValueError as error:
-            problem = f"observation {_cut_short(observation)} is not in the space: {error}"
+            problem = f"observation {cut_short(observation)} is not in the space: {error}"
             raise self._fault(i, what, problem) from None
 
     def _seeds(self) -> list[int]:
@@ -254,7 +254,7 @@ class GymnasiumCollector:
         action = ""
         if what not in ("make", "reset"):
             actions = [self._actions.one(number) for number in actors["action"][:4]]
-            action = ", ".join(_cut_short(action) for action in actions)
+            action = ", ".join(cut_short(action) for action in actions)
             action = f", action{several} {action}{', ...' if len(places) > 4 else ''}"
         return EnvironmentFault(
             f"environment{several} {_span(self._start + places[0], self._start + places[-1])} "
@@ -277,7 +277,8 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} ... {last}"
 
 
-def _cut_short(value: Any, most: int = 200) -> str:
+def cut_short(value: Any, most: int = 200) -> str:
+    """Return a value as text of bounded length."""
     text = str(value) if isinstance(value, np.generic) else repr(value)
     return text if len(text) <= most else f"{text[:most]} ..."
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.canonical import digest
-from hpcq.discretise import bin_index, edges_of, middle_of, range_of
+from hpcq.discretise import FEW, bin_index, edges_of, middle_of, range_of
 from hpcq.kernels import kernel
 
 _INT64 = np.iinfo(np.int64)
@@ -39,25 +39,34 @@ def _append_integers(keys, values, start, last, count):
 
 
 @kernel
-def _append_bins(keys, values, edges, offsets, low, high, count):
+def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
     """Append one digit per column; return how many values were clipped, -1 if one is not a number.
 
-    values              float64 (n, k)
+    values              float64 (k, n): one row for each column of digits
     edges, offsets      float64, int64 (k + 1,): column j has edges[offsets[j]:offsets[j + 1]]
     low, high, count    float64 (k,), float64 (k,), uint64 (k,)
+    scratch             uint64 (n,)
     """
-    clipped = 0
-    for i in range(keys.size):
-        key = keys[i]
-        for j in range(low.size):
-            value = values[i, j]
-            if np.isnan(value):
-                return -1
-            clipped += (value < low[j]) | (value > high[j])
-            digit = bin_index(edges[offsets[j] : offsets[j + 1]], value)
-            key = key * count[j] + np.uint64(digit)
-        keys[i] = key
-    return clipped
+    clipped, wrong = 0, 0
+    for j in range(low.size):
+        row = values[j]
+        for i in range(keys.size):
+            wrong += np.isnan(row[i])
+            clipped += (row[i] < low[j]) | (row[i] > high[j])
+        if offsets[j + 1] - offsets[j] <= FEW:
+            # Edge by edge over all environments: the processor takes several at once.
+            scratch[:] = 0
+            for e in range(offsets[j], offsets[j + 1]):
+                edge = edges[e]
+                for i in range(keys.size):
+                    scratch[i] += np.uint64(edge <= row[i])
+        else:
+            inner = edges[offsets[j] : offsets[j + 1]]
+            for i in range(keys.size):
+                scratch[i] = np.uint64(bin_index(inner, row[i]))
+        for i in range(keys.size):
+            keys[i] = keys[i] * count[j] + scratch[i]
+    return -1 if wrong else clipped
 
 
 class Integers:
@@ -163,9 +172,16 @@ class Bins:
         values = np.asarray(column)
         if values.shape != (keys.size, *self.shape) or values.dtype.kind not in "fiub":
             return -1
-        values = np.ascontiguousarray(values, np.float64).reshape(keys.size, -1)
+        rows = np.ascontiguousarray(values.reshape(keys.size, -1).T, np.float64)
         return _append_bins(
-            keys, values, self._edges, self._offsets, self._low, self._high, self._count
+            keys,
+            rows,
+            self._edges,
+            self._offsets,
+            self._low,
+            self._high,
+            self._count,
+            np.empty_like(keys),
         )
 
     def rebuild(self, digits: Iterator[int]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.envs.adapter import PythonEnvironment
-from hpcq.gym_collector import GymnasiumCollector, is_reset, shape_of
+from hpcq.gym_collector import GymnasiumCollector, cut_short, is_reset, shape_of
 from hpcq.hashing import mix64
 
 
@@ -32,46 +32,62 @@ class PythonCollector(GymnasiumCollector):
             made = self._guard(range(i, i + 1), "make", environment.make)
             self._environments.append(made)
         self._steps = [env.step for env in self._environments]
+        self._observations: list[Any] = [None] * count
+        self._rewards: list[Any] = [None] * count
+        self._terminated = np.zeros(count, np.bool_)
+        self._truncated = np.zeros(count, np.bool_)
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._tick = tick
         if not self._everyone:
             return
-        observations, rewards, terminated, truncated = self._step_all()
-        keys = self._keys(self._everyone, "step", observations)
-        ended = self._record(keys, keys, rewards, terminated, truncated)
+        self._step_all()
+        keys = self._keys(self._everyone, "step", self._observations)
+        rewards = self._numbers(self._everyone, self._rewards)
+        ended = self._record(keys, keys, rewards, self._terminated, self._truncated)
         if tick % self.quiet_every == 0:
             self._cut()
         elif ended.size:
             self.actors["next"][ended] = mix64.py_func(self._reset(ended.tolist(), None))
 
-    def _step_all(
-        self,
-    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return observations, rewards, terminated and truncated of all environments."""
-        taken: list[Any] = []
-        keep = taken.append
+    def _step_all(self) -> None:
+        """Fill the columns with what all environments return.
+
+        Everything in this loop counts: flags are looked at only where they are up.
+        """
+        observations, rewards = self._observations, self._rewards
+        self._terminated[:] = False
+        self._truncated[:] = False
+        ended = []
+        i, taken = -1, None
+        actions = self._actions.each(self.actors["action"])
         try:
-            for step, action in zip(
-                self._steps, self._actions.each(self.actors["action"]), strict=True
-            ):
-                keep(step(action))
+            for i, step, action in zip(self._everyone, self._steps, actions, strict=True):
+                taken = None
+                taken = step(action)
+                observations[i], rewards[i], terminated, truncated, _ = taken
+                if terminated or truncated:
+                    ended.append((i, terminated, truncated))
         except (Exception, SystemExit) as error:
-            raise self._raised(range(len(taken), len(taken) + 1), "step", error) from error
-        try:
-            observations, rewards, terminated, truncated, _ = zip(*taken, strict=True)
-        except (TypeError, ValueError):
-            wrong = next(i for i, t in enumerate(taken) if not isinstance(t, tuple) or len(t) != 5)
-            problem = "expected (obs, reward, terminated, truncated, info)"
-            found = shape_of(taken[wrong])
-            raise self._fault(wrong, "step", f"returned {found}, {problem}") from None
-        return (
-            observations,
-            self._numbers(self._everyone, rewards),
-            self._booleans(self._everyone, terminated, "terminated"),
-            self._booleans(self._everyone, truncated, "truncated"),
-        )
+            if taken is None:
+                raise self._raised(range(i, i + 1), "step", error) from error
+            self._check_flags(i, taken)
+            raise self._fault(
+                i,
+                "step",
+                f"returned {shape_of(taken)}, expected (obs, reward, terminated, truncated, info)",
+            ) from None
+        for i, terminated, truncated in ended:
+            self._check_flags(i, (None, None, terminated, truncated, None))
+            self._terminated[i], self._truncated[i] = terminated, truncated
+
+    def _check_flags(self, i: int, taken: Any) -> None:
+        if isinstance(taken, tuple) and len(taken) == 5:
+            for name, flag in (("terminated", taken[2]), ("truncated", taken[3])):
+                if not isinstance(flag, bool | np.bool_ | int | np.integer):
+                    problem = f"{name} is {cut_short(flag)}, expected a bool"
+                    raise self._fault(i, "step", problem)
 
     def _reset_all(self) -> NDArray[np.uint64]:
         return self._reset(self._everyone, self._seeds())
