@@ -39,6 +39,10 @@ class Collector(Protocol):
     quiet_every: int
     """the job can be saved after ticks that are multiples of this"""
 
+    @property
+    def clipped(self) -> int:
+        """Numbers of observations that were outside their bins' range, in this process."""
+
     def begin(self) -> None:
         """Reset every environment: tick 0."""
 
@@ -88,6 +92,7 @@ class CompiledCollector:
     """A block of compiled environments, stepped in one kernel. See `Collector`."""
 
     quiet_every = 1
+    clipped = 0
 
     def __init__(
         self, environment: CompiledEnvironment, seed: np.uint64, start: int, count: int

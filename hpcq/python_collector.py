@@ -15,6 +15,9 @@ from hpcq.gym_collector import GymnasiumCollector, cut_short, is_reset, shape_of
 from hpcq.hashing import mix64
 
 
+_NOT_YET: Any = object()
+
+
 class PythonCollector(GymnasiumCollector):
     """A block of Gymnasium's Envs. See `GymnasiumCollector`."""
 
@@ -60,17 +63,17 @@ class PythonCollector(GymnasiumCollector):
         self._terminated[:] = False
         self._truncated[:] = False
         ended = []
-        i, taken = -1, None
+        i, taken = -1, _NOT_YET
         actions = self._actions.each(self.actors["action"])
         try:
             for i, step, action in zip(self._everyone, self._steps, actions, strict=True):
-                taken = None
+                taken = _NOT_YET
                 taken = step(action)
                 observations[i], rewards[i], terminated, truncated, _ = taken
                 if terminated or truncated:
                     ended.append((i, terminated, truncated))
         except (Exception, SystemExit) as error:
-            if taken is None:
+            if taken is _NOT_YET:
                 raise self._raised(range(i, i + 1), "step", error) from error
             self._check_flags(i, taken)
             raise self._fault(

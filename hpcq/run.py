@@ -200,7 +200,8 @@ def _train(
         return ExitCode.STOPPED
     reporter.report()
     done = learner.steps - first_step
-    on_root(comm, lambda: summarise(learner, path, digest, done, seconds, say))
+    clipped = comm.allreduce(learner.collector.clipped)
+    on_root(comm, lambda: summarise(learner, path, digest, done, seconds, clipped, say))
     comm.Barrier()
     return ExitCode.DONE
 

@@ -109,6 +109,61 @@ class Broken(Scripted):
             raise RuntimeError("cannot be closed")
 
 
+class Bad(gymnasium.Env):
+    """Break Gymnasium's contract in step 3, or where `how` says."""
+
+    observation_space = spaces.Dict(x=spaces.Box(-1, 1, (2,)), y=spaces.Discrete(4))
+    action_space = spaces.MultiDiscrete([2, 2])
+
+    def __init__(self, how="", after=3):
+        if how == "make":
+            raise TypeError("the constructor's own mistake")
+        self.how, self.after, self.steps = how, after, 0
+
+    def reset(self, *, seed=None, options=None):
+        observation = {"x": np.zeros(2, np.float32), "y": 1}
+        return {
+            "no info": observation,
+            "two": (observation, observation["x"]),
+            "old": [observation, {}],
+        }.get(self.how, (observation, {}))
+
+    def step(self, action):
+        assert isinstance(action, np.ndarray)
+        assert action.dtype == np.int64
+        # Whatever it does to the action is its own affair.
+        action += 7
+        self.steps += 1
+        x, y = np.array([0.5, -0.5], np.float32), 2
+        good = ({"x": x, "y": y}, 1.0, False, False, {})
+        if self.steps < self.after:
+            return good
+        if self.how == "action dtype":
+            raise TypeError(f"expected an int32, not {action.dtype}")
+        return {
+            "shape": ({"x": np.zeros(3), "y": y}, *good[1:]),
+            "scalar": ({"x": 0.5, "y": y}, *good[1:]),
+            "text": ({"x": np.array(["a", "b"]), "y": y}, *good[1:]),
+            "nan": ({"x": np.array([0, np.nan]), "y": y}, *good[1:]),
+            "outside": ({"x": x, "y": 4}, *good[1:]),
+            "float": ({"x": x, "y": 2.0}, *good[1:]),
+            "missing": ({"x": x}, *good[1:]),
+            "extra": ({"x": x, "y": y, "z": 0}, *good[1:]),
+            "tuple": ((x, y), *good[1:]),
+            "nothing": None,
+            "reward": (good[0], None, *good[2:]),
+            "reward nan": (good[0], np.float32("nan"), *good[2:]),
+            "flag": (*good[:2], "yes", False, {}),
+            "flags": (*good[:2], np.zeros(2, bool), False, {}),
+        }.get(self.how, good)
+
+
+def reset_on_end(env, note="wrapped"):
+    """A wrapper that is a function."""
+    env.note = note
+    return env
+
+
 class ScriptedVector(VectorEnv):
     """Environments whose every transition is known, in one of the three autoreset modes.
 
@@ -212,3 +267,4 @@ class BrokenVector(ScriptedVector):
 gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=20)
 gymnasium.register("Scripted-v0", entry_point=Scripted)
 gymnasium.register("Broken-v0", entry_point=Broken)
+gymnasium.register("Bad-v0", entry_point=Bad)
