@@ -14,7 +14,6 @@ from hpcq.envs.adapter import PythonEnvironment
 from hpcq.gym_collector import GymnasiumCollector, cut_short, is_reset, shape_of
 from hpcq.hashing import mix64
 
-
 _NOT_YET: Any = object()
 
 

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from launch import hpcq, summary
 
+from hpcq.envs import resolve
+from hpcq.errors import JobError
+from hpcq.job import Job
 from hpcq.metrics import dense_table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -29,10 +32,10 @@ def write(folder, text=None, name="corridor.py", **environment):
     return make_job.write(folder / "job.toml", job)
 
 
-def run(folder, job, code=0, ranks=2):
+def run(folder, job, code=0):
     # Not where the job is: paths are relative to the job file.
     directory = folder / f"run{len(list(folder.iterdir()))}"
-    done = hpcq(ranks, "run", job, f"--set=run.directory='{directory}'", code=code)
+    done = hpcq(None if code else 2, "run", job, f"--set=run.directory='{directory}'", code=code)
     if code:
         lines = [line for line in done.stderr.splitlines() if line.startswith("hpcq: ")]
         assert len(lines) == 1, done.stderr
@@ -80,7 +83,6 @@ def test_a_change_in_a_file_that_the_users_file_imports_is_noticed(tmp_path):
     [
         (("np.uint64(at),", "np.uint64(at + 7),"), r"expected keys in 0 ... 4"),
         (("at == length - 1\n\n", "at == lenght - 1\n\n"), "cannot be compiled.*lenght"),
-        (("-0.01", "np.nan"), "finite reward"),
         (
             (
                 "def environment(length=10):",
@@ -109,19 +111,21 @@ def test_compiled_code_that_differs_from_python_is_refused(tmp_path):
     [
         ({"kwargs": {"lenght": 5}}, "got an unexpected keyword argument 'lenght'"),
         ({"backend": "python"}, "is compiled"),
-        ({"vector": 4}, "environment.vector is for Python environments|num_envs"),
+        ({"vector": 4}, "num_envs"),
+        ({"wrappers": [{"entry": "a:b"}]}, "environment.wrappers is for Python environments"),
+        ({"id": "none.py:environment"}, "no file .*none.py"),
+        ({"id": "corridor.py:enviroment"}, "has no 'enviroment'"),
+        ({"id": "no_such_module:environment"}, "no module named 'no_such_module'"),
     ],
 )
 def test_jobs_that_do_not_fit_a_compiled_environment(tmp_path, environment, words):
-    assert re.search(words, run(tmp_path, write(tmp_path, **environment), code=64))
+    job = Job.load(write(tmp_path, **environment))
+    with pytest.raises(JobError, match=words):
+        resolve(job.environment)
 
 
-def test_files_and_names_that_are_not_there(tmp_path):
-    job = write(tmp_path)
-    text = job.read_text()
-    job.write_text(text.replace("corridor.py:", "none.py:"))
-    assert "no file" in run(tmp_path, job, code=64)
-    job.write_text(text.replace(":environment", ":enviroment"))
-    assert "has no 'enviroment'" in run(tmp_path, job, code=64)
-    job.write_text(text.replace("corridor.py:", "no_such_module:"))
-    assert "no module named 'no_such_module'" in run(tmp_path, job, code=64)
+def test_a_mistake_on_all_ranks_is_one_message(tmp_path):
+    job = write(tmp_path, example().replace("-0.01", "np.nan"))
+    done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70)
+    assert done.stderr.count("hpcq: ") == 1
+    assert "finite reward" in done.stderr
