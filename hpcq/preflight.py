@@ -31,16 +31,12 @@ def check(
 ) -> None:
     """Reset this rank's first environment (or VectorEnv) and take a few steps with every action.
 
-    A compiled environment of the user's own must do the same as plain Python.
-
     Raises
     ------
     EnvironmentFault
         naming the environment, the tick, the episode and the action.
     """
     if isinstance(environment, CompiledEnvironment):
-        if not is_ours(environment.step):
-            check_compiled(environment)
         return
     unit = environment.vector or 1
     start, _ = block(rank, ranks, job.environment.count, unit)
@@ -58,17 +54,27 @@ def check(
 
 
 def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> Callable[[], None]:
-    """Compile every kernel of the job; return a function that raises what went wrong, if it did."""
+    """Compile every kernel of the job; return a function that raises what went wrong, if it did.
+
+    A compiled environment of the user's own must also do the same as plain Python.
+    """
 
     def result() -> None:
         if fault is not None:
             raise fault
 
     fault: EnvironmentFault | None = None
+    own = None
+    if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
+        own = environment
     try:
         warm(job, environment)
+        if own:
+            check_compiled(own)
+    except EnvironmentFault as error:
+        fault = error
     except Exception as error:
-        if isinstance(environment, PythonEnvironment) or is_ours(environment.step):
+        if not own:
             raise
         text = str(error) if isinstance(error, NumbaError) else told(error)
         fault = EnvironmentFault(f"{environment.id} cannot be compiled:\n{text}")
