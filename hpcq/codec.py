@@ -1,112 +1,116 @@
 """Observation <-> state key: one mixed-radix number, a bijection onto 0 ... size - 1.
 
-A space is a tree whose leaves are Discrete. The leaves, in order, are the digits of the key,
-the first leaf the most significant. The description of a space is plain JSON, so that a
-checkpoint's keys can be decoded without Gymnasium and without importing anything it names.
+A space is a tree; its leaves, in order, are the digits of the key, the first leaf the most
+significant (see leaves.py). Tuples keep their order, Dicts go by sorted keys. The description of
+a space is plain JSON, so that a checkpoint's keys can be decoded without Gymnasium and without
+importing anything it names.
 """
 
-import operator
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.discretise import discretised
 from hpcq.errors import JobError
-from hpcq.hashing import MASK
+from hpcq.leaves import Bins, leaf
+from hpcq.spaces import describe as describe_space
+from hpcq.spaces import item
+
+_WITHOUT_KEY = ("Text", "Sequence", "Graph", "OneOf")
 
 
-def describe(space: Any) -> dict[str, Any]:
-    """Return a Gymnasium space as JSON.
+def describe(space: Any, discretise: Any = None, codec: str = "exact") -> dict[str, Any]:
+    """Return how the observations of a Gymnasium space become keys, as JSON for a `Codec`.
+
+    Parameters
+    ----------
+    discretise
+        the job's [environment.discretise], for spaces with floats.
+    codec
+        "exact": a bijection; "digest": 64 bits of a digest, for any space.
 
     Raises
     ------
     JobError
-        for a space without a bijective code.
+        for a space without such a code, or with more than 2**64 states.
     """
-    from gymnasium import spaces
+    try:
+        description = describe_space(space)
+        if codec == "digest":
+            if discretise is not None:
+                raise JobError("environment.discretise is given, but codec = 'digest'")
+            return {"kind": "Digest", "space": description}
+        unfit = _find_kind(description, _WITHOUT_KEY)
+        if unfit:
+            raise JobError(f"{unfit} has no finite number of values; use codec = 'digest'")
+        description = discretised(description, discretise)
+        Codec(description)
+    except JobError as error:
+        raise JobError(f"observation space {_short(space)}: {error}") from None
+    return description
 
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        nvec = np.asarray(space.nvec)
-        start = np.broadcast_to(np.asarray(space.start), nvec.shape)
-        return {"kind": "MultiDiscrete", "nvec": nvec.tolist(), "start": start.tolist()}
-    if isinstance(space, spaces.Tuple):
-        return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
-    raise JobError(
-        f"observation space {space} has no state key; "
-        "expected Discrete, MultiDiscrete, or a Tuple of these"
-    )
+
+def _short(space: Any) -> str:
+    text = " ".join(str(space).split())
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
-def _leaves(description: dict[str, Any]) -> Iterator[tuple[int, int]]:
-    """Yield (n, start) of every digit, in the order in which `_flatten` meets them."""
-    if description["kind"] == "Discrete":
-        yield description["n"], description["start"]
-    elif description["kind"] == "MultiDiscrete":
-        yield from zip(
-            np.ravel(description["nvec"]).tolist(),
-            np.ravel(description["start"]).tolist(),
-            strict=True,
-        )
+def _find_kind(description: dict[str, Any], kinds: tuple[str, ...]) -> str | None:
+    if description["kind"] in kinds:
+        return description["kind"]
+    parts = description.get("spaces", [])
+    for part in parts.values() if isinstance(parts, dict) else parts:
+        if found := _find_kind(part, kinds):
+            return found
+    return None
+
+
+def _leaves(description: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (path, description) of every leaf, in the order in which `_parts` meets them."""
+    if description["kind"] == "Tuple":
+        for place, part in enumerate(description["spaces"]):
+            yield from _leaves(part, f"{path}[{place}]")
+    elif description["kind"] == "Dict":
+        for name in sorted(description["spaces"]):
+            yield from _leaves(description["spaces"][name], f"{path}[{name!r}]")
     else:
-        for part in description["spaces"]:
-            yield from _leaves(part)
+        yield path, description
 
 
-def _flatten(description: dict[str, Any], observation: Any, out: list[int]) -> None:
-    """Append the digits of an observation, before `start` is taken off."""
-    if description["kind"] == "Discrete":
-        out.append(
-            int(observation) if isinstance(observation, np.bool_) else operator.index(observation)
-        )
-    elif description["kind"] == "MultiDiscrete":
-        array = np.asarray(observation)
-        if array.shape != np.shape(description["nvec"]) or array.dtype.kind not in "iub":
-            raise ValueError(f"expected integers of shape {np.shape(description['nvec'])}")
-        out.extend(array.ravel().tolist())
-    else:
+def _parts(description: dict[str, Any], value: Any, out: list[Any]) -> None:
+    """Append what belongs to each leaf of one observation, or of a VectorEnv's batch of them."""
+    if description["kind"] == "Tuple":
         parts = description["spaces"]
-        if not isinstance(observation, tuple | list | np.ndarray) or len(observation) != len(parts):
+        if not isinstance(value, tuple | list | np.ndarray) or len(value) != len(parts):
             raise ValueError(f"expected a tuple of {len(parts)}")
-        for part, value in zip(parts, observation, strict=True):
-            _flatten(part, value, out)
-
-
-def _columns(description: dict[str, Any], observations: list[Any], out: list[NDArray]) -> None:
-    """Append the digits of many observations, one array (n,) for each place of `_flatten`."""
-    count = len(observations)
-    if description["kind"] == "Discrete":
-        array = np.array(observations)
-        if array.shape != (count,):
-            raise ValueError
-        out.append(array)
-    elif description["kind"] == "MultiDiscrete":
-        shape = np.shape(description["nvec"])
-        array = np.array(observations)
-        if array.shape != (count, *shape):
-            raise ValueError
-        out.extend(array.reshape(count, -1).T)
+        for part, inner in zip(parts, value, strict=True):
+            _parts(part, inner, out)
+    elif description["kind"] == "Dict":
+        spaces = description["spaces"]
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a dict with {', '.join(map(repr, sorted(spaces)))}")
+        for wrong in sorted(spaces.keys() ^ value.keys(), key=str):
+            raise ValueError(f"{'missing' if wrong in spaces else 'unexpected'} key {wrong!r}")
+        for name in sorted(spaces):
+            _parts(spaces[name], value[name], out)
     else:
-        parts = description["spaces"]
-        if any(len(observation) != len(parts) for observation in observations):
-            raise ValueError
-        for place, part in enumerate(parts):
-            _columns(part, [observation[place] for observation in observations], out)
+        out.append(value)
 
 
-def _rebuild(description: dict[str, Any], digits: Iterator[int]) -> Any:
-    if description["kind"] == "Discrete":
-        return next(digits)
-    if description["kind"] == "MultiDiscrete":
-        nvec = np.asarray(description["nvec"])
-        return np.array([next(digits) for _ in range(nvec.size)]).reshape(nvec.shape)
-    return tuple(_rebuild(part, digits) for part in description["spaces"])
+def _rebuild(description: dict[str, Any], leaves: Iterator[Any], digits: Iterator[int]) -> Any:
+    if description["kind"] == "Tuple":
+        return tuple(_rebuild(part, leaves, digits) for part in description["spaces"])
+    if description["kind"] == "Dict":
+        spaces = description["spaces"]
+        return {name: _rebuild(spaces[name], leaves, digits) for name in sorted(spaces)}
+    return next(leaves).rebuild(digits)
 
 
 class Codec:
-    """The bijection between the observations of one space and the keys 0 ... `size` - 1.
+    """The map from the observations of one space to the keys 0 ... `size` - 1.
 
     Parameters
     ----------
@@ -121,16 +125,24 @@ class Codec:
 
     def __init__(self, description: dict[str, Any]) -> None:
         self.description = description
-        self._digits = list(_leaves(description))
-        self.size = 1
-        for n, _ in self._digits:
-            self.size *= n
+        leaves = list(_leaves(description))
+        self._paths = [path for path, _ in leaves]
+        self._leaves = [leaf(part) for _, part in leaves]
+        self._single = description["kind"] not in ("Tuple", "Dict")
+        self._counts = [count for part in self._leaves for count in part.counts]
+        exponent = sum(math.log10(count) for count in self._counts)
+        self.size = math.prod(self._counts) if exponent < 30 else 1 << 99
         if self.size > 1 << 64:
             raise JobError(
-                f"the observation space has about 10^{len(str(self.size)) - 1} states, more than "
-                "the 2**64 that a key can tell apart; leave out what the agent need not "
-                "see (a Gymnasium wrapper)"
+                f"it has about 10^{math.floor(exponent)} states, more than the 2**64 that a key "
+                "can tell apart; leave out what the agent need not see (a Gymnasium wrapper), use "
+                "fewer bins, or codec = 'digest'"
             )
+
+    @property
+    def clipped(self) -> int:
+        """Floats encoded so far that were outside their range."""
+        return sum(part.clipped for part in self._leaves if isinstance(part, Bins))
 
     def encode(self, observation: Any) -> int:
         """Return the key of an observation; ``np.int64(3)``, ``3`` and ``True`` are numbers.
@@ -140,17 +152,17 @@ class Codec:
         ValueError
             for an observation outside the space.
         """
-        values: list[int] = []
-        try:
-            _flatten(self.description, observation, values)
-        except TypeError as error:
-            raise ValueError(f"expected an integer: {error}") from None
+        parts: list[Any] = []
+        _parts(self.description, observation, parts)
+        digits: list[int] = []
+        for path, part, value in zip(self._paths, self._leaves, parts, strict=True):
+            try:
+                digits += part.digits(value)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}" if path else str(error)) from None
         key = 0
-        for value, (n, start) in zip(values, self._digits, strict=True):
-            digit = value - start
-            if not 0 <= digit < n:
-                raise ValueError(f"{value} is not in {start} ... {start + n - 1}")
-            key = key * n + digit
+        for digit, count in zip(digits, self._counts, strict=True):
+            key = key * count + digit
         return key
 
     def encode_all(self, observations: list[Any]) -> NDArray[np.uint64] | None:
@@ -159,27 +171,60 @@ class Codec:
         None says nothing of the observations: `encode` takes them one at a time, or finds the one
         that is outside the space.
         """
-        columns: list[NDArray] = []
+        if self._single:
+            return self._encode(len(observations), [observations])
+        rows: list[list[Any]] = []
         try:
-            _columns(self.description, observations, columns)
-        except (TypeError, ValueError, IndexError, OverflowError):
+            for observation in observations:
+                rows.append([])
+                _parts(self.description, observation, rows[-1])
+        except ValueError:
             return None
-        keys = np.zeros(len(observations), np.uint64)
-        for column, (n, start) in zip(columns, self._digits, strict=True):
-            if column.dtype.kind not in "iub" or not column.size:
-                return None
-            if int(column.min()) < start or int(column.max()) >= start + n:
-                return None
-            digits = column.astype(np.int64) - start
-            keys = keys * np.uint64(n & MASK) + digits.astype(np.uint64)
+        return self._encode(len(rows), list(zip(*rows, strict=True)))
+
+    def encode_batch(self, batch: Any, count: int) -> NDArray[np.uint64] | None:
+        """Return the keys of a VectorEnv's batch of `count` observations; None as `encode_all`."""
+        columns: list[Any] = []
+        try:
+            if self.description["kind"] == "Digest":
+                columns = [[self.item(batch, i) for i in range(count)]]
+            else:
+                _parts(self.description, batch, columns)
+        except (TypeError, ValueError, KeyError, IndexError):
+            return None
+        return self._encode(count, columns)
+
+    def item(self, batch: Any, i: int) -> Any:
+        """Return observation `i` of a VectorEnv's batch."""
+        digest = self.description["kind"] == "Digest"
+        return item(self.description["space"] if digest else self.description, batch, i)
+
+    def _encode(self, count: int, columns: list[Any]) -> NDArray[np.uint64] | None:
+        keys = np.zeros(count, np.uint64)
+        if count == 0:
+            return keys
+        clipped = []
+        try:
+            for part, column in zip(self._leaves, columns, strict=True):
+                clipped.append(part.append(keys, column))
+                if clipped[-1] < 0:
+                    return None
+        except (TypeError, ValueError, OverflowError):
+            return None
+        for part, n in zip(self._leaves, clipped, strict=True):
+            if isinstance(part, Bins):
+                part.clipped += n
         return keys
 
     def decode(self, key: int) -> Any:
-        """Return the observation of a key: int, array of int64, or tuple."""
+        """Return the observation of a key: int, array, tuple or dict.
+
+        Of floats it is the middle of their bins, of a digest the key as text.
+        """
         if not 0 <= key < self.size:
             raise ValueError(f"key {key} is not in 0 ... {self.size - 1}")
         digits = []
-        for n, start in reversed(self._digits):
-            key, digit = divmod(key, n)
-            digits.append(digit + start)
-        return _rebuild(self.description, reversed(digits))
+        for count in reversed(self._counts):
+            key, digit = divmod(key, count)
+            digits.append(digit)
+        return _rebuild(self.description, iter(self._leaves), reversed(digits))

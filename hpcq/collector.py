@@ -19,10 +19,14 @@ EPISODES, RETURNS, LENGTHS = 0, 1, 2
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
 
-def block(rank: int, ranks: int, count: int) -> tuple[int, int]:
-    """Return (first environment, number) of a rank's contiguous block of `count` environments."""
-    start, end = rank * count // ranks, (rank + 1) * count // ranks
-    return start, end - start
+def block(rank: int, ranks: int, count: int, unit: int = 1) -> tuple[int, int]:
+    """Return (first environment, number) of a rank's contiguous block of `count` environments.
+
+    Units of so many environments stay together.
+    """
+    units = count // unit
+    start, end = rank * units // ranks, (rank + 1) * units // ranks
+    return start * unit, (end - start) * unit
 
 
 class Collector(Protocol):
@@ -35,6 +39,10 @@ class Collector(Protocol):
     """episodes ended, sum of their returns, sum of their lengths, since it was last cleared"""
     quiet_every: int
     """the job can be saved after ticks that are multiples of this"""
+
+    @property
+    def clipped(self) -> int:
+        """Numbers of observations that were outside their bins' range, in this process."""
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""
@@ -84,6 +92,7 @@ class CompiledCollector:
     """A block of compiled environments, stepped in one kernel. See `Collector`."""
 
     quiet_every = 1
+    clipped = 0
 
     def __init__(
         self, environment: CompiledEnvironment, seed: np.uint64, start: int, count: int

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.schedules import Constant, LearningRate, Schedule
@@ -18,13 +18,77 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Discretise(_Section):
+    """How floats become bins. One entry for every float, in the order of the space, or one for all.
+
+    `bins` equal parts between `low` and `high` (default: the space's own bounds), where what lies
+    outside is clipped and counted; or `edges` that cut the whole line.
+    """
+
+    bins: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    low: list[Finite] | None = None
+    high: list[Finite] | None = None
+    edges: list[list[Finite]] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Discretise":
+        if (self.bins is None) == (self.edges is None):
+            raise ValueError("expected either bins or edges")
+        if self.edges is not None and (self.low is not None or self.high is not None):
+            raise ValueError("low and high belong to bins, not to edges")
+        return self
+
+
+class Levels(_Section):
+    """The values that a float of the action can take; entries as in `Discretise`.
+
+    `levels` equally spaced values from `low` to `high`, both included; or the `values` themselves.
+    """
+
+    levels: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    low: list[Finite] | None = None
+    high: list[Finite] | None = None
+    values: list[list[Finite]] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Levels":
+        if (self.levels is None) == (self.values is None):
+            raise ValueError("expected either levels or values")
+        if self.values is not None and (self.low is not None or self.high is not None):
+            raise ValueError("low and high belong to levels, not to values")
+        return self
+
+
+class Wrapper(_Section):
+    """A Gymnasium wrapper around the environment."""
+
+    entry: str
+    """"module:Name" or "path/to/file.py:Name" """
+    kwargs: dict[str, Any] = {}
+    """passed to it, after the environment"""
+
+
 class EnvironmentSection(_Section):
     """What is learned: an environment, and how many of it run at once."""
 
     id: str
-    """Gymnasium id, or hpcq/Garnet-v0"""
+    """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
     kwargs: dict[str, Any] = {}
     """passed to the environment"""
+    wrappers: list[Wrapper] = []
+    """around the environment, the first one innermost"""
+    codec: Literal["exact", "digest"] = "exact"
+    """exact: every observation its own key; digest: 64 bits of a digest, for any space"""
+    discretise: Discretise | None = None
+    """bins for the floats of the observation"""
+    discretise_actions: Levels | None = None
+    """values for the floats of the action"""
+    vector: Annotated[int, Field(ge=1)] | None = None
+    """environments in each native VectorEnv; it draws for all of them together, so this shapes
+    learning. Default: hpcq steps the environments itself"""
     count: Annotated[int, Field(ge=1, le=1 << 24)] = 256
     """environments, over all ranks together; shapes learning, so it does not follow the ranks"""
     backend: Literal["auto", "compiled", "python"] = "auto"
@@ -191,8 +255,10 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         # Beside syntax errors: a number of more digits than Python reads.
         raise JobError(f"{path}: not valid TOML: {error}") from None
+    beside(data, path.parent)
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
     override(data, overrides)
+    beside(data, Path())
     return data
 
 
@@ -220,6 +286,23 @@ def override_key(data: dict[str, Any], key: str, value: Any, source: str) -> Non
         if not isinstance(place, dict):
             raise JobError(f"{source}: {part} is a value, not a section")
     place[parts[-1]] = value
+
+
+def beside(data: dict[str, Any], folder: Path) -> None:
+    """Make paths of the user's Python files absolute; they are relative to `folder`."""
+    section = data.get("environment")
+    if not isinstance(section, dict):
+        return
+    wrappers = section.get("wrappers")
+    parts = [(section, "id")] + [
+        (wrapper, "entry")
+        for wrapper in (wrappers if isinstance(wrappers, list) else [])
+        if isinstance(wrapper, dict)
+    ]
+    for part, key in parts:
+        place, _, name = str(part.get(key)).rpartition(":")
+        if place.endswith(".py"):
+            part[key] = f"{(folder / place).resolve()}:{name}"
 
 
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")

@@ -2,7 +2,7 @@
 
 numba's cache looks at the file of the function it compiles and not at the files of the
 functions that this one calls. Here the cache folder is named after a digest of every source
-that takes part, so that any change leads to a fresh folder.
+that takes part (the user's: see origin.py), so that any change leads to a fresh folder.
 """
 
 import atexit
@@ -19,6 +19,7 @@ import numba
 from numba.core import config as numba_config
 
 from hpcq.cache import wanted
+from hpcq.origin import identity_of, is_kernel, is_ours
 
 _PACKAGE = Path(__file__).parent
 # nogil: the watchdog's thread runs while a kernel does.
@@ -57,21 +58,17 @@ _DIGEST = _sources_digest()
 _ROOT = cache_root()
 
 
-def _compile(function: Callable, extra: bytes = b"", inline: bool = False) -> Any:
+def _compile(
+    function: Callable, identity: bytes = b"", cache: bool = True, inline: bool = False
+) -> Any:
     name = _DIGEST
-    source = Path(function.__code__.co_filename)
-    # numba sees a file's time and size; a file of the user's can change without either.
-    if not source.is_relative_to(_PACKAGE) and source.is_file():
-        extra += source.read_bytes()
-    if extra:
-        name += "-" + hashlib.blake2b(extra, digest_size=8).hexdigest()
+    if identity:
+        name += "-" + hashlib.blake2b(identity, digest_size=8).hexdigest()
     config: Any = numba_config
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_ROOT / name)
     try:
-        compiled: Any = numba.njit(**_OPTIONS, forceinline=inline)(function)
-        compiled.sources = name.encode()
-        return compiled
+        return numba.njit(**{**_OPTIONS, "cache": cache}, forceinline=inline)(function)
     finally:
         config.CACHE_DIR = before
 
@@ -82,13 +79,16 @@ def kernel(function: Callable) -> Any:
     A kernel cannot allocate: without numba's runtime, arrays are not reference-counted, which in
     a loop costs more than the work. ``function.py_func`` stays the plain Python text; where it
     only uses operators it also works on NumPy arrays.
+
+    A kernel outside this package has no cache of its own. It becomes part of a `bind`, which has
+    one, named after all that the kernel is made of.
     """
-    return _compile(function)
+    return _compile(function, cache=is_ours(function))
 
 
 def inlined(function: Callable) -> Any:
     """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
-    return _compile(function, inline=True)
+    return _compile(function, cache=is_ours(function), inline=True)
 
 
 def bind(template: Callable, **names: Any) -> Any:
@@ -103,11 +103,10 @@ def bind(template: Callable, **names: Any) -> Any:
     )
     bound.__qualname__ = template.__qualname__
     bound.__module__ = template.__module__
-    return _compile(bound, b"".join(_identity(*item) for item in sorted(names.items())), True)
-
-
-def _identity(name: str, value: Any) -> bytes:
-    if not hasattr(value, "py_func"):
-        return f"{name}={value!r};".encode()
-    # A kernel that was bound itself is told by what it was bound to, too.
-    return f"{name}={value.py_func.__qualname__};".encode() + value.sources
+    identity = b"" if is_ours(template) else identity_of(template)
+    for name, value in sorted(names.items()):
+        identity += f"{name}=".encode()
+        identity += identity_of(value) if is_kernel(value) else repr(value).encode()
+    compiled = _compile(bound, identity, inline=True)
+    compiled.bound_to = identity
+    return compiled

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from mpi4py import MPI
 
-from hpcq import actors, rules
+from hpcq import actors, gym_collector, rules
 from hpcq.collector import Collector, CompiledCollector, block
 from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
@@ -20,9 +20,9 @@ from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job import Job
-from hpcq.python_collector import PythonCollector
 from hpcq.schedules import Visits
 from hpcq.shard import Shard
+from hpcq.vector_collector import gymnasium_collector
 
 ROWS_PER_PIECE = 1 << 16
 
@@ -62,12 +62,13 @@ class Learner:
         self.comm = comm
         self.tick = -1
         seed = seed_word(job.run.seed)
-        self.start, count = block(comm.rank, comm.size, job.environment.count)
+        unit = job.environment.vector or 1
+        self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
         self.collector: Collector
         if isinstance(environment, CompiledEnvironment):
             self.collector = CompiledCollector(environment, seed, self.start, count)
         else:
-            self.collector = PythonCollector(
+            self.collector = gymnasium_collector(
                 environment, seed, self.start, count, job.environment.quiet_every
             )
         rate = job.learning.learning_rate
@@ -206,8 +207,11 @@ def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None
     A Python environment is not made for this; a small compiled one takes its place.
     """
     if isinstance(environment, PythonEnvironment):
+        gym_collector.warm(environment)
         environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
-    tiny = job.model_copy(update={"environment": job.environment.model_copy(update={"count": 1})})
+    tiny = job.model_copy(
+        update={"environment": job.environment.model_copy(update={"count": 1, "vector": None})}
+    )
     learner = Learner(tiny, environment, MPI.COMM_SELF)
     learner.begin()
     learner.advance()

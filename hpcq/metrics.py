@@ -12,6 +12,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq import exact, rundir
+from hpcq.canonical import collision_bound
 from hpcq.collector import EPISODES, LENGTHS, RETURNS
 from hpcq.digest import Digest
 from hpcq.envs.compiled import CompiledEnvironment
@@ -146,6 +147,7 @@ def summarise(
     digest: Digest,
     steps: int,
     seconds: float,
+    clipped: int,
     say: Callable[[str], None],
 ) -> None:
     """Print the end of a run and write summary.json; for rank 0.
@@ -154,7 +156,11 @@ def summarise(
     ----------
     steps, seconds
         done in this process, for the rate; a resumed run has done more.
+    clipped
+        numbers that were outside their bins' range, on all ranks, in this process.
     """
+    digested = learner.environment.observation["kind"] == "Digest"
+    bound = collision_bound(digest.rows) if digested else None
     summary: dict[str, Any] = {
         "job": learner.job.name,
         "environment": learner.environment.id,
@@ -163,6 +169,8 @@ def summarise(
         "seconds": round(seconds, 3),
         "steps_per_second": round(steps / seconds, 1) if seconds > 0 else None,
         "states": digest.rows,
+        "clipped": clipped,
+        "collision_bound": bound,
         "ranks": learner.comm.size,
         "digest": str(digest),
         "checkpoint": str(path),
@@ -174,6 +182,13 @@ def summarise(
             f"greedy policy: {_round(summary['greedy_return'])}, optimum: "
             f"{'not found' if optimum is None else _round(optimum)} "
             f"(exact mean return of an episode of at most {summary['horizon']} steps)"
+        )
+    if clipped:
+        say(f"{clipped:,} numbers of observations were outside their bins' range: clipped")
+    if bound is not None:
+        say(
+            f"digest codec: the probability that any two of the {digest.rows:,} states share a "
+            f"key is at most {bound:.1e}"
         )
     say(
         f"done: {learner.steps:,} steps, {digest.rows:,} states, {seconds:.1f} s"

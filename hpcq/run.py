@@ -10,13 +10,12 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from hpcq import checkpoint, restore, rundir
-from hpcq.collector import block
+from hpcq import checkpoint, preflight, restore, rundir
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job import Job, override
-from hpcq.learner import Learner, warm
+from hpcq.learner import Learner
 from hpcq.lock import RunLock
 from hpcq.metrics import Reporter, summarise
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
@@ -62,7 +61,9 @@ def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
 def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
     environment = agree(comm, lambda: _resolve(job))
     with first_on_each_node(comm):
-        warm(job, environment)
+        compiled = preflight.compiled(job, environment)
+    agree(comm, compiled)
+    agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
     return agree(comm, lambda: Learner(job, environment, comm))
 
 
@@ -279,8 +280,9 @@ def _train(
         return ExitCode.STOPPED
     reporter.report()
     done = learner.steps - first_step
+    clipped = comm.allreduce(learner.collector.clipped)
     with watchdog.patient(START_SECONDS):
-        on_root(comm, lambda: summarise(learner, path, digest, done, seconds, say))
+        on_root(comm, lambda: summarise(learner, path, digest, done, seconds, clipped, say))
     comm.Barrier()
     return ExitCode.DONE
 
@@ -289,7 +291,7 @@ def _plan(learner: Learner, last: int, writer: str) -> str:
     job, environment, ranks = learner.job, learner.environment, learner.comm.size
     kind = "python" if isinstance(environment, PythonEnvironment) else "compiled"
     count = job.environment.count
-    share = block(0, ranks, count)[1]
+    share = learner.collector.actors.hash.size
     return (
         f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
         f"{ranks} rank{'s' * (ranks != 1)} (about {max(share, 1)} each), "

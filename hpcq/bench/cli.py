@@ -85,16 +85,21 @@ def tick(
     type=click.IntRange(1, 1 << 24),
     help="Over all ranks together.",
 )
+@click.option(
+    "--vector",
+    type=click.IntRange(1, 1 << 24),
+    help="Use native VectorEnvs of so many environments each.",
+)
 @SECONDS
 @AS_JSON
-def gym(id_: str, environments: int, seconds: float, as_json: bool) -> ExitCode:
+def gym(id_: str, environments: int, vector: int | None, seconds: float, as_json: bool) -> ExitCode:
     """Time a Python environment through hpcq, beside merely stepping it."""
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.gym import bench as measure
         from hpcq.bench.report import gym_text
 
-        found = measure(comm, id_, environments, seconds)
+        found = measure(comm, id_, environments, vector, seconds)
         speaker(comm)(json.dumps(found) if as_json else gym_text(found))
         return ExitCode.DONE
 

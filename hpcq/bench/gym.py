@@ -1,18 +1,62 @@
 """Python environments through hpcq, beside merely stepping them."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from mpi4py import MPI
 
 from hpcq.bench.tick import measure
 from hpcq.collector import block
+from hpcq.discretise import components
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import JobError
 from hpcq.job import Job
 from hpcq.learner import Learner, warm
 from hpcq.parallel import agree, first_on_each_node
+from hpcq.spaces import describe
+
+_TICKS = 64
+_BINS, _RANGE = 8, 3.0
+
+
+def _scalar(environment: PythonEnvironment, start: int, share: int) -> Callable[[], None]:
+    """Return a loop of `_TICKS` steps of `share` Envs; one whose episode ends is reset."""
+    environments = [environment.make() for _ in range(share)]
+    for i, env in enumerate(environments):
+        env.reset(seed=start + i)
+    drawn = np.random.default_rng(start).integers(environment.actions, size=(_TICKS, share))
+    actions = [environment.action_set.each(row) for row in drawn]
+
+    def loop() -> None:
+        for row in actions:
+            for env, action in zip(environments, row, strict=True):
+                _, _, terminated, truncated, _ = env.step(action)
+                if terminated or truncated:
+                    env.reset()
+
+    return loop
+
+
+def _vector(environment: PythonEnvironment, start: int, share: int) -> Callable[[], None]:
+    """Return a loop of `_TICKS` steps of VectorEnvs, `share` environments in all."""
+    size = environment.vector or share
+    environments = [environment.make() for _ in range(share // size)]
+    for i, env in enumerate(environments):
+        env.reset(seed=start + i * size)
+    drawn = np.random.default_rng(start).integers(environment.actions, size=(_TICKS, size))
+    actions = [environment.action_set.batch(row) for row in drawn]
+
+    def loop() -> None:
+        for row in actions:
+            for env in environments:
+                _, _, terminated, truncated, _ = env.step(row)
+                if env.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
+                    env.reset(options={"reset_mask": terminated | truncated})
+
+    return loop
 
 
 def stepping(
@@ -20,45 +64,66 @@ def stepping(
 ) -> float:
     """Return steps per second of all ranks, stepping their share in a loop. Collective.
 
-    Actions are drawn beforehand; an environment whose episode ends is reset.
+    Actions are drawn beforehand.
     """
-    start, share = block(comm.rank, comm.size, count)
-    environments = [environment.make() for _ in range(share)]
-    for i, env in enumerate(environments):
-        env.reset(seed=start + i)
-    rng = np.random.default_rng(comm.rank)
-    drawn = rng.integers(environment.actions, size=(64, share)) + environment.action_start
-    actions = [list(row) for row in drawn]
+    start, share = block(comm.rank, comm.size, count, environment.vector or 1)
+    make = _scalar if environment.vector is None else _vector
+    loop = make(environment, start, share)
     rates: list[float] = []
     end = time.perf_counter() + seconds
     while len(rates) < 5 or comm.allreduce(time.perf_counter() < end, MPI.LAND):
         comm.Barrier()
         begin = time.perf_counter()
-        for row in actions:
-            for env, action in zip(environments, row, strict=True):
-                _, _, terminated, truncated, _ = env.step(action)
-                if terminated or truncated:
-                    env.reset()
+        loop()
         took = comm.allreduce(time.perf_counter() - begin, MPI.MAX)
-        rates.append(len(actions) * count / took)
-    for env in environments:
-        env.close()
+        rates.append(_TICKS * count / took)
     return float(np.median(rates))
 
 
-def bench(comm: MPI.Intracomm, id_: str, environments: int, seconds: float) -> dict[str, Any]:
+def _bins(id_: str) -> dict[str, Any]:
+    """Return bins for every float of the observation, wherever they are."""
+    import gymnasium
+
+    try:
+        env = gymnasium.make(id_)
+    except gymnasium.error.Error:
+        return {}
+    floats = components(describe(env.observation_space))
+    env.close()
+    if not floats:
+        return {}
+    return {
+        "discretise": {
+            "bins": [_BINS],
+            "low": [-_RANGE if low is None else low for _, low, _ in floats],
+            "high": [_RANGE if high is None else high for _, _, high in floats],
+        }
+    }
+
+
+def bench(
+    comm: MPI.Intracomm, id_: str, environments: int, vector: int | None, seconds: float
+) -> dict[str, Any]:
     """Compare hpcq's rate on a Gymnasium environment with that of stepping alone. Collective.
+
+    Parameters
+    ----------
+    vector
+        environments in each native VectorEnv; None: Envs, one by one.
 
     Raises
     ------
     JobError
         if the environment is unknown or has spaces that hpcq cannot use.
     """
+    section = {"id": id_, "count": environments, "backend": "python", "vector": vector}
     job = Job.check(
         {
             "name": "gym",
-            "environment": {"id": id_, "count": environments, "backend": "python"},
+            "environment": {**section, **_bins(id_)},
             "learning": {"gamma": 0.99, "learning_rate": 0.1},
+            # As at random as the steps alone, or the episodes would be others.
+            "exploration": {"epsilon": 1.0},
             "run": {"steps": 1},
         },
         "bench gym",
@@ -77,6 +142,7 @@ def bench(comm: MPI.Intracomm, id_: str, environments: int, seconds: float) -> d
         "environment": id_,
         "ranks": comm.size,
         "environments": environments,
+        "vector": vector,
         "stepping": alone,
         "ratio_to_stepping": found["transitions_per_second"] / alone,
         **found,

@@ -44,7 +44,8 @@ def gym_text(found: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{found['environment']}: {found['environments']} environments on "
-            f"{found['ranks']} ranks",
+            f"{found['ranks']} ranks"
+            + (f", VectorEnvs of {found['vector']}" if found["vector"] else ""),
             f"stepping alone   {found['stepping'] / 1e3:.1f} k/s",
             f"through hpcq     {found['transitions_per_second'] / 1e3:.1f} k/s; "
             f"reached {found['ratio_to_stepping']:.2f}",

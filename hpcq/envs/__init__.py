@@ -1,77 +1,25 @@
 """From the job's [environment] section to an environment that a collector can step."""
 
 import contextlib
-import traceback
-from dataclasses import dataclass
+import dataclasses
+from pathlib import Path
 from typing import Any
 
-from hpcq import codec
+from hpcq.envs.adapter import (
+    PythonEnvironment,
+    constructed,
+    python_environment,
+    registered,
+    wrapped,
+)
 from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.load import call, is_file, load, load_module
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job import EnvironmentSection
 
+__all__ = ["CompiledEnvironment", "PythonEnvironment", "resolve"]
 
-@dataclass(frozen=True)
-class PythonEnvironment:
-    """A Gymnasium environment that Python steps, and what hpcq needs to know of it."""
-
-    id: str
-    observation: dict[str, Any]
-    """the observation space, as `codec.describe` gives it"""
-    actions: int
-    action_start: int
-    options: dict[str, Any]
-    max_episode_steps: int | None
-
-    def make(self) -> Any:
-        """Return a new instance."""
-        import gymnasium
-
-        return gymnasium.make(self.id, disable_env_checker=True, **self.options)
-
-
-def _gymnasium(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
-    import gymnasium
-
-    from hpcq.envs import table
-
-    options = dict(section.kwargs)
-    if section.max_episode_steps is not None:
-        options["max_episode_steps"] = section.max_episode_steps
-    try:
-        env = gymnasium.make(section.id, disable_env_checker=True, **options)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise JobError(
-            f"environment.id = {section.id!r}: gymnasium.make failed: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    except Exception as error:
-        text = "".join(traceback.format_exception(error)).rstrip()
-        raise EnvironmentFault(f"{section.id} cannot be made:\n{text}") from error
-    try:
-        known = section.id in table.TOY_TEXT and not section.kwargs.get("fickle_passenger")
-        if section.backend == "compiled" and not known:
-            raise JobError(
-                f"environment.backend = 'compiled', but {section.id!r} cannot be compiled; "
-                f"expected one of {', '.join(table.TOY_TEXT)} (Taxi without "
-                "fickle_passenger), hpcq/Garnet-v0, or backend = 'python'"
-            )
-        if known and section.backend != "python":
-            return table.from_toy_text(env, section.id)
-        if not isinstance(env.action_space, gymnasium.spaces.Discrete):
-            raise JobError(f"{section.id}: action space {env.action_space}, expected Discrete")
-        try:
-            observation = codec.describe(env.observation_space)
-        except JobError as error:
-            raise JobError(f"{section.id}: {error}") from None
-        limit = env.spec.max_episode_steps if env.spec else None
-        space: Any = env.action_space
-        return PythonEnvironment(
-            section.id, observation, int(space.n), int(space.start), options, limit
-        )
-    finally:
-        with contextlib.suppress(Exception):
-            env.close()
+_PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
@@ -81,13 +29,34 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     ------
     JobError
         if the environment is unknown, or has spaces that hpcq cannot use.
+    EnvironmentFault
+        if the user's code raises.
     """
-    if section.id != "hpcq/Garnet-v0":
-        return _gymnasium(section)
-    if section.backend == "python":
-        raise JobError("environment.backend = 'python', but hpcq/Garnet-v0 is compiled")
+    if section.id == "hpcq/Garnet-v0":
+        return _garnet(section)
+    place, _, name = section.id.rpartition(":")
+    try:
+        module = load_module(place) if place else None
+    except JobError as error:
+        raise JobError(f"environment.id = {section.id!r}: {error}") from None
+    shown = f"{Path(place).name}:{name}" if is_file(place) else section.id
+    import gymnasium
+
+    if module is None or name in gymnasium.registry or not name.isidentifier():
+        return _registered(section, name, shown)
+    try:
+        found = load(section.id)
+    except JobError as error:
+        raise JobError(f"environment.id = {section.id!r}: {error}") from None
+    return _own(section, found, shown)
+
+
+def _garnet(section: EnvironmentSection) -> CompiledEnvironment:
     from hpcq.envs import table
 
+    if section.backend == "python":
+        raise JobError("environment.backend = 'python', but hpcq/Garnet-v0 is compiled")
+    _refuse_python_keys(section, section.id)
     try:
         return table.garnet_environment(section.max_episode_steps, **section.kwargs)
     except TypeError as error:
@@ -96,3 +65,74 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
             f"environment.kwargs of hpcq/Garnet-v0: {problem}; "
             "expected states, actions, and optionally branching, seed"
         ) from None
+
+
+def _refuse_python_keys(section: EnvironmentSection, name: str) -> None:
+    for key in _PYTHON_ONLY:
+        if getattr(section, key):
+            raise JobError(f"environment.{key} is for Python environments, but {name} is compiled")
+
+
+def _registered(
+    section: EnvironmentSection, id_: str, shown: str
+) -> PythonEnvironment | CompiledEnvironment:
+    """Return a Gymnasium id: toy text compiles itself, all else is stepped in Python."""
+    from hpcq.envs import table
+
+    known = id_ in table.TOY_TEXT and not section.kwargs.get("fickle_passenger")
+    if section.backend == "compiled":
+        if not known:
+            raise JobError(
+                f"environment.backend = 'compiled', but {section.id!r} cannot be compiled; "
+                f"expected one of {', '.join(table.TOY_TEXT)} (Taxi without "
+                "fickle_passenger), hpcq/Garnet-v0, or backend = 'python'"
+            )
+        _refuse_python_keys(section, section.id)
+    plain = section.codec == "exact" and not any(getattr(section, key) for key in _PYTHON_ONLY)
+    make = wrapped(section, registered(section, id_))
+    with _closing(make()) as first:
+        if known and plain and section.backend != "python":
+            return table.from_toy_text(first, section.id)
+        return python_environment(section, shown, make, first)
+
+
+def _own(
+    section: EnvironmentSection, found: Any, shown: str
+) -> PythonEnvironment | CompiledEnvironment:
+    """Return the user's own: a compiled environment, or a constructor of either kind."""
+    first = found
+    if not isinstance(found, CompiledEnvironment):
+        if not callable(found):
+            raise JobError(
+                f"environment.id = {section.id!r} is a {type(found).__name__}, expected a "
+                "gymnasium.Env, a CompiledEnvironment, or a function that returns one"
+            )
+        make = constructed(section, found)
+        first = make() if section.vector else call(section.id, found, **section.kwargs)
+    elif section.kwargs:
+        raise JobError(f"environment.kwargs are given, but {shown} is not a function")
+    if isinstance(first, CompiledEnvironment):
+        if section.backend == "python":
+            raise JobError(f"environment.backend = 'python', but {shown} is compiled")
+        _refuse_python_keys(section, shown)
+        limit = section.max_episode_steps or first.max_episode_steps
+        return dataclasses.replace(first, id=shown, max_episode_steps=limit)
+    if section.backend == "compiled":
+        raise JobError(f"environment.backend = 'compiled', but {shown} is not compiled")
+    close = getattr(first, "close", None)
+    if close is None:
+        raise EnvironmentFault(f"{shown} gave a {type(first).__name__}, expected a gymnasium.Env")
+    with contextlib.suppress(Exception):
+        close()
+    make = wrapped(section, make)
+    with _closing(make()) as first:
+        return python_environment(section, shown, make, first)
+
+
+@contextlib.contextmanager
+def _closing(env: Any) -> Any:
+    try:
+        yield env
+    finally:
+        with contextlib.suppress(Exception):
+            env.close()

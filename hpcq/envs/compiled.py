@@ -1,18 +1,35 @@
 """The protocol of environments that run inside hpcq's kernels.
 
-Two functions, compiled with `hpcq.kernels.kernel`:
+Two functions, compiled with `kernel`:
 
     reset(model, draw)             -> key
     step(model, key, action, draw) -> (key, reward, terminated)
 
 `key` (uint64) is the state and its key in the table at once, `action` an int64 from 0 on, `draw`
-a uint64 that is all the randomness of this call (`hashing.unit_interval` makes a float64 of it).
-`model` is a NamedTuple of arrays and numbers, the parameters of the environment: data, so that
-other parameters need no other compilation. Time limits are hpcq's, not the environment's.
+a uint64 that is all the randomness of this call (`unit_interval` makes a float64 of it,
+`second_draw` another draw). `model` is a NamedTuple of arrays and numbers, the parameters of the
+environment: data, so that other parameters need no other compilation. Time limits are hpcq's, not
+the environment's.
+
+In a file of your own, `compiled_environment` puts the two functions together; the README has an
+example.
 """
 
 from dataclasses import dataclass
 from typing import Any
+
+from hpcq.actions import Actions
+from hpcq.codec import Codec, describe
+from hpcq.hashing import second_draw, unit_interval
+from hpcq.kernels import kernel
+
+__all__ = [
+    "CompiledEnvironment",
+    "compiled_environment",
+    "kernel",
+    "second_draw",
+    "unit_interval",
+]
 
 
 @dataclass(frozen=True)
@@ -29,3 +46,53 @@ class CompiledEnvironment:
     step: Any
     max_episode_steps: int | None
     """an episode is truncated after so many steps; None: never"""
+
+
+def compiled_environment(
+    reset: Any,
+    step: Any,
+    *,
+    observation: Any,
+    actions: Any,
+    model: Any = (),
+    max_episode_steps: int | None = None,
+) -> CompiledEnvironment:
+    """Return an environment of your own, to be named in a job file as ``file.py:name``.
+
+    Parameters
+    ----------
+    reset, step
+        the two functions of the protocol, decorated with `kernel`.
+    observation
+        how many states there are, or a Gymnasium space: a state's key is then the mixed-radix
+        number of its digits, the first one the most significant.
+    actions
+        how many actions there are, or a Discrete space.
+    model
+        what both functions get as their first argument.
+    max_episode_steps
+        an episode is truncated after so many steps; the job file can say otherwise.
+
+    Raises
+    ------
+    JobError
+        for spaces without a number for every state and action.
+    """
+    from gymnasium import spaces
+
+    if isinstance(observation, int):
+        observation = {"kind": "Discrete", "n": observation, "start": 0}
+        Codec(observation)
+    else:
+        observation = describe(observation)
+    action_set = Actions(spaces.Discrete(actions) if isinstance(actions, int) else actions)
+    return CompiledEnvironment(
+        "",
+        observation,
+        action_set.count,
+        action_set.start,
+        model,
+        reset,
+        step,
+        max_episode_steps,
+    )

@@ -10,12 +10,29 @@ WRITERS = ["mpio", "funnel"] if HAS_MPI else ["funnel"]
 JOBS = {
     "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 60_000}),
     "python": make_job.make(make_job.CORRIDOR, run={"steps": 2000}),
+    "vector, floats and wrappers": make_job.make(
+        {
+            "id": "CartPole-v1",
+            "count": 12,
+            "vector": 4,
+            "quiet_every": 50,
+            "discretise": {"bins": [6], "low": [-2.4, -3, -0.2, -3], "high": [2.4, 3, 0.2, 3]},
+            "wrappers": [
+                {
+                    "entry": "gymnasium.wrappers.vector:DtypeObservation",
+                    "kwargs": {"dtype": "float64"},
+                }
+            ],
+        },
+        run={"steps": 3000},
+    ),
     "more ranks than states": make_job.make(
         {"id": "hpcq/Garnet-v0", "kwargs": {"states": 3, "actions": 2, "branching": 2}, "count": 4},
         run={"steps": 4000},
     ),
     "ranks without environments": make_job.make({**make_job.GARNET, "count": 2}),
 }
+DIGESTED = make_job.make({**make_job.CORRIDOR, "codec": "digest"}, run={"steps": 2000})
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -33,6 +50,21 @@ def test_one_digest(name, tmp_path):
     found["alone"] = summary(tmp_path / "alone")["digest"]
     assert len(set(found.values())) == 1, found
     assert summary(directory)["ranks"] == 7
+
+
+def test_what_bins_and_digests_lose_is_in_the_summary(tmp_path):
+    for job in (JOBS["vector, floats and wrappers"], DIGESTED):
+        file = make_job.write(tmp_path / "job.toml", job)
+        done = hpcq(2, "run", file, "--overwrite", f"--set=run.directory='{tmp_path / 'run'}'")
+        found = summary(tmp_path / "run")
+        if found["collision_bound"] is not None:
+            assert found["clipped"] == 0
+            bound = found["states"] * (found["states"] - 1) / 2**65
+            assert found["collision_bound"] == bound
+            assert f"share a key is at most {bound:.1e}" in done.stdout
+        else:
+            assert found["clipped"] > 0
+            assert f"{found['clipped']:,} numbers of observations" in done.stdout
 
 
 def test_another_seed_is_another_table(tmp_path):

@@ -56,7 +56,7 @@ def test_an_environment_that_raises(tmp_path, only):
         ("none", "reward None, expected a finite number"),
         ("huge", "reward 1000"),
         ("text", "reward 'one', expected a finite number"),
-        ("array", "expected (obs, reward, terminated, truncated, info): The truth value"),
+        ("array", "terminated is array([0., 0.]), expected a bool"),
     ],
 )
 def test_an_environment_that_breaks_the_contract(tmp_path, how, words):

@@ -29,6 +29,8 @@ CASES = {
         {"id": "hpcq/Garnet-v0", "kwargs": {"states": 2, "actions": 2, "branching": 1}, "count": 6}
     ),
     "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
+    "vector": make_job.make(make_job.VECTOR, learning=VISITS),
+    "vector, fewer units than ranks": make_job.make({**make_job.VECTOR, "count": 2}),
     "python, fewer environments than ranks": make_job.make({**make_job.CORRIDOR, "count": 2}),
 }
 

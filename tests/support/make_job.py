@@ -24,7 +24,9 @@ def write(path, job):
 
     def value(v):
         if isinstance(v, dict):
-            return "{ " + ", ".join(f"{k} = {value(x)}" for k, x in v.items()) + " }"
+            return (
+                "{ " + ", ".join(f"{k} = {value(x)}" for k, x in v.items() if x is not None) + " }"
+            )
         if isinstance(v, list):
             return "[" + ", ".join(value(x) for x in v) + "]"
         return json.dumps(v)
@@ -41,3 +43,10 @@ def write(path, job):
 
 GARNET = {"id": "hpcq/Garnet-v0", "kwargs": {"states": 50, "actions": 3, "seed": 2}, "count": 12}
 CORRIDOR = {"id": "problems:Corridor-v0", "count": 5, "quiet_every": 40}
+VECTOR = {
+    "id": "problems:ScriptedVector",
+    "kwargs": {"mode": "NEXT_STEP"},
+    "count": 6,
+    "vector": 2,
+    "quiet_every": 40,
+}

@@ -7,6 +7,8 @@ import time
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 
 class Corridor(gymnasium.Env):
@@ -110,6 +112,162 @@ class Broken(Scripted):
             raise RuntimeError("cannot be closed")
 
 
+class Bad(gymnasium.Env):
+    """Break Gymnasium's contract in step 3, or where `how` says."""
+
+    observation_space = spaces.Dict(x=spaces.Box(-1, 1, (2,)), y=spaces.Discrete(4))
+    action_space = spaces.MultiDiscrete([2, 2])
+
+    def __init__(self, how="", after=3):
+        if how == "make":
+            raise TypeError("the constructor's own mistake")
+        self.how, self.after, self.steps = how, after, 0
+
+    def reset(self, *, seed=None, options=None):
+        observation = {"x": np.zeros(2, np.float32), "y": 1}
+        return {
+            "no info": observation,
+            "two": (observation, observation["x"]),
+            "old": [observation, {}],
+        }.get(self.how, (observation, {}))
+
+    def step(self, action):
+        assert isinstance(action, np.ndarray)
+        assert action.dtype == np.int64
+        # Whatever it does to the action is its own affair.
+        action += 7
+        self.steps += 1
+        x, y = np.array([0.5, -0.5], np.float32), 2
+        good = ({"x": x, "y": y}, 1.0, False, False, {})
+        if self.steps < self.after:
+            return good
+        if self.how == "action dtype":
+            raise TypeError(f"expected an int32, not {action.dtype}")
+        return {
+            "shape": ({"x": np.zeros(3), "y": y}, *good[1:]),
+            "scalar": ({"x": 0.5, "y": y}, *good[1:]),
+            "text": ({"x": np.array(["a", "b"]), "y": y}, *good[1:]),
+            "nan": ({"x": np.array([0, np.nan]), "y": y}, *good[1:]),
+            "outside": ({"x": x, "y": 4}, *good[1:]),
+            "float": ({"x": x, "y": 2.0}, *good[1:]),
+            "missing": ({"x": x}, *good[1:]),
+            "extra": ({"x": x, "y": y, "z": 0}, *good[1:]),
+            "tuple": ((x, y), *good[1:]),
+            "nothing": None,
+            "reward": (good[0], None, *good[2:]),
+            "reward nan": (good[0], np.float32("nan"), *good[2:]),
+            "flag": (*good[:2], "yes", False, {}),
+            "flags": (*good[:2], np.zeros(2, bool), False, {}),
+        }.get(self.how, good)
+
+
+def reset_on_end(env, note="wrapped"):
+    """A wrapper that is a function."""
+    env.note = note
+    return env
+
+
+class ScriptedVector(VectorEnv):
+    """Environments whose every transition is known, in one of the three autoreset modes.
+
+    Episode k of environment i takes `lengths[(i + k) % len(lengths)]` steps and ends terminated if
+    k is even, truncated if it is odd, both if it is a multiple of 4. No state is seen twice between
+    resets with a seed. True transitions go to `log`, whatever the mode makes of them:
+    (state, action, reward, next state, terminated, truncated).
+    """
+
+    log: list = []  # noqa: RUF012
+
+    def __init__(self, num_envs, mode, lengths=(3, 1, 4), lie=None):
+        self.metadata = {"autoreset_mode": AutoresetMode[mode]}
+        self.mode, self.lengths, self.lie = AutoresetMode[lie or mode], lengths, lie
+        self.num_envs = num_envs
+        self.single_observation_space = spaces.Discrete(1_000_000)
+        self.single_action_space = spaces.Discrete(3, start=1)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def reset(self, *, seed=None, options=None):
+        if options is None or self.mode != AutoresetMode.DISABLED:
+            self.base = (seed or 0) % 1000 * 1000
+            self.places = [self.base + 100 * i for i in range(self.num_envs)]
+            self.episodes = [0] * self.num_envs
+            self.elapsed = [0] * self.num_envs
+            self.over = [False] * self.num_envs
+        else:
+            for i in np.flatnonzero(options["reset_mask"]):
+                assert self.over[i]
+                self._restart(i)
+        return np.array(self.places), {}
+
+    def _restart(self, i):
+        self.places[i] += 1
+        self.episodes[i] += 1
+        self.elapsed[i] = 0
+        self.over[i] = False
+
+    def step(self, actions):
+        assert actions.shape == (self.num_envs,)
+        assert ((actions >= 1) & (actions <= 3)).all()
+        rewards, ends = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool)
+        finals = np.full(self.num_envs, None, object)
+        for i, action in enumerate(actions.tolist()):
+            if self.over[i]:
+                assert self.mode == AutoresetMode.NEXT_STEP
+                self._restart(i)
+                continue
+            before, k = self.places[i], self.episodes[i]
+            self.places[i] += 1
+            self.elapsed[i] += 1
+            rewards[i] = before % 7 + action
+            if self.elapsed[i] == self.lengths[(i + k) % len(self.lengths)]:
+                ends[:, i] = k % 2 == 0, k % 2 == 1 or k % 4 == 0
+                self.over[i] = True
+            self.log.append((before, action, rewards[i], self.places[i], *ends[:, i].tolist()))
+            if self.over[i] and self.mode == AutoresetMode.SAME_STEP:
+                finals[i] = self.places[i]
+                self._restart(i)
+        infos = {"final_obs": finals} if any(final is not None for final in finals) else {}
+        return np.array(self.places), rewards, *ends, infos
+
+
+class BrokenVector(ScriptedVector):
+    """Go wrong from step `after` on, in the last environment where it can be told."""
+
+    def __init__(self, num_envs, how, after, mode="NEXT_STEP"):
+        super().__init__(num_envs, mode)
+        self.how, self.after, self.steps = how, after, 0
+        if how == "mode":
+            self.metadata = {}
+
+    def step(self, actions):
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        self.steps += 1
+        if self.steps >= self.after:
+            if self.how == "raise":
+                raise RuntimeError("the user's bug")
+            if self.how == "short":
+                return observations[:-1], rewards, terminated, truncated, infos
+            if self.how == "rewards":
+                return observations, rewards[:-1], terminated, truncated, infos
+            if self.how == "scalar":
+                return observations, rewards, False, truncated, infos
+            if self.how == "nan":
+                rewards[-1] = np.nan
+            if self.how == "outside":
+                observations[-1] = -1
+            if self.how == "old":
+                return observations, rewards, terminated, infos
+            if self.how == "final":
+                infos = {"final_obs": np.full(self.num_envs, -1, object)}
+        return observations, rewards, terminated, truncated, infos
+
+    def reset(self, *, seed=None, options=None):
+        observations, infos = super().reset(seed=seed, options=options)
+        return observations if self.how == "reset" else (observations, infos)
+
+
 gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=20)
 gymnasium.register("Scripted-v0", entry_point=Scripted)
 gymnasium.register("Broken-v0", entry_point=Broken)
+gymnasium.register("Bad-v0", entry_point=Bad)

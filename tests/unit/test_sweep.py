@@ -120,7 +120,7 @@ def test_the_table_and_the_best_job(file):
     assert best.learning.learning_rate.value == 0.2
     assert best.name == "lake"
     assert str(best.directory) == "runs/lake/best"
-    assert not best.differs_in(sweep.members[3].job)
+    assert best.differences(sweep.members[3].job) == {}
 
 
 def test_without_exact_returns_training_decides(file):
