@@ -22,7 +22,7 @@ class EnvironmentSection(_Section):
     """What is learned: an environment, and how many of it run at once."""
 
     id: str
-    """Gymnasium id, or hpcq/Garnet-v0"""
+    """Gymnasium id, or one of hpcq's own, see envs/bundled.py"""
     kwargs: dict[str, Any] = {}
     """passed to the environment"""
     count: Annotated[int, Field(ge=1, le=1 << 24)] = 256
@@ -39,6 +39,8 @@ class EnvironmentSection(_Section):
 class LearningSection(_Section):
     """The learning rule and its table."""
 
+    rule: Literal["q_learning", "negamax"] = "q_learning"
+    """negamax: for two players who take turns in one table, the target is r - gamma * max"""
     gamma: Annotated[float, Field(ge=0, le=1)]
     """discount per step"""
     learning_rate: LearningRate

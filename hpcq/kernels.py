@@ -94,11 +94,15 @@ def bind(template: Callable, **names: Any) -> Any:
     )
     bound.__qualname__ = template.__qualname__
     bound.__module__ = template.__module__
-    return _compile(bound, b"".join(_identity(*item) for item in sorted(names.items())))
+    identity = b"".join(_identity(*item) for item in sorted(names.items()))
+    compiled = _compile(bound, identity)
+    compiled.bound_to = identity
+    return compiled
 
 
 def _identity(name: str, value: Any) -> bytes:
     if not hasattr(value, "py_func"):
         return f"{name}={value!r};".encode()
     source = Path(value.py_func.__code__.co_filename).read_bytes()
-    return f"{name}={value.py_func.__qualname__};".encode() + source
+    bound_to = getattr(value, "bound_to", b"")
+    return f"{name}={value.py_func.__qualname__};".encode() + source + bound_to

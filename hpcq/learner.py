@@ -66,6 +66,9 @@ class Learner:
             self.collector = PythonCollector(
                 environment, seed, self.start, count, job.environment.quiet_every
             )
+        # What is good for the next player to move is bad for this one.
+        sign = -1.0 if job.learning.rule == "negamax" else 1.0
+        self._discount = sign * job.learning.gamma
         rate = job.learning.learning_rate
         self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
         self._rate = None if isinstance(rate, Visits) else rate
@@ -158,7 +161,7 @@ class Learner:
     def _receive(self) -> None:
         actors.receive(
             self.collector.actors,
-            self.job.learning.gamma,
+            self._discount,
             self._ranks,
             self.exchange.sent,
             self.exchange.replies_in,

@@ -54,7 +54,7 @@ def _gymnasium(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvir
             raise JobError(
                 f"environment.backend = 'compiled', but {section.id!r} cannot be compiled; "
                 f"expected one of {', '.join(table.TOY_TEXT)} (Taxi without "
-                "fickle_passenger), hpcq/Garnet-v0, or backend = 'python'"
+                "fickle_passenger), hpcq's own hpcq/..., or backend = 'python'"
             )
         if known and section.backend != "python":
             return table.from_toy_text(env, section.id)
@@ -82,17 +82,8 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     JobError
         if the environment is unknown, or has spaces that hpcq cannot use.
     """
-    if section.id != "hpcq/Garnet-v0":
-        return _gymnasium(section)
-    if section.backend == "python":
-        raise JobError("environment.backend = 'python', but hpcq/Garnet-v0 is compiled")
-    from hpcq.envs import table
+    if section.id.startswith("hpcq/"):
+        from hpcq.envs import bundled
 
-    try:
-        return table.garnet_environment(section.max_episode_steps, **section.kwargs)
-    except TypeError as error:
-        problem = str(error).partition("()")[2].strip()
-        raise JobError(
-            f"environment.kwargs of hpcq/Garnet-v0: {problem}; "
-            "expected states, actions, and optionally branching, seed"
-        ) from None
+        return bundled.make(section)
+    return _gymnasium(section)

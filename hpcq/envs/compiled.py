@@ -14,6 +14,8 @@ other parameters need no other compilation. Time limits are hpcq's, not the envi
 from dataclasses import dataclass
 from typing import Any
 
+from hpcq.errors import JobError
+
 
 @dataclass(frozen=True)
 class CompiledEnvironment:
@@ -29,3 +31,42 @@ class CompiledEnvironment:
     step: Any
     max_episode_steps: int | None
     """an episode is truncated after so many steps; None: never"""
+
+
+def integer(id_: str, name: str, value: Any, least: int, most: int) -> int:
+    """Return `value` where it is an integer in `least` ... `most`.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise JobError(f"{id_}: {name} = {value!r}, expected an integer in {least} ... {most}")
+    return value
+
+
+def number(id_: str, name: str, value: Any, least: float, most: float) -> float:
+    """Return `value` where it is a number in `least` ... `most`, as a float.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise JobError(f"{id_}: {name} = {value!r}, expected a number in {least:g} ... {most:g}")
+    return float(value)
+
+
+def choice(id_: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` where it is one of `choices`.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if value not in choices:
+        raise JobError(f"{id_}: {name} = {value!r}, expected one of {', '.join(choices)}")
+    return str(value)
