@@ -6,7 +6,7 @@ Each function takes the time limit and then, by name, what the job's `environmen
 import inspect
 from collections.abc import Callable
 
-from hpcq.envs import blackjack, games, gridworld, operations, table
+from hpcq.envs import blackjack, games, gridworld, operations, puzzles, table
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.job import EnvironmentSection
@@ -20,6 +20,8 @@ BUNDLED: dict[str, Callable[..., CompiledEnvironment]] = {
     "hpcq/TicTacToe-v0": games.tictactoe,
     "hpcq/ConnectFour-v0": games.connect_four,
     "hpcq/Nim-v0": games.nim,
+    "hpcq/EightPuzzle-v0": puzzles.eight_puzzle,
+    "hpcq/PocketCube-v0": puzzles.pocket_cube,
     "hpcq/Inventory-v0": operations.inventory,
     "hpcq/Admission-v0": operations.admission,
 }

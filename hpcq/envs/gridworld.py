@@ -2,7 +2,8 @@
 
 Every step costs 1. The goal is cell (0, 0); episodes start anywhere, uniformly. Whether a cell is
 a wall follows from a hash of its number, so that a grid of any size takes no memory. Stepping
-into a wall or off the grid changes nothing.
+into a wall or off the grid changes nothing. The first row and column are free of walls, so that a
+way leads to the goal.
 """
 
 from typing import NamedTuple
@@ -29,8 +30,10 @@ class Grid(NamedTuple):
 
 @kernel
 def is_wall(model, cell):
-    """Return whether a cell (uint64) is a wall; the goal never is."""
-    return cell != np.uint64(0) and unit_interval(mix64(model.word ^ mix64(cell))) < model.walls
+    """Return whether a cell (uint64) is a wall."""
+    width = np.uint64(model.width)
+    edge = cell < width or cell % width == np.uint64(0)
+    return not edge and unit_interval(mix64(model.word ^ mix64(cell))) < model.walls
 
 
 @kernel
