@@ -12,9 +12,10 @@ from mpi4py import MPI
 
 from hpcq import actors, rules
 from hpcq.collector import Collector, CompiledCollector, block
+from hpcq.continuous_collector import ContinuousCollector
 from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.exchange import Exchange
 from hpcq.hashing import Purpose, seed_word, tick_word
@@ -60,7 +61,11 @@ class Learner:
         seed = seed_word(job.run.seed)
         self.start, count = block(comm.rank, comm.size, job.environment.count)
         self.collector: Collector
-        if isinstance(environment, CompiledEnvironment):
+        if isinstance(environment, ContinuousEnvironment):
+            self.collector = ContinuousCollector(
+                environment, seed, self.start, count, job.environment.quiet_every
+            )
+        elif isinstance(environment, CompiledEnvironment):
             self.collector = CompiledCollector(environment, seed, self.start, count)
         else:
             self.collector = PythonCollector(

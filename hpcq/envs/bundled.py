@@ -6,7 +6,7 @@ Each function takes the time limit and then, by name, what the job's `environmen
 import inspect
 from collections.abc import Callable
 
-from hpcq.envs import blackjack, games, gridworld, operations, puzzles, table
+from hpcq.envs import blackjack, control, games, gridworld, operations, puzzles, table
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.job import EnvironmentSection
@@ -24,6 +24,10 @@ BUNDLED: dict[str, Callable[..., CompiledEnvironment]] = {
     "hpcq/PocketCube-v0": puzzles.pocket_cube,
     "hpcq/Inventory-v0": operations.inventory,
     "hpcq/Admission-v0": operations.admission,
+    "hpcq/CartPole-v0": control.cartpole,
+    "hpcq/MountainCar-v0": control.mountain_car,
+    "hpcq/Acrobot-v0": control.acrobot,
+    "hpcq/Pendulum-v0": control.pendulum,
 }
 
 

@@ -9,6 +9,13 @@ Two functions, compiled with `hpcq.kernels.kernel`:
 a uint64 that is all the randomness of this call (`hashing.unit_interval` makes a float64 of it).
 `model` is a NamedTuple of arrays and numbers, the parameters of the environment: data, so that
 other parameters need no other compilation. Time limits are hpcq's, not the environment's.
+
+A continuous environment keeps `numbers` float64 of its own, the array `state`, and is seen through
+the key of it:
+
+    reset(model, state, draw)                        fills `state`
+    step(model, state, action, draw) -> (reward, terminated)
+    observe(model, state)            -> key
 """
 
 from dataclasses import dataclass
@@ -31,6 +38,15 @@ class CompiledEnvironment:
     step: Any
     max_episode_steps: int | None
     """an episode is truncated after so many steps; None: never"""
+
+
+@dataclass(frozen=True)
+class ContinuousEnvironment(CompiledEnvironment):
+    """A compiled environment with a continuous state."""
+
+    observe: Any
+    numbers: int
+    """float64 in a state"""
 
 
 def integer(id_: str, name: str, value: Any, least: int, most: int) -> int:
