@@ -29,6 +29,12 @@ CASES = {
         {"id": "hpcq/Garnet-v0", "kwargs": {"states": 2, "actions": 2, "branching": 1}, "count": 6}
     ),
     "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
+    "continuous": make_job.make(
+        {"id": "hpcq/Pendulum-v0", "count": 5, "max_episode_steps": 30, "quiet_every": 40}
+    ),
+    "negamax": make_job.make(
+        {"id": "hpcq/TicTacToe-v0", "count": 5}, learning={"rule": "negamax", "gamma": 1.0}
+    ),
     "python, fewer environments than ranks": make_job.make({**make_job.CORRIDOR, "count": 2}),
 }
 

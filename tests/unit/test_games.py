@@ -3,13 +3,16 @@
 import functools
 import operator
 
+import make_job
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from hpcq.envs import games, nim, resolve, rows
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job import EnvironmentSection
+from hpcq.learner import Learner
 
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
 
@@ -109,6 +112,24 @@ def test_an_illegal_move_loses_at_once():
     environment = make("Nim", heaps=[2, 3])
     # Heap 0 has two pieces: take 3 of it.
     assert environment.step(environment.model, environment.model.start, 2, draw)[1:] == (-1.0, True)
+
+
+def test_the_negamax_target_is_the_reward_less_what_the_other_player_gets():
+    script = [(1, 2.0, False, False), (2, 3.0, False, True), (3, 5.0, True, False)]
+    job = make_job.make(
+        {"id": "problems:Scripted-v0", "kwargs": {"script": script}, "count": 1},
+        learning={"rule": "negamax", "gamma": 0.5, "learning_rate": 1.0, "q_init": 100.0},
+    )
+    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner.begin()
+    for _ in range(3):
+        learner.advance()
+    hashes = [int(mix64.py_func(np.array([key], np.uint64))[0]) for key in range(2)]
+    # Truncated in 2, whose value is 100, too.
+    assert [learner.shard.row(hash_)[0] for hash_ in hashes] == [2 - 0.5 * 100, 3 - 0.5 * 100]
+    learner.advance()
+    assert learner.shard.row(hashes[0])[0] == 5
+    learner.close()
 
 
 def test_opponents_reply_with_their_moves_and_open_half_of_the_games():
