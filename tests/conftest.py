@@ -7,7 +7,8 @@ from hypothesis import settings
 
 SUPPORT = str(Path(__file__).parent / "support")
 sys.path.insert(0, SUPPORT)
-os.environ["PYTHONPATH"] = SUPPORT  # for the commands that tests start
+# For the commands that tests start.
+os.environ["PYTHONPATH"] = os.pathsep.join([SUPPORT, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # Speed is a matter for benchmarks; the first call of a kernel compiles it.
 settings.register_profile("default", deadline=None)

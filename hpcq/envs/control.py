@@ -7,6 +7,7 @@ own environment shows into such a state, so that a learned table can act there.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Bins(NamedTuple):
     """(k,), lower bounds"""
     width: NDArray[np.float64]
     """(k,), of a bin"""
-    count: NDArray[np.int64]
+    bins: NDArray[np.int64]
     """(k,), bins"""
     start_low: NDArray[np.float64]
     """(k,), episodes start uniformly from here ..."""
@@ -40,15 +41,15 @@ def observe(model, state):
     key = np.uint64(0)
     for i in range(model.low.size):
         place = np.int64(np.floor((state[i] - model.low[i]) / model.width[i]))
-        place = min(max(place, 0), model.count[i] - 1)
-        key = key * np.uint64(model.count[i]) + np.uint64(place)
+        place = min(max(place, 0), model.bins[i] - 1)
+        key = key * np.uint64(model.bins[i]) + np.uint64(place)
     return key
 
 
 @kernel
 def observe_pendulum(model, state):
     """Return the bins' number; the angle counts from the top, in -pi ... pi."""
-    count = model.count
+    count = model.bins
     angle = (state[0] + np.pi) % (2 * np.pi) - np.pi
     first = np.int64(np.floor((angle - model.low[0]) / model.width[0]))
     second = np.int64(np.floor((state[1] - model.low[1]) / model.width[1]))
@@ -161,13 +162,13 @@ def _make(
     low: list[float],
     high: list[float],
     start: tuple[list[float], list[float]],
-    bins: list[int],
+    bins: Sequence[int],
     anywhere: bool,
     actions: int,
     limit: int,
     see: Any = observe,
 ) -> ContinuousEnvironment:
-    if not isinstance(bins, list) or len(bins) != len(low):
+    if not isinstance(bins, list | tuple) or len(bins) != len(low):
         raise JobError(f"{id_}: bins = {bins!r}, expected a list of {len(low)} integers")
     for count in bins:
         integer(id_, "bins", count, 1, 100_000)
@@ -182,7 +183,7 @@ def _make(
         np.array(start_high),
         actions,
     )
-    observation = {"kind": "MultiDiscrete", "nvec": bins, "start": [0] * len(bins)}
+    observation = {"kind": "MultiDiscrete", "nvec": list(bins), "start": [0] * len(bins)}
     return ContinuousEnvironment(
         id_, observation, actions, 0, model, reset, step, limit, see, len(low)
     )
@@ -191,7 +192,7 @@ def _make(
 def cartpole(
     max_episode_steps: int | None,
     *,
-    bins: list[int] = [6, 12, 16, 16],  # noqa: B006
+    bins: Sequence[int] = (6, 12, 16, 16),
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
     """Return the twin of CartPole-v1: job id ``hpcq/CartPole-v0``.
@@ -208,7 +209,7 @@ def cartpole(
 def mountain_car(
     max_episode_steps: int | None,
     *,
-    bins: list[int] = [128, 128],  # noqa: B006
+    bins: Sequence[int] = (128, 128),
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
     """Return the twin of MountainCar-v0: job id ``hpcq/MountainCar-v0``.
@@ -226,7 +227,7 @@ def mountain_car(
 def acrobot(
     max_episode_steps: int | None,
     *,
-    bins: list[int] = [24, 24, 24, 24],  # noqa: B006
+    bins: Sequence[int] = (24, 24, 24, 24),
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
     """Return the twin of Acrobot-v1: job id ``hpcq/Acrobot-v0``.
@@ -244,7 +245,7 @@ def acrobot(
 def pendulum(
     max_episode_steps: int | None,
     *,
-    bins: list[int] = [101, 101],  # noqa: B006
+    bins: Sequence[int] = (101, 101),
     torques: int = 5,
     anywhere: bool = False,
 ) -> ContinuousEnvironment:

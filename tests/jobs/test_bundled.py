@@ -19,12 +19,19 @@ JOBS = Path(__file__).parents[2] / "jobs"
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
 
 
-def train(name, tmp_path, *overrides):
-    """Run a job of the project on 2 ranks; return (environment, job, checkpoint)."""
-    settings = [f"--set={text}" for text in (f"run.directory='{tmp_path}/run'", *overrides)]
-    hpcq(2, "run", JOBS / f"{name}.toml", *settings)
-    job = Job.load(JOBS / f"{name}.toml", overrides)
-    return resolve(job.environment), job, Path(summary(tmp_path / "run")["checkpoint"])
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Run a job of the project on 2 ranks, once; return (environment, job, checkpoint)."""
+
+    @functools.cache
+    def trained(name, *overrides):
+        directory = tmp_path_factory.mktemp(name)
+        settings = [f"--set={text}" for text in (f"run.directory='{directory}/run'", *overrides)]
+        hpcq(2, "run", JOBS / f"{name}.toml", *settings)
+        job = Job.load(JOBS / f"{name}.toml", overrides)
+        return resolve(job.environment), job, Path(summary(directory / "run")["checkpoint"])
+
+    return trained
 
 
 def has_line(position, player):
@@ -75,13 +82,13 @@ def free_cells(position):
 
 
 @pytest.mark.parametrize("name", ["tictactoe", "tictactoe-random"])
-def test_the_greedy_player_never_loses_tictactoe(name, tmp_path):
-    _, _, path = train(name, tmp_path)
+def test_the_greedy_player_never_loses_tictactoe(name, train):
+    _, _, path = train(name)
     assert play_everything(rows(path), free_cells) == {"won", "drawn"}
 
 
-def test_the_greedy_player_draws_against_every_perfect_reply(tmp_path):
-    environment, _, path = train("tictactoe-perfect", tmp_path)
+def test_the_greedy_player_draws_against_every_perfect_reply(train):
+    environment, _, path = train("tictactoe-perfect")
     solved = games.solve(environment.model, board.legal, board.play)
 
     def replies(position):
@@ -95,8 +102,8 @@ def test_the_greedy_player_draws_against_every_perfect_reply(tmp_path):
 @pytest.mark.parametrize(
     ("name", "game"), [("tictactoe", board), ("connect4", board), ("nim", nim)]
 )
-def test_self_play_finds_the_value_and_the_best_moves_of_every_position(name, game, tmp_path):
-    environment, _, path = train(name, tmp_path)
+def test_self_play_finds_the_value_and_the_best_moves_of_every_position(name, game, train):
+    environment, _, path = train(name)
     solved = games.solve(environment.model, game.legal, game.play)
     table = rows(path)
     assert table.keys() == solved.keys()
@@ -112,8 +119,8 @@ def test_self_play_finds_the_value_and_the_best_moves_of_every_position(name, ga
         assert chosen == {a for a in range(q.size) if best >> a & 1}
 
 
-def test_the_greedy_player_wins_nim_from_every_won_position(tmp_path):
-    _, job, path = train("nim", tmp_path)
+def test_the_greedy_player_wins_nim_from_every_won_position(train):
+    _, job, path = train("nim")
     heaps = job.environment.kwargs["heaps"]
     won = 0
     for key, q in rows(path).items():
@@ -141,13 +148,13 @@ def test_the_greedy_player_wins_nim_from_every_won_position(tmp_path):
         ("cliffwalking-values", 1e-9),
     ],
 )
-def test_the_learned_values_are_those_of_value_iteration(name, error, tmp_path):
+def test_the_learned_values_are_those_of_value_iteration(name, error, train):
     """Within `error` of the range of the values, in every state that was met."""
     exploring = {
         "taxi-values": ("learning.learning_rate=1.0", "exploration.epsilon=1.0"),
         "cliffwalking-values": ("learning.learning_rate=1.0", "exploration.epsilon=1.0"),
     }
-    environment, job, path = train(name.removesuffix("-values"), tmp_path, *exploring.get(name, ()))
+    environment, job, path = train(name.removesuffix("-values"), *exploring.get(name, ()))
     truth = exact.value_iteration(environment.model, job.learning.gamma).max(axis=1)
     with_rows = sorted(rows(path))
     assert len(with_rows) > 10
@@ -155,9 +162,9 @@ def test_the_learned_values_are_those_of_value_iteration(name, error, tmp_path):
     assert np.abs(learned - truth)[with_rows].max() <= error * np.ptp(truth)
 
 
-def test_blackjack_is_played_as_the_exact_optimum_does(tmp_path):
+def test_blackjack_is_played_as_the_exact_optimum_does(train):
     """Wherever the actions differ by more than 0.015 and each was taken 200,000 times."""
-    environment, _, path = train("blackjack", tmp_path)
+    environment, _, path = train("blackjack")
     truth = exact.value_iteration(environment.model, 1.0)
     visits = visits_of(path, truth.shape)
     clear = (np.abs(truth[:, 0] - truth[:, 1]) > 0.015) & (visits.min(axis=1) >= 200_000)
@@ -187,8 +194,8 @@ def visits_of(path, shape):
         ),
     ],
 )
-def test_the_greedy_policy_takes_the_shortest_way_from_every_position(name, overrides, tmp_path):
-    environment, job, path = train(name, tmp_path, *overrides)
+def test_the_greedy_policy_takes_the_shortest_way_from_every_position(name, overrides, train):
+    environment, job, path = train(name, *overrides)
     least = job.learning.q_init
     truth = exact.deterministic_values(environment, 1.0, least)
     learned = dense_table(path, truth.size)
@@ -198,12 +205,11 @@ def test_the_greedy_policy_takes_the_shortest_way_from_every_position(name, over
     assert (learned.max(axis=1) == truth)[met].all()
 
 
-def test_the_cube_is_solved_optimally_near_home(tmp_path):
+def test_the_cube_is_solved_optimally_near_home(train):
     """Every position at most 4 moves away; tests/long has all of them."""
     kwargs = "environment.kwargs={scramble=4}"
     environment, _, path = train(
         "cube",
-        tmp_path,
         kwargs,
         "run.steps=20_000_000",
         "environment.max_episode_steps=4",
