@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import hpcq, summary
-from stickers import cube_distances
+from stickers import cube_distances, keys_after
 from truths import CONTROL, greedy_policy, returns_in_gymnasium, rows
 
 from hpcq.envs import resolve
@@ -39,10 +39,7 @@ def check_every_position(environment, path):
     for action in range(environment.actions):
         greedy = np.flatnonzero(q[:, action] == q.max(axis=1))
         greedy = greedy[greedy != 0]
-        after = [
-            int(environment.step(environment.model, np.uint64(key), action, np.uint64(0))[0])
-            for key in greedy.tolist()
-        ]
+        after = keys_after(environment, greedy.astype(np.uint64), action)
         assert (distance[after] == distance[greedy] - 1).all()
 
 

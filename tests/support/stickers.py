@@ -12,9 +12,16 @@ import numpy as np
 
 
 @numba.njit
-def _keys_after(step, model, keys, move, out):
+def _step_all(step, model, keys, move, out):
     for i in range(keys.size):
         out[i] = step(model, keys[i], move, np.uint64(0))[0]
+
+
+def keys_after(environment, keys, move):
+    """Return the keys (uint64) after a move from each of `keys`."""
+    out = np.empty_like(keys)
+    _step_all(environment.step, environment.model, keys, move, out)
+    return out
 
 
 def _search(environment, solved, radix, successor):
@@ -33,8 +40,7 @@ def _search(environment, solved, radix, successor):
         depth += 1
         found, found_keys = [], []
         for move in range(environment.actions):
-            after, after_keys = successor(positions, move), np.empty_like(keys)
-            _keys_after(environment.step, environment.model, keys, move, after_keys)
+            after, after_keys = successor(positions, move), keys_after(environment, keys, move)
             after_codes = after @ weights
             new = distance[after_keys] < 0
             distance[after_keys[new]] = depth
