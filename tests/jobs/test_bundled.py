@@ -164,12 +164,12 @@ def test_the_learned_values_are_those_of_value_iteration(name, error, train):
 
 def test_blackjack_is_played_as_the_exact_optimum_does(train):
     """Wherever the actions differ by more than 0.015 and each was taken 200,000 times."""
-    environment, _, path = train("blackjack", "run.steps=200_000_000")
+    environment, _, path = train("blackjack", "run.steps=150_000_000")
     truth = exact.value_iteration(environment.model, 1.0)
     visits = visits_of(path, truth.shape)
     clear = (np.abs(truth[:, 0] - truth[:, 1]) > 0.015) & (visits.min(axis=1) >= 200_000)
     learned = dense_table(path, truth.shape[0])
-    assert clear.sum() > 100
+    assert clear.sum() > 80
     assert (learned.argmax(axis=1) == truth.argmax(axis=1))[clear].all()
 
 
