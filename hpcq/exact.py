@@ -1,6 +1,8 @@
-"""Exact solutions of table models: the truth for tests and for a run's summary.
+"""Exact solutions: the truth for tests and for a run's summary.
 
     V(s) = max_a sum_k p(k | s, a) (r_k + gamma * [not terminated_k] * V(s'_k))
+
+of table models, and of compiled environments in which nothing is random but the start.
 
 Bellman, "Dynamic Programming", 1957; Puterman, "Markov Decision Processes", 1994, section 6.3.
 """
@@ -8,7 +10,10 @@ Bellman, "Dynamic Programming", 1957; Puterman, "Markov Decision Processes", 199
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.codec import Codec
+from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import TableModel
+from hpcq.kernels import bind
 
 Array = NDArray[np.float64]
 
@@ -74,3 +79,32 @@ def expected_return(model: TableModel, policy: Array, horizon: int) -> float:
     for _ in range(horizon):
         value = np.einsum("sa,sa->s", policy, action_values(model, value, 1.0))
     return float(model.start @ value)
+
+
+def _sweep(model, value, actions, gamma, least):
+    change = 0.0
+    for s in range(value.size):
+        best = least
+        for a in range(actions):
+            key, reward, terminated = step(model, np.uint64(s), a, np.uint64(0))
+            future = 0.0 if terminated else gamma * value[np.int64(key)]
+            best = max(best, reward + future)
+        change = max(change, abs(best - value[s]))
+        value[s] = best
+    return change
+
+
+def deterministic_values(
+    environment: CompiledEnvironment, gamma: float, least: float, sweeps: int = 10_000
+) -> Array | None:
+    """Return V* (S,) of all keys of an environment whose step ignores the draw, by sweeps in place.
+
+    Values rise from `least`, which must be below all of them; with gamma = 1 a state from which no
+    end can be reached keeps it. None if the values have not settled in `sweeps`.
+    """
+    sweep = bind(_sweep, step=environment.step)
+    value = np.full(Codec(environment.observation).size, least)
+    for _ in range(sweeps):
+        if sweep(environment.model, value, environment.actions, gamma, least) == 0.0:
+            return value
+    return None

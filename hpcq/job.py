@@ -75,7 +75,7 @@ class EnvironmentSection(_Section):
     """What is learned: an environment, and how many of it run at once."""
 
     id: str
-    """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
+    """Gymnasium id, hpcq/NAME (envs/bundled.py), "module:Name", or "path/to/file.py:Name" """
     kwargs: dict[str, Any] = {}
     """passed to the environment"""
     wrappers: list[Wrapper] = []
@@ -103,6 +103,8 @@ class EnvironmentSection(_Section):
 class LearningSection(_Section):
     """The learning rule and its table."""
 
+    rule: Literal["q_learning", "negamax"] = "q_learning"
+    """negamax: for two players who take turns in one table, the target is r - gamma * max"""
     gamma: Annotated[float, Field(ge=0, le=1)]
     """discount per step"""
     learning_rate: LearningRate

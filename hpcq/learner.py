@@ -12,9 +12,10 @@ from mpi4py import MPI
 
 from hpcq import actors, gym_collector, rules
 from hpcq.collector import Collector, CompiledCollector, block
+from hpcq.continuous_collector import ContinuousCollector
 from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
@@ -65,12 +66,19 @@ class Learner:
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
         self.collector: Collector
-        if isinstance(environment, CompiledEnvironment):
+        if isinstance(environment, ContinuousEnvironment):
+            self.collector = ContinuousCollector(
+                environment, seed, self.start, count, job.environment.quiet_every
+            )
+        elif isinstance(environment, CompiledEnvironment):
             self.collector = CompiledCollector(environment, seed, self.start, count)
         else:
             self.collector = gymnasium_collector(
                 environment, seed, self.start, count, job.environment.quiet_every
             )
+        # What is good for the next player to move is bad for this one.
+        sign = -1.0 if job.learning.rule == "negamax" else 1.0
+        self._discount = sign * job.learning.gamma
         rate = job.learning.learning_rate
         self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
         self._rate = None if isinstance(rate, Visits) else rate
@@ -169,7 +177,7 @@ class Learner:
     def _receive(self) -> None:
         actors.receive(
             self.collector.actors,
-            self.job.learning.gamma,
+            self._discount,
             self._ranks,
             self.exchange.sent,
             self.exchange.replies_in,

@@ -32,8 +32,11 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     EnvironmentFault
         if the user's code raises.
     """
-    if section.id == "hpcq/Garnet-v0":
-        return _garnet(section)
+    if section.id.startswith("hpcq/"):
+        from hpcq.envs import bundled
+
+        _refuse_python_keys(section, section.id)
+        return bundled.make(section)
     place, _, name = section.id.rpartition(":")
     try:
         module = load_module(place) if place else None
@@ -49,22 +52,6 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     except JobError as error:
         raise JobError(f"environment.id = {section.id!r}: {error}") from None
     return _own(section, found, shown)
-
-
-def _garnet(section: EnvironmentSection) -> CompiledEnvironment:
-    from hpcq.envs import table
-
-    if section.backend == "python":
-        raise JobError("environment.backend = 'python', but hpcq/Garnet-v0 is compiled")
-    _refuse_python_keys(section, section.id)
-    try:
-        return table.garnet_environment(section.max_episode_steps, **section.kwargs)
-    except TypeError as error:
-        problem = str(error).partition("()")[2].strip()
-        raise JobError(
-            f"environment.kwargs of hpcq/Garnet-v0: {problem}; "
-            "expected states, actions, and optionally branching, seed"
-        ) from None
 
 
 def _refuse_python_keys(section: EnvironmentSection, name: str) -> None:
@@ -85,7 +72,7 @@ def _registered(
             raise JobError(
                 f"environment.backend = 'compiled', but {section.id!r} cannot be compiled; "
                 f"expected one of {', '.join(table.TOY_TEXT)} (Taxi without "
-                "fickle_passenger), hpcq/Garnet-v0, or backend = 'python'"
+                "fickle_passenger), hpcq's own hpcq/..., or backend = 'python'"
             )
         _refuse_python_keys(section, section.id)
     plain = section.codec == "exact" and not any(getattr(section, key) for key in _PYTHON_ONLY)

@@ -11,6 +11,13 @@ a uint64 that is all the randomness of this call (`unit_interval` makes a float6
 environment: data, so that other parameters need no other compilation. Time limits are hpcq's, not
 the environment's.
 
+A continuous environment keeps `numbers` float64 of its own, the array `state`, and is seen through
+the key of it:
+
+    reset(model, state, draw)                        fills `state`
+    step(model, state, action, draw) -> (reward, terminated)
+    observe(model, state)            -> key
+
 In a file of your own, `compiled_environment` puts the two functions together; the README has an
 example.
 """
@@ -20,11 +27,13 @@ from typing import Any
 
 from hpcq.actions import Actions
 from hpcq.codec import Codec, describe
+from hpcq.errors import JobError
 from hpcq.hashing import second_draw, unit_interval
 from hpcq.kernels import kernel
 
 __all__ = [
     "CompiledEnvironment",
+    "ContinuousEnvironment",
     "compiled_environment",
     "kernel",
     "second_draw",
@@ -46,6 +55,15 @@ class CompiledEnvironment:
     step: Any
     max_episode_steps: int | None
     """an episode is truncated after so many steps; None: never"""
+
+
+@dataclass(frozen=True)
+class ContinuousEnvironment(CompiledEnvironment):
+    """A compiled environment with a continuous state."""
+
+    observe: Any
+    numbers: int
+    """float64 in a state"""
 
 
 def compiled_environment(
@@ -96,3 +114,42 @@ def compiled_environment(
         step,
         max_episode_steps,
     )
+
+
+def integer(id_: str, name: str, value: Any, least: int, most: int) -> int:
+    """Return `value` where it is an integer in `least` ... `most`.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise JobError(f"{id_}: {name} = {value!r}, expected an integer in {least} ... {most}")
+    return value
+
+
+def number(id_: str, name: str, value: Any, least: float, most: float) -> float:
+    """Return `value` where it is a number in `least` ... `most`, as a float.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise JobError(f"{id_}: {name} = {value!r}, expected a number in {least:g} ... {most:g}")
+    return float(value)
+
+
+def choice(id_: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` where it is one of `choices`.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if value not in choices:
+        raise JobError(f"{id_}: {name} = {value!r}, expected one of {', '.join(choices)}")
+    return str(value)

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import JobError
+from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.hashing import unit_interval
 from hpcq.kernels import kernel
 
@@ -134,21 +133,25 @@ def garnet_environment(
         ("branching", branching, 1, states),
         ("seed", seed, 0, (1 << 63) - 1),
     ):
-        if not isinstance(value, int) or not least <= value <= most:
-            raise JobError(
-                f"hpcq/Garnet-v0: {name} = {value!r}, expected an integer in {least} ... {most}"
-            )
+        integer("hpcq/Garnet-v0", name, value, least, most)
     return table_environment(
         "hpcq/Garnet-v0", garnet(states, actions, branching, seed), max_episode_steps
     )
 
 
 def table_environment(
-    id_: str, model: TableModel, max_episode_steps: int | None
+    id_: str,
+    model: TableModel,
+    max_episode_steps: int | None,
+    observation: dict[str, Any] | None = None,
 ) -> CompiledEnvironment:
-    """Wrap a model whose states and actions are numbered from 0."""
+    """Wrap a model whose states and actions are numbered from 0.
+
+    `observation` describes a space (see `codec.describe`) whose keys are the states; default: the
+    states' numbers.
+    """
     states, actions, _ = model.probability.shape
-    observation = {"kind": "Discrete", "n": states, "start": 0}
+    observation = observation or {"kind": "Discrete", "n": states, "start": 0}
     return CompiledEnvironment(id_, observation, actions, 0, model, reset, step, max_episode_steps)
 
 

@@ -31,6 +31,12 @@ CASES = {
     "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
     "vector": make_job.make(make_job.VECTOR, learning=VISITS),
     "vector, fewer units than ranks": make_job.make({**make_job.VECTOR, "count": 2}),
+    "continuous": make_job.make(
+        {"id": "hpcq/Pendulum-v0", "count": 5, "max_episode_steps": 30, "quiet_every": 40}
+    ),
+    "negamax": make_job.make(
+        {"id": "hpcq/TicTacToe-v0", "count": 5}, learning={"rule": "negamax", "gamma": 1.0}
+    ),
     "python, fewer environments than ranks": make_job.make({**make_job.CORRIDOR, "count": 2}),
 }
 

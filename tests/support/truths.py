@@ -1,0 +1,51 @@
+"""What a learned table is compared with."""
+
+import gymnasium
+import numpy as np
+
+from hpcq.envs import control
+from hpcq.hashing import unmix64
+from hpcq.reader import opened, table_pieces
+
+CONTROL = {
+    "cartpole": "CartPole-v1",
+    "mountaincar": "MountainCar-v0",
+    "acrobot": "Acrobot-v1",
+    "pendulum": "Pendulum-v1",
+}
+
+
+def rows(path):
+    """Return {key: Q-values} of a checkpoint."""
+    found = {}
+    with opened(path) as (file, header):
+        for hashes, q, _ in table_pieces(file, header, 0, header.rows):
+            found.update(zip(unmix64.py_func(hashes).tolist(), q.copy(), strict=True))
+    return found
+
+
+def returns_in_gymnasium(id_, policy, episodes=100, seed=12345):
+    """Return the returns of fresh episodes; policy(observation) gives the action."""
+    env, found = gymnasium.make(id_), []
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed + episode)
+        total, ended = 0.0, False
+        while not ended:
+            observation, reward, terminated, truncated, _ = env.step(policy(observation))
+            total += reward
+            ended = terminated or truncated
+        found.append(total)
+    return np.array(found)
+
+
+def greedy_policy(twin, table):
+    """Return the policy of a table learned on a compiled twin, for Gymnasium's observations."""
+
+    def policy(observation):
+        key = int(twin.observe(twin.model, control.state_of(twin, observation)))
+        action = int(table[key].argmax()) if key in table else 0
+        if twin.id == "hpcq/Pendulum-v0":
+            return np.array([-2.0 + 4.0 * action / (twin.actions - 1)], np.float32)
+        return action
+
+    return policy
