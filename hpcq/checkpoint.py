@@ -46,11 +46,9 @@ def choose_writer(asked: str) -> str:
         raise DependencyError(
             "checkpoint.writer = 'mpio', but this h5py was built without MPI; build h5py "
             "against a parallel HDF5 (HDF5_MPI=ON pip install --no-binary=h5py h5py), "
-            "or set checkpoint.writer = 'funnel'"
+            "or set checkpoint.writer = 'direct' or 'funnel'"
         )
-    if asked == "auto":
-        return "mpio" if HAS_MPI else "funnel"
-    return asked
+    return "direct" if asked == "auto" else asked
 
 
 def versions() -> dict[str, str]:
