@@ -17,11 +17,10 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcq import __version__
-from hpcq.columns import actors_to_columns
+from hpcq.columns import actors_to_columns, keys_of
 from hpcq.digest import Digest, digest_rows
 from hpcq.errors import DependencyError
 from hpcq.h5 import HAS_MPI, h5py
-from hpcq.hashing import unmix64
 from hpcq.learner import Learner, total_digest
 from hpcq.parallel import agree, on_root
 from hpcq.partial import Extent, PartialFile
@@ -46,11 +45,9 @@ def choose_writer(asked: str) -> str:
         raise DependencyError(
             "checkpoint.writer = 'mpio', but this h5py was built without MPI; build h5py "
             "against a parallel HDF5 (HDF5_MPI=ON pip install --no-binary=h5py h5py), "
-            "or set checkpoint.writer = 'funnel'"
+            "or set checkpoint.writer = 'direct' or 'funnel'"
         )
-    if asked == "auto":
-        return "mpio" if HAS_MPI else "funnel"
-    return asked
+    return "direct" if asked == "auto" else asked
 
 
 def versions() -> dict[str, str]:
@@ -106,7 +103,7 @@ def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Sl
     start, total = first_row, Digest()
     for hashes, q, visits in shard.pieces(_table_rows_per_piece(learner)):
         total = total.plus(digest_rows(hashes, q, visits))
-        yield "table/key", start, unmix64.py_func(hashes)
+        yield "table/key", start, keys_of(hashes)
         yield "table/q", start, q
         if shard.keeps_visits:
             yield "table/visits", start, visits

@@ -9,9 +9,9 @@ import numpy as np
 
 from hpcq.codec import Codec
 from hpcq.digest import Digest
-from hpcq.errors import JobError
+from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import MASK, mix64
-from hpcq.reader import find_row, opened, table_pieces
+from hpcq.reader import Columns, find_row, opened, table_pieces
 from hpcq.schema import Header
 
 
@@ -51,7 +51,7 @@ def inspect(path: str | Path, extremes: int = 3) -> dict[str, Any]:
         digest = Digest(*(int(value) for value in file["integrity/digest"][:]))
         best: list[tuple[float, int]] = []
         worst: list[tuple[float, int]] = []
-        updates = 0
+        updates = first = 0
         for hashes, q, visits in table_pieces(file, header, 0, header.rows):
             value = q.max(axis=1)
             updates += int(visits.sum())
@@ -61,11 +61,12 @@ def inspect(path: str | Path, extremes: int = 3) -> dict[str, Any]:
                 (worst, order[:extremes], -1),
             ):
                 for i in chosen:
-                    item = (sign * float(value[i]), int(hashes[i]))
+                    item = (sign * float(value[i]), first + int(i))
                     if len(kept) < extremes:
                         heapq.heappush(kept, item)
                     else:
                         heapq.heappushpop(kept, item)
+            first += hashes.size
         summary: dict[str, Any] = {
             "file": str(path),
             "environment": header.environment,
@@ -88,18 +89,18 @@ def inspect(path: str | Path, extremes: int = 3) -> dict[str, Any]:
             summary["updates"] = updates
         for name, kept in (("largest", best), ("smallest", worst)):
             summary[name] = [
-                _row_at(file, header, hash_) for _, hash_ in sorted(kept, reverse=True)
+                _row_at(path, file, header, at) for _, at in sorted(kept, reverse=True)
             ]
         return summary
 
 
-def _row_at(file: Any, header: Header, hash_: int) -> dict[str, Any] | None:
-    at = find_row(file, header, hash_)
-    for hashes, q, visits in table_pieces(file, header, at, min(at + 1, header.rows)):
-        if int(hashes[0]) == hash_:
-            key = int(file["table/key"][at : at + 1][0])
-            return _describe_row(header, key, q[0], visits[0])
-    return None
+def _row_at(path: str | Path, file: Columns, header: Header, at: int) -> dict[str, Any]:
+    key = int(file["table/key"][at : at + 1][0])
+    _, q, visits = next(table_pieces(file, header, at, at + 1))
+    try:
+        return _describe_row(header, key, q[0], visits[0])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: table/key, row {at}, is no observation: {error}") from None
 
 
 def inspect_row(path: str | Path, observation: Any) -> dict[str, Any]:
@@ -117,10 +118,10 @@ def inspect_row(path: str | Path, observation: Any) -> dict[str, Any]:
         except ValueError as error:
             raise JobError(f"--row {observation!r} is no observation: {error}") from None
         hash_ = int(mix64.py_func(np.array([key & MASK], np.uint64))[0])
-        row = _row_at(file, header, hash_)
-        if row is None:
-            raise JobError(f"--row {observation!r}: this state was never updated")
-        return row
+        at = find_row(file, header, hash_)
+        if at < header.rows and int(file["table/key"][at : at + 1][0]) == key:
+            return _row_at(path, file, header, at)
+        raise JobError(f"--row {observation!r}: this state was never updated")
 
 
 def _as_observation(description: dict[str, Any], value: Any) -> Any:

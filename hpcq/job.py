@@ -134,7 +134,7 @@ class CheckpointSection(_Section):
     """steps at which the run is saved in a checkpoint that stays for good"""
     writer: Literal["auto", "direct", "mpio", "funnel"] = "auto"
     """direct: all ranks write to their places in the file; mpio: all ranks write through
-    parallel HDF5; funnel: through rank 0; auto: mpio if h5py has MPI, else funnel"""
+    parallel HDF5; funnel: through rank 0; auto: direct"""
 
 
 class RunSection(_Section):

@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from hpcq import actors, gym_collector, rules
 from hpcq.collector import Collector, CompiledCollector, block
+from hpcq.columns import hashes_of, keys_of
 from hpcq.continuous_collector import ContinuousCollector
 from hpcq.digest import Digest, digest_rows
 from hpcq.envs import PythonEnvironment
@@ -227,6 +228,6 @@ def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None
     learner.shard.grow()
     for hashes, q, visits in list(learner.shard.pieces(1)):
         digest_rows(hashes, q, visits)
-        learner.shard.load(hashes, q, visits)
+        learner.shard.load(hashes_of(keys_of(hashes)), q, visits)
     nodes.warm(*rules.record_types(learner.shard.dtype))
     learner.close()

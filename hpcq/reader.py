@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from hpcq import isolated
 from hpcq.codec import Codec
+from hpcq.columns import hashes_of
 from hpcq.digest import Digest, digest_rows
 from hpcq.errors import CheckpointError
-from hpcq.hashing import mix64
 from hpcq.schema import Dataset, Header, integrity, layout
 
 PIECE_BYTES = 16 << 20
@@ -119,7 +119,7 @@ def table_pieces(
             visits = file["table/visits"][rows]
         else:
             visits = np.zeros((q.shape[0], 0), np.uint32)
-        yield mix64.py_func(file["table/key"][rows]), q, visits
+        yield hashes_of(file["table/key"][rows]), q, visits
 
 
 def verify(path: str | Path) -> tuple[Header, Digest]:
@@ -188,7 +188,7 @@ def find_row(file: Columns, header: Header, hash_: int) -> int:
     keys = file["table/key"]
     while low < high:
         middle = (low + high) // 2
-        if int(mix64.py_func(keys[middle : middle + 1])[0]) < hash_:
+        if int(hashes_of(keys[middle : middle + 1])[0]) < hash_:
             low = middle + 1
         else:
             high = middle
