@@ -177,7 +177,8 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
     except UnicodeDecodeError:
         raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # Beside syntax errors: a number of more digits than Python reads.
         raise JobError(f"{path}: not valid TOML: {error}") from None
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
     override(data, overrides)
@@ -192,7 +193,7 @@ def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
             raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             value = text
         override_key(data, key.strip(), value, f"--set {assignment}")
 
