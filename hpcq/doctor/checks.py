@@ -228,7 +228,7 @@ def cache(ranks: Sequence[Facts]) -> Iterator[Finding]:
             "warning",
             f"compiled kernels cannot be kept in {without[0].cache} on {_numbers(without)}: "
             f"{without[0].cache_error}",
-            "every rank compiles them anew at every start, about half a minute of CPU each",
+            "every rank compiles them anew at every start, about 5 s of CPU each",
             "export HPCQ_CACHE_DIR=FOLDER, one that can be written and that others cannot write",
         )
 

@@ -9,20 +9,13 @@ import pytest
 from launch import HPCQ, hpcq
 
 
-def problems(done):
-    """Return the findings of a report, by the line that says what."""
-    return [line for line in done.stdout.splitlines() if line.startswith(("problem:", "warning:"))]
-
-
 def finding(done, words):
     """Return one finding in full, on one line: what, why, and what to do."""
     text = done.stdout[done.stdout.index("\n\n") + 2 :]
     text = " ".join(line if line[0] != " " else line.strip() for line in text.splitlines() if line)
-    start = text.index(words)
     for level in ("problem: ", "warning: ", "note: "):
         text = text.replace(f" {level}", f"\n{level}")
     found = next(line for line in text.splitlines() if words in line)
-    assert start >= 0
     assert "why: " in found
     assert "do: " in found
     return found
@@ -45,7 +38,7 @@ def other_packages(tmp_path_factory):
 @pytest.mark.parametrize("ranks", [None, 2])
 def test_a_sound_machine(ranks, tmp_path):
     done = hpcq(ranks, "doctor", tmp_path)
-    assert not problems(done), done.stdout
+    assert "problem:" not in done.stdout
     assert f"ranks      {ranks or 1} on " in done.stdout
     assert not list(tmp_path.iterdir())
 
