@@ -58,11 +58,13 @@ def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
         raise JobError(f"{job.source}: {error}") from error
 
 
-def _make_learner(job: Job, comm: MPI.Intracomm) -> Learner:
-    environment = agree(comm, lambda: _resolve(job))
-    with first_on_each_node(comm):
-        compiled = preflight.compiled(job, environment)
-    agree(comm, compiled)
+def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
+    with watchdog.patient(START_SECONDS):
+        environment = agree(comm, lambda: _resolve(job))
+        with first_on_each_node(comm):
+            compiled = preflight.compiled(job, environment)
+        agree(comm, compiled)
+    # From here on the user's environments are stepped.
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
     return agree(comm, lambda: Learner(job, environment, comm))
 
@@ -85,8 +87,7 @@ def start(
     writer = agree(comm, lambda: checkpoint.choose_writer(job.checkpoint.writer))
     with _guarded(job, comm) as watchdog:
         on_root(comm, lambda: rundir.check(job.directory, overwrite))
-        with watchdog.patient(START_SECONDS):
-            learner = _make_learner(job, comm)
+        learner = _make_learner(job, comm, watchdog)
         # The old run goes last: the new one may start from its table, or not start at all.
         _load_start(learner, watchdog)
         on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
@@ -110,8 +111,7 @@ def resume(
             path, notes = on_root(comm, lambda: _newest(directory, job, override))
         for note in notes:
             say(note)
-        with watchdog.patient(START_SECONDS):
-            learner = _make_learner(job, comm)
+        learner = _make_learner(job, comm, watchdog)
         if path is None:
             say(f"no checkpoint in {directory} yet: starting from the beginning")
             _load_start(learner, watchdog)

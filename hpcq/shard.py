@@ -288,12 +288,12 @@ class Shard:
     def memory_for(self, rows: int) -> tuple[int, int]:
         """Return the bytes held with so many rows, and the most held on the way there."""
         slot = self.nbytes / self.table.hashes.shape[0]
-        capacity, held = int(self.table.buckets) * self.table.width, self.nbytes
+        capacity, before, held = int(self.table.buckets) * self.table.width, 0, self.nbytes
         while int(capacity * MAX_LOAD) < rows:
             capacity *= 2
-            held = int((capacity + _TAIL + 2) * slot)
-        # Growth releases what it has moved, a piece at a time; the old table is never all there.
-        return held, held + int(min(_GROWTH_PIECE, capacity) * slot)
+            before, held = held, int((capacity + _TAIL + 2) * slot)
+        # Growth releases what it has moved, a piece at a time: of the old table no more than that.
+        return held, held + min(before, int(_GROWTH_PIECE * slot))
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows in all, at once; the shard must be empty."""

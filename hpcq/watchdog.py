@@ -29,7 +29,15 @@ SLOW_BYTES_PER_SECOND = 10e6
 START_SECONDS = 120.0
 
 # Files of hpcq that call MPI: a rank whose innermost line of Python is there waits for others.
-_WAITING = ("exchange.py", "parallel.py", "writers.py", "checkpoint.py", "metrics.py", "run.py")
+_WAITING = (
+    "flat.py",
+    "nodes.py",
+    "parallel.py",
+    "writers.py",
+    "checkpoint.py",
+    "metrics.py",
+    "run.py",
+)
 
 _LATEST = 1e6
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")

@@ -61,17 +61,19 @@ def _from_file(path: Path) -> ModuleType:
         raise FileNotFoundError(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
+    # Python tells compiled text by its time and size; a file can change without either.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
     finally:
         sys.path.remove(str(path.parent))
+        sys.dont_write_bytecode = before
     return module
 
 
