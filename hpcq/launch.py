@@ -49,6 +49,8 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
     library = short_name(MPI.Get_library_version())
     if cannot_join(library):
         refuse_singletons(1, library)
+    # Windows are for shared memory alone, where Open MPI's part for UCX can only complain.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     MPI.Init()
     comm = MPI.COMM_WORLD
     try:
