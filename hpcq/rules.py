@@ -19,7 +19,8 @@ from hpcq.memory import prefetch, prefetch_to_read
 from hpcq.shard import NOWHERE, home_slot, insert, probe
 
 # Records whose cache lines are asked for in one go: more are under way together than when each is
-# asked for a fixed distance ahead. PLACES: those of the blocks in the pipeline.
+# asked for by itself. LEAD: how far each step of the pipeline is ahead of the next. PLACES: a power
+# of two, room for all records in the pipeline.
 BLOCK = 16
 LEAD = 64
 PLACES = 256
@@ -99,13 +100,13 @@ def _clamp(value, least, most):
 def _locate(hashes, ranks, buckets, box, block, start, end, places):
     """Bring the rows of the messages `start` ... `end` - 1 near, in three steps of a pipeline.
 
-    The lines of `block` are asked for; those of the block before have come meanwhile: if a row is
-    not there, the line after is asked for. The rows of the block before that are at hand then.
+    The lines of `block` are asked for; those of the block LEAD before have come meanwhile: if a row
+    is not there, the line after is asked for. The rows of the block 2 LEAD before are at hand then.
     No step branches on what it reads.
 
     places   uint64 (PLACES,), in and out: slots from which the rows are at most a short probe away
 
-    Returns the first and last message, exclusive, whose rows are at hand.
+    Returns the range of the messages whose rows are at hand.
     """
     for i in _span(min(end, block), min(end, block + BLOCK)):
         slot = np.uint64(home_slot(box[i].hash, ranks, buckets, WIDTH))

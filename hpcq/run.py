@@ -235,7 +235,7 @@ def _train(
     if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
         say(
             f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
-            "build h5py on parallel HDF5 (slurm/train.sbatch says how)"
+            "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
         )
     say(_plan(learner, last, writer))
     plan = SavePlan(job, quiet, learner.tick)

@@ -14,14 +14,11 @@ from hpcq import rundir, sweep
 from hpcq.codec import Codec
 from hpcq.envs import resolve
 from hpcq.errors import DependencyError, JobError
+from hpcq.estimate import estimate, size
 from hpcq.job import Job, read
 
 # A link to the repository's folder slurm/; in an installed hpcq, a copy.
 TEMPLATE = Path(__file__).parent / "slurm" / "train.sbatch"
-
-# The table is grown before it is 0.6 full, and while it grows there is an old and a new one.
-FULLEST = 0.6
-LEAST_RANK = 0.25 * (1 << 30)
 
 
 @dataclass(frozen=True)
@@ -153,21 +150,13 @@ def _notes(jobs: Sequence[Job], ranks: int, nodes: int, several: bool) -> Iterat
     states = Codec(environment.observation).size
     if several:
         yield f"{len(jobs)} jobs, {ranks} ranks each"
-    row = 8 + environment.actions * (8 if job.learning.dtype == "float64" else 4)
-    table = states * row / FULLEST
-    need = f"{states:,} states of {row} bytes: at most {_bytes(LEAST_RANK + 2 * table / ranks)}"
-    yield f"memory: {need} per rank if all are seen"
+    most = size(estimate(job, states, ranks, 1)["rank_bytes"])
+    yield f"memory: {states:,} states: at most {most} per rank if all are seen"
     yield f"time: {_time(job)}"
     if ranks > job.environment.count:
         yield f"warning: {ranks} ranks for {job.environment.count} environments: some will idle"
-    if nodes > 1 and job.checkpoint.writer != "mpio":
-        from hpcq.h5 import HAS_MPI
-
-        if not HAS_MPI or job.checkpoint.writer == "funnel":
-            yield (
-                f"warning: {nodes} nodes will checkpoint through rank 0 (writer funnel); build "
-                "h5py on parallel HDF5, as the script says"
-            )
+    if nodes > 1 and job.checkpoint.writer == "funnel":
+        yield f"warning: {nodes} nodes will checkpoint through rank 0 (checkpoint.writer = funnel)"
 
 
 def _time(job: Job) -> str:
@@ -183,10 +172,6 @@ def _time(job: Job) -> str:
         f"{left:,} steps left, {left / last['steps_per_second'] / 60:.0f} min at the last run's "
         f"{last['steps_per_second']:,.0f} steps/s"
     )
-
-
-def _bytes(number: float) -> str:
-    return f"{number / (1 << 30):.2f} GiB" if number < 1 << 50 else "more than 1 PiB"
 
 
 def submit(submission: Submission) -> str:

@@ -41,13 +41,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON l
     type=click.IntRange(1, 1 << 24),
     help="Over all ranks together.",
 )
-@click.option(
-    "--routing",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "flat", "nodes"]),
-    help="How messages travel: shared memory and forwarders, or Alltoallv.",
-)
+@click.option("--flat", is_flag=True, help="Alltoallv, not shared memory and forwarders.")
 @click.option("--ranks-per-node", type=click.IntRange(1), help="Simulate nodes of so many ranks.")
 @click.option("--yardsticks/--no-yardsticks", default=True, help="Measure the limits, too.")
 @SECONDS
@@ -55,7 +49,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON l
 def tick(
     workload: str,
     environments: int,
-    routing: str,
+    flat: bool,
     ranks_per_node: int | None,
     yardsticks: bool,
     seconds: float,
@@ -68,7 +62,7 @@ def tick(
         from hpcq.bench.tick import bench as measure
         from hpcq.bench.tick import router
 
-        route = router(comm, routing, ranks_per_node)
+        route = router(comm, flat, ranks_per_node)
         found = measure(comm, workload, environments, seconds, route, yardsticks)
         speaker(comm)(json.dumps(found) if as_json else tick_text(found))
         return ExitCode.DONE

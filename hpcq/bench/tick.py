@@ -108,13 +108,13 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
     }
 
 
-def router(comm: MPI.Intracomm, routing: str, ranks_per_node: int | None) -> Route:
+def router(comm: MPI.Intracomm, flat: bool, ranks_per_node: int | None) -> Route:
     """Return what makes exchanges; nodes of `ranks_per_node` ranks are simulated. Collective."""
     if ranks_per_node is None:
-        return partial(make_exchange, routing=routing)
+        return partial(make_exchange, flat=flat)
     node = comm.Split(comm.rank // ranks_per_node, comm.rank)
     assert isinstance(node, MPI.Intracomm)
-    return partial(make_exchange, routing=routing, node=node)
+    return partial(make_exchange, flat=flat, node=node)
 
 
 def bench(

@@ -124,9 +124,10 @@ def checkpoints(ranks: Sequence[Facts]) -> Iterator[Finding]:
         several = len({facts.node for facts in ranks}) > 1 or first.nodes > 1
         yield Finding(
             "warning" if several else "note",
-            "h5py is serial: checkpoints go through rank 0 (writer `funnel`)",
-            "the file is the same, but one process writes it all: slow for big tables on many "
-            "nodes" + ("" if several else "; on one node it hardly matters"),
+            "h5py is serial: there is no writer `mpio` for checkpoints",
+            "the default writer, `direct`, needs none; where a file system takes no writes of "
+            "several nodes into one file, `funnel` is left, slow for big tables"
+            + ("" if several else "; on one node it hardly matters"),
             "build h5py on the site's parallel HDF5 (slurm/train.sbatch says how)",
         )
     elif (1, 10, 5) <= first.hdf5 <= (1, 10, 8):

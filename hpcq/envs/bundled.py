@@ -11,8 +11,6 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.job import EnvironmentSection
 
-PREFIX = "hpcq/"
-
 BUNDLED: dict[str, Callable[..., CompiledEnvironment]] = {
     "hpcq/Garnet-v0": table.garnet_environment,
     "hpcq/Gridworld-v0": gridworld.gridworld,

@@ -20,8 +20,6 @@ from hpcq.exchange.flat import Flat
 from hpcq.exchange.mail import Alone, Exchange
 from hpcq.exchange.nodes import Nodes
 
-ROUTINGS = ("auto", "flat", "nodes")
-
 
 def make_exchange(
     comm: MPI.Intracomm,
@@ -29,7 +27,7 @@ def make_exchange(
     reply: DTypeLike,
     most_updates: int,
     most_queries: int,
-    routing: str = "auto",
+    flat: bool = False,
     node: MPI.Intracomm | None = None,
 ) -> Exchange:
     """Return the buffers of one rank and the calls that fill them. Collective.
@@ -42,15 +40,15 @@ def make_exchange(
         record types, from `rules.record_types`.
     most_updates, most_queries
         the most that this rank sends in one tick.
-    routing
-        one of `ROUTINGS`; ``auto`` takes shared memory wherever there is some to share.
+    flat
+        use Alltoallv, also where there is memory to share.
     node
         the ranks of this rank's node; MPI says which, unless given.
     """
     sizes = (message, reply, most_updates, most_queries)
     if comm.size == 1:
         return Alone(comm, *sizes)
-    if routing != "flat":
+    if not flat:
         group = node if node is not None else _node(comm)
         shares = comm.allreduce(group.size, MPI.MAX) > 1
         exchange = Nodes.make(comm, group, *sizes) if shares else None

@@ -62,9 +62,8 @@ class Exchange:
     ) -> None:
         self.comm = comm
         self.message, self.reply_type = np.dtype(message), np.dtype(reply)
-        self.most_messages, self.most_queries = most_updates + most_queries, most_queries
         self.sent = np.zeros((comm.size, COLUMNS), np.int64)
-        self.outbox = np.empty(self.most_messages, message)
+        self.outbox = np.empty(most_updates + most_queries, message)
         self.replies_in = np.empty(most_queries, reply)
         self._is_far = np.ones(comm.size, np.bool_)
         self._starts = np.zeros(comm.size, np.int64)

@@ -38,6 +38,6 @@ def test_bench_model_predicts_and_draws(tmp_path):
 
 def test_bench_tick_simulates_nodes():
     arguments = ("--environments", 64, "--seconds", 0.1, "--no-yardsticks", "--json")
-    for routing, messages in ((("--routing", "flat"), 9), (("--ranks-per-node", 2), 3)):
+    for routing, messages in ((("--flat",), 9), (("--ranks-per-node", 2), 3)):
         done = hpcq(4, "bench", "tick", "--workload", "cache", *routing, *arguments)
         assert json.loads(done.stdout)["network_messages_per_rank"] == messages

@@ -23,7 +23,7 @@ def build(routing, comm, dtype, most):
     """An exchange by one routing; nodes are simulated by splitting the communicator."""
     sizes = (*record_types(dtype), most, most)
     if routing == "flat":
-        return make_exchange(comm, *sizes, routing="flat"), None
+        return make_exchange(comm, *sizes, flat=True), None
     if routing == "flat, small rounds":
         return Flat(comm, *sizes, round_bytes=100), None
     color = {

@@ -27,7 +27,7 @@ def train(comm, route=make_exchange):
     return found
 
 
-found = {"alone": train(MPI.COMM_SELF), "flat": train(comm, partial(make_exchange, routing="flat"))}
+found = {"alone": train(MPI.COMM_SELF), "flat": train(comm, partial(make_exchange, flat=True))}
 for size in map(int, sys.argv[1:]):
     node = comm.Split(comm.rank // size, comm.rank)
     found[size] = train(comm, partial(make_exchange, node=node))
