@@ -20,7 +20,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 MASK = (1 << 64) - 1
 MAX_HASH = np.uint64(MASK)

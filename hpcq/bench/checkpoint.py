@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from hpcq.checkpoint import save
+from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.restore import load_run
+from hpcq.checkpoint.saving import save
 from hpcq.envs import resolve
-from hpcq.h5 import HAS_MPI
 from hpcq.hashing import first_hash, mix64
-from hpcq.job import Job
-from hpcq.learner import Learner
+from hpcq.job.job import Job
+from hpcq.learning.learner import Learner
 from hpcq.parallel import on_root
-from hpcq.reader import verify
-from hpcq.restore import load_run
 
 ACTIONS = 6
 ROW_BYTES = 8 + 8 * ACTIONS

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.errors import ExitCode
-from hpcq.launch import on_ranks, speaker
 
 if TYPE_CHECKING:
     from mpi4py import MPI

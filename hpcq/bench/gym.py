@@ -9,14 +9,14 @@ from gymnasium.vector import AutoresetMode
 from mpi4py import MPI
 
 from hpcq.bench.tick import measure
-from hpcq.collector import block
-from hpcq.discretise import components
+from hpcq.collectors.collector import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import JobError
-from hpcq.job import Job
-from hpcq.learner import Learner, warm
+from hpcq.job.job import Job
+from hpcq.learning.learner import Learner, warm
 from hpcq.parallel import agree, first_on_each_node
-from hpcq.spaces import describe
+from hpcq.spaces.discretise import components
+from hpcq.spaces.spaces import describe
 
 _TICKS = 64
 _BINS, _RANGE = 8, 3.0

@@ -12,8 +12,8 @@ import numpy as np
 from hpcq.envs import resolve
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.hashing import mix64, unit_interval
-from hpcq.job import Job
-from hpcq.kernels import kernel
+from hpcq.job.job import Job
+from hpcq.native.kernels import kernel
 
 
 class Walk(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hpcq.cluster.launcher import REMEDY, launched, singletons, unused_tasks
 from hpcq.doctor.facts import PROBE_BYTES, Facts
-from hpcq.launcher import REMEDY, launched, singletons, unused_tasks
 
 GIB = 1 << 30
 Level = Literal["problem", "warning", "note"]

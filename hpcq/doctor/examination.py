@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcq.cluster.launcher import short_name
 from hpcq.doctor.facts import Facts, launcher_version, loaded_mpi, look_at_mpi_outside, survey
-from hpcq.launcher import short_name
 
 if TYPE_CHECKING:
     from mpi4py import MPI

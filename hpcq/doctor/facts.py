@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from hpcq.launcher import short_name
+from hpcq.cluster.launcher import short_name
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 PACKAGES = ("hpcq", "numpy", "numba", "h5py", "mpi4py", "gymnasium")
@@ -138,7 +138,7 @@ def _read(path: str | Path) -> str:
 
 def _look_at_h5py(facts: Facts) -> None:
     try:
-        from hpcq.h5 import HAS_MPI, h5py
+        from hpcq.checkpoint.h5 import HAS_MPI, h5py
 
         facts.h5py_mpi, facts.hdf5 = HAS_MPI, h5py.version.hdf5_version_tuple
     except Exception as error:  # whatever a broken library raises is the finding
@@ -146,7 +146,7 @@ def _look_at_h5py(facts: Facts) -> None:
 
 
 def _look_at_cache(facts: Facts) -> None:
-    from hpcq.cache import wanted
+    from hpcq.native.cache import wanted
 
     facts.cache = str(wanted())
     try:

@@ -15,7 +15,7 @@ from hpcq.envs.adapter import (
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.load import call, is_file, load, load_module
 from hpcq.errors import EnvironmentFault, JobError
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
 
 __all__ = ["CompiledEnvironment", "PythonEnvironment", "resolve"]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpcq.actions import Actions
-from hpcq.codec import describe
 from hpcq.envs.load import call, check_arguments, load, told
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
+from hpcq.spaces.actions import Actions
+from hpcq.spaces.codec import describe
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hpcq.envs import blackjack, control, games, gridworld, operations, puzzles, table
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
 
 BUNDLED: dict[str, Callable[..., CompiledEnvironment]] = {
     "hpcq/Garnet-v0": table.garnet_environment,

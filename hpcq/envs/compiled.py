@@ -25,11 +25,11 @@ example.
 from dataclasses import dataclass
 from typing import Any
 
-from hpcq.actions import Actions
-from hpcq.codec import Codec, describe
 from hpcq.errors import JobError
 from hpcq.hashing import second_draw, unit_interval
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
+from hpcq.spaces.actions import Actions
+from hpcq.spaces.codec import Codec, describe
 
 __all__ = [
     "CompiledEnvironment",

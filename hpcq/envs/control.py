@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpcq.envs.compiled import ContinuousEnvironment, integer
 from hpcq.errors import JobError
 from hpcq.hashing import second_draw, unit_interval
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 
 class Bins(NamedTuple):

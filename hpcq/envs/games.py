@@ -24,7 +24,7 @@ from hpcq.envs.compiled import CompiledEnvironment, choice, integer, number
 from hpcq.envs.rows import GOES_ON, WON, bit
 from hpcq.errors import JobError
 from hpcq.hashing import hi64, second_draw, unit_interval
-from hpcq.kernels import bind, kernel
+from hpcq.native.kernels import bind, kernel
 
 OPPONENTS = ("self", "random", "perfect")
 

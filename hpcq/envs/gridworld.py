@@ -12,7 +12,7 @@ import numpy as np
 
 from hpcq.envs.compiled import CompiledEnvironment, integer, number
 from hpcq.hashing import hi64, mix64, second_draw, seed_word, unit_interval
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 NORTH, SOUTH, WEST, EAST = range(4)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.envs.rows import GOES_ON, WON, bit
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 
 class Heaps(NamedTuple):

@@ -6,7 +6,7 @@ mixed-radix number of its Lehmer digits: digit i counts the later items that are
 
 import numpy as np
 
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 _FOUR, _FIFTEEN = np.uint64(4), np.uint64(15)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.envs.permutations import is_odd, item, rank, replaced, unrank
 from hpcq.hashing import hi64, second_draw
-from hpcq.kernels import bind, kernel
+from hpcq.native.kernels import bind, kernel
 
 _ORDERS = 20_160  # 8! / 2
 _TILES = 8

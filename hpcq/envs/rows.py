@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 GOES_ON, WON, DRAWN = 0, 1, 2
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.hashing import unit_interval
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 
 class TableModel(NamedTuple):

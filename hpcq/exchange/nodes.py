@@ -19,7 +19,7 @@ from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
 from hpcq.exchange.mail import COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES, Exchange, room
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 # Bytes of one message between nodes at most.
 PIECE_BYTES = 256 << 20

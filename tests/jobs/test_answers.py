@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from launch import hpcq, summary
 
-from hpcq import exact
 from hpcq.envs import resolve
-from hpcq.metrics import dense_table
+from hpcq.learning import exact
+from hpcq.run.metrics import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

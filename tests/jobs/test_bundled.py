@@ -9,11 +9,11 @@ import pytest
 from launch import hpcq, summary
 from truths import rows
 
-from hpcq import exact
 from hpcq.envs import games, nim, resolve
 from hpcq.envs import rows as board
-from hpcq.job import Job
-from hpcq.metrics import dense_table
+from hpcq.job.job import Job
+from hpcq.learning import exact
+from hpcq.run.metrics import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
@@ -174,8 +174,8 @@ def test_blackjack_is_played_as_the_exact_optimum_does(train):
 
 
 def visits_of(path, shape):
+    from hpcq.checkpoint.reader import opened, table_pieces
     from hpcq.hashing import unmix64
-    from hpcq.reader import opened, table_pieces
 
     found = np.zeros(shape, np.int64)
     with opened(path) as (file, header):

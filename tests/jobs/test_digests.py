@@ -4,7 +4,7 @@ import make_job
 import pytest
 from launch import hpcq, summary
 
-from hpcq.h5 import HAS_MPI
+from hpcq.checkpoint.h5 import HAS_MPI
 
 PARALLEL = "mpio" if HAS_MPI else "direct"
 # Ranks, and the writer of their checkpoints; the file is the same.

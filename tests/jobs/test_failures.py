@@ -12,7 +12,7 @@ import make_job
 import pytest
 from launch import end, hpcq, ranks_of, start, wait_for
 
-from hpcq.rundir import list_checkpoints
+from hpcq.run.rundir import list_checkpoints
 
 
 def broken(tmp_path, how, **kwargs):

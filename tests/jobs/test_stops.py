@@ -11,8 +11,8 @@ import make_job
 import pytest
 from launch import end, hpcq, ranks_of, start, summary, wait_for
 
-from hpcq.h5 import HAS_MPI
-from hpcq.rundir import list_checkpoints
+from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.run.rundir import list_checkpoints
 
 JOBS = {
     "compiled": make_job.make(

@@ -9,8 +9,8 @@ import make_job
 import pytest
 from launch import HPCQ, end, hpcq, start, wait_for
 
-from hpcq.h5 import HAS_MPI
-from hpcq.rundir import list_checkpoints
+from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.run.rundir import list_checkpoints
 
 WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
 
@@ -45,7 +45,7 @@ def small_disk_works(folder):
 LATE = """
 import os, sys, mpi4py
 mpi4py.rc.initialize = mpi4py.rc.finalize = False
-from hpcq import partial
+from hpcq.checkpoint import partial
 from hpcq.cli import main
 partial._free_bytes = lambda folder, found=[1 << 40]: found.pop() if found else 12_345
 if sys.argv[1] == "late":

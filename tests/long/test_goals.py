@@ -9,8 +9,8 @@ from stickers import cube_distances, keys_after
 from truths import CONTROL, greedy_policy, returns_in_gymnasium, rows
 
 from hpcq.envs import resolve
-from hpcq.job import Job
-from hpcq.metrics import dense_table
+from hpcq.job.job import Job
+from hpcq.run.metrics import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

@@ -5,7 +5,7 @@ from hpcq.exchange import make_exchange
 from hpcq.exchange.flat import Flat
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.exchange.nodes import Nodes
-from hpcq.rules import record_types
+from hpcq.learning.rules import record_types
 
 pytestmark = pytest.mark.mpi
 

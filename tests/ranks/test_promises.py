@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq import checkpoint, restore
-from hpcq.collector import block
+from hpcq.checkpoint import restore, saving
+from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.schema import ENVIRONMENTS
+from hpcq.collectors.collector import block
 from hpcq.envs import resolve
-from hpcq.h5 import HAS_MPI
-from hpcq.learner import Learner
-from hpcq.reader import verify
-from hpcq.schema import ENVIRONMENTS
+from hpcq.learning.learner import Learner
 
 pytestmark = pytest.mark.mpi
 
@@ -83,13 +83,13 @@ def test_the_same_table_on_any_number_of_ranks(case, group):
 def test_a_file_is_the_same_whoever_writes_it(case, writer, comm, folder):
     job = CASES[case]
     learner = train(job, comm, 80)
-    path, digest = checkpoint.save(learner, folder, writer, keep=3)
+    path, digest = saving.save(learner, folder, writer, keep=3)
     assert digest == learner.digest()
     assert verify(path)[1] == digest
     alone = train(job, MPI.COMM_SELF, 80)
     own = folder / f"own-{comm.rank}"
     own.mkdir()
-    other, _ = checkpoint.save(alone, own, "funnel", keep=3)
+    other, _ = saving.save(alone, own, "funnel", keep=3)
     assert content(path) == content(other)
     other.unlink()
     own.rmdir()
@@ -102,7 +102,7 @@ def test_saved_on_all_ranks_and_resumed_on_fewer(case, writer, comm, folder):
     """Tick 80 is saved by all ranks; every smaller group of ranks goes on to tick 200."""
     job = CASES[case]
     learner = train(job, comm, 80)
-    path, _ = checkpoint.save(learner, folder, writer, keep=3)
+    path, _ = saving.save(learner, folder, writer, keep=3)
     for _ in range(120):
         learner.advance()
     uninterrupted = learner.digest()
@@ -125,7 +125,7 @@ def test_saved_on_all_ranks_and_resumed_on_fewer(case, writer, comm, folder):
 def test_saved_on_one_rank_and_resumed_on_all(size, comm, folder):
     job = make_job.make({**make_job.GARNET, "count": size})
     if comm.rank == 0:
-        checkpoint.save(train(job, MPI.COMM_SELF, 30), folder, "funnel", keep=1)
+        saving.save(train(job, MPI.COMM_SELF, 30), folder, "funnel", keep=1)
     comm.Barrier()
     learner = begin(job, comm)
     restore.load_run(learner, next(folder.glob("ckpt-*.h5")))
@@ -138,11 +138,11 @@ def test_saved_on_one_rank_and_resumed_on_all(size, comm, folder):
 def test_small_pieces_make_the_same_file(comm, folder, monkeypatch):
     job = CASES["garnet float32, visits"]
     learner = train(job, comm, 100)
-    whole, _ = checkpoint.save(learner, folder, WRITERS[0], keep=9)
+    whole, _ = saving.save(learner, folder, WRITERS[0], keep=9)
     expected = content(whole)
     for writer in WRITERS:
-        monkeypatch.setattr(checkpoint, "PIECE_BYTES", 64)
-        path, _ = checkpoint.save(learner, folder, writer, keep=9)
+        monkeypatch.setattr(saving, "PIECE_BYTES", 64)
+        path, _ = saving.save(learner, folder, writer, keep=9)
         verify(path)
         assert content(path) == expected
     learner.close()
@@ -150,7 +150,7 @@ def test_small_pieces_make_the_same_file(comm, folder, monkeypatch):
 
 def test_environment_columns_are_in_environment_order(comm, folder):
     learner = train(CASES["garnet"], comm, 30)
-    path, _ = checkpoint.save(learner, folder, WRITERS[0], keep=1)
+    path, _ = saving.save(learner, folder, WRITERS[0], keep=1)
     with h5py.File(path, "r") as file:
         assert file["table/key"][:].dtype == np.uint64
         for name in ENVIRONMENTS:

@@ -7,7 +7,7 @@ import pytest
 from launch import HPCQ, summary
 from work import ROOT
 
-from hpcq.job import Job
+from hpcq.job.job import Job
 
 LISTS = "[sweep]\nlearning.learning_rate = [0.1, 0.5]\nrun.seed = [1, 2, 3]\n\n"
 

@@ -37,10 +37,10 @@ mpi4py.rc.finalize = False
 
 from launch import HPCQ
 
-from hpcq import isolated
+from hpcq.checkpoint import isolated
+from hpcq.checkpoint.h5 import h5py
 from hpcq.cli import main as hpcq_main
 from hpcq.errors import CheckpointError, ExitCode
-from hpcq.h5 import h5py
 
 # Of processor time; a busy machine may take longer by the clock.
 SECONDS = 10
@@ -214,17 +214,17 @@ def run_forked(arguments):
 
 def run_command(arguments):
     """Do what the command line does; a run stops where it would start MPI, a resumed one soon."""
-    from hpcq import run as running
     from hpcq.errors import HpcqError
-    from hpcq.job import Job
+    from hpcq.job.job import Job
+    from hpcq.run import train
 
     command, path, *_ = arguments
     try:
         if command == "run":
             Job.load(path)
         elif command == "resume":
-            job = running._read_job(Path(path), (), False)
-            newest, _ = running._newest(Path(path), job, False)
+            job = train._read_job(Path(path), (), False)
+            newest, _ = train._newest(Path(path), job, False)
             if newest is not None:
                 resume_table(job, newest)
         else:
@@ -239,9 +239,9 @@ def resume_table(job, path):
     """Load a file that passed, as a rank alone would, and take a few ticks with it."""
     from mpi4py import MPI
 
+    from hpcq.checkpoint.restore import load_run
     from hpcq.envs import resolve
-    from hpcq.learner import Learner
-    from hpcq.restore import load_run
+    from hpcq.learning.learner import Learner
 
     MPI.Init()
     learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
@@ -300,7 +300,7 @@ def hpcq_main_warm(fuzzer):
         for command in ("verify", "inspect"):
             with contextlib.suppress(SystemExit):
                 hpcq_main([command, str(fuzzer.checkpoint)])
-    importlib.import_module("hpcq.run")
+    importlib.import_module("hpcq.run.train")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ import killed_in
 import make_job
 from launch import HPCQ, end, hpcq, ranks_of, start, summary, wait_for
 
-from hpcq.h5 import HAS_MPI
-from hpcq.rundir import list_checkpoints
+from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.run.rundir import list_checkpoints
 
 WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
 JOBS = {

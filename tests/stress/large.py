@@ -15,21 +15,21 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpcq import checkpoint
+from hpcq.checkpoint import saving
+from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.checkpoint.reader import find_row, opened, table_pieces, verify
 from hpcq.envs import resolve
-from hpcq.h5 import HAS_MPI
 from hpcq.hashing import first_hash, unmix64
-from hpcq.job import Job
-from hpcq.learner import Learner
+from hpcq.job.job import Job
+from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, on_root
-from hpcq.reader import find_row, opened, table_pieces, verify
 
 ROWS, ACTIONS = 8_400_000, 256
 STATES = (1 << 63) - 1
 
 
 class Shard:
-    """As much of `hpcq.shard.Shard` as saving needs; a row follows from its hash."""
+    """As much of `hpcq.table.shard.Shard` as saving needs; a row follows from its hash."""
 
     actions, dtype, keeps_visits = ACTIONS, np.dtype("f4"), False
 
@@ -75,7 +75,7 @@ def main():
     for writer in ("direct", "funnel", *(["mpio"] if HAS_MPI else [])):
         with tempfile.TemporaryDirectory(dir=directory if comm.rank == 0 else None) as own:
             start = time.perf_counter()
-            path, digest = checkpoint.save(learner, Path(comm.bcast(own)), writer, keep=1)
+            path, digest = saving.save(learner, Path(comm.bcast(own)), writer, keep=1)
             saved = time.perf_counter() - start
             header, found = on_root(comm, lambda path=path: verify(path))
             assert found == digest

@@ -14,7 +14,7 @@ import mpi4py
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
 
-from hpcq import checkpoint, partial
+from hpcq.checkpoint import partial, saving
 from hpcq.cli import main
 
 # Where, and whether after the function or before it; `write` in the middle of the file.
@@ -38,9 +38,9 @@ def kill_in(phase, rank, number):
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") != rank:
         return
     name, after = PHASES[phase]
-    place = checkpoint if name == "prune" else partial.PartialFile
+    place = saving if name == "prune" else partial.PartialFile
     original, begun = getattr(place, name), []
-    save = checkpoint.save
+    save = saving.save
 
     def counted(*args, **kwargs):
         begun.append(None)
@@ -55,7 +55,7 @@ def kill_in(phase, rank, number):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    checkpoint.save = counted
+    saving.save = counted
     setattr(place, name, wrapped)
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from hpcq.job import Job
+from hpcq.job.job import Job
 
 
 def make(environment, *, learning=None, exploration=None, run=None, checkpoint=None, name="test"):

@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.exchange import make_exchange
-from hpcq.learner import Learner, warm
+from hpcq.learning.learner import Learner, warm
 
 job = make_job.make({**make_job.GARNET, "count": 40, "max_episode_steps": 9})
 comm = MPI.COMM_WORLD

@@ -3,9 +3,9 @@
 import gymnasium
 import numpy as np
 
+from hpcq.checkpoint.reader import opened, table_pieces
 from hpcq.envs import control
 from hpcq.hashing import unmix64
-from hpcq.reader import opened, table_pieces
 
 CONTROL = {
     "cartpole": "CartPole-v1",

@@ -4,9 +4,9 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.actions import Actions
 from hpcq.errors import JobError
-from hpcq.job import Levels
+from hpcq.job.sections import Levels
+from hpcq.spaces.actions import Actions
 
 PARTS = st.one_of(
     st.builds(lambda n, s: spaces.Discrete(n, start=s), st.integers(1, 4), st.integers(-3, 3)),

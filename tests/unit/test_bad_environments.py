@@ -6,11 +6,11 @@ import make_job
 import pytest
 from mpi4py import MPI
 
-from hpcq import preflight
 from hpcq.envs import resolve
 from hpcq.errors import DependencyError, EnvironmentFault, ExitCode, JobError
-from hpcq.job import EnvironmentSection
-from hpcq.learner import Learner
+from hpcq.job.sections import EnvironmentSection
+from hpcq.learning.learner import Learner
+from hpcq.run import preflight
 
 BINS = {"bins": [2]}
 

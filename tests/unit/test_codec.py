@@ -9,11 +9,11 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.canonical import collision_bound
-from hpcq.codec import Codec, describe
-from hpcq.discretise import bin_index
 from hpcq.errors import JobError
-from hpcq.job import Discretise
+from hpcq.job.sections import Discretise
+from hpcq.spaces.canonical import collision_bound
+from hpcq.spaces.codec import Codec, describe
+from hpcq.spaces.discretise import bin_index
 
 DISCRETE = st.builds(
     lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 9), st.integers(-5, 5)

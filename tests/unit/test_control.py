@@ -4,11 +4,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from hpcq.codec import Codec
 from hpcq.envs import control, resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
+from hpcq.spaces.codec import Codec
 
 TWINS = {
     "CartPole": "CartPole-v1",

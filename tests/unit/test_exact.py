@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hpcq import exact
 from hpcq.envs import resolve, table
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
+from hpcq.learning import exact
 
 
 def toy(id_, **kwargs):

@@ -11,8 +11,8 @@ from mpi4py import MPI
 from hpcq.envs import games, nim, resolve, rows
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
-from hpcq.job import EnvironmentSection
-from hpcq.learner import Learner
+from hpcq.job.sections import EnvironmentSection
+from hpcq.learning.learner import Learner
 
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq import hashing
-from hpcq.kernels import kernel
+from hpcq.native.kernels import kernel
 
 WORDS = st.integers(0, 2**64 - 1)
 MASK = 2**64 - 1

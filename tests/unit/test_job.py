@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hpcq.errors import ExitCode, JobError
-from hpcq.job import Job
+from hpcq.job.job import Job
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
 

@@ -6,14 +6,14 @@ import stat
 import subprocess
 import sys
 
-from hpcq import kernels
+from hpcq.native import kernels
 
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import template
 from users import step
-from hpcq.kernels import bind
+from hpcq.native.kernels import bind
 print(bind(template.run, step=step, TIMES=int(sys.argv[2]))(1))
 """
 TEMPLATE = """
@@ -22,7 +22,7 @@ def run(x):
         x = step(x)
     return x
 """
-STEP = "from hpcq.kernels import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
+STEP = "from hpcq.native.kernels import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
 
 
 def run(folder, times, program=PROGRAM):
@@ -53,7 +53,7 @@ NESTED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import template
-from hpcq.kernels import bind
+from hpcq.native.kernels import bind
 inner = bind(template.inner, ADDED=int(sys.argv[2]))
 print(bind(template.outer, inner=inner)(1))
 """
@@ -75,7 +75,13 @@ def test_every_file_that_shapes_a_kernel_names_the_cache(tmp_path, monkeypatch):
     package = shutil.copytree(kernels._PACKAGE, tmp_path / "hpcq")
     monkeypatch.setattr(kernels, "_PACKAGE", package)
     seen = {kernels._sources_digest()}
-    for name in ("memory.py", "hashing.py", "rules.py", "collector.py", "envs/table.py"):
+    for name in (
+        "native/memory.py",
+        "hashing.py",
+        "learning/rules.py",
+        "collectors/collector.py",
+        "envs/table.py",
+    ):
         with open(package / name, "a") as file:
             file.write("# changed\n")
         seen.add(kernels._sources_digest())

@@ -1,4 +1,4 @@
-from hpcq.launcher import cannot_join, first_rank, launched, unused_tasks
+from hpcq.cluster.launcher import cannot_join, first_rank, launched, unused_tasks
 
 
 def test_the_innermost_launcher_counts():

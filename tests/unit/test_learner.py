@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.hashing import mix64
-from hpcq.learner import Learner
+from hpcq.learning.learner import Learner
 
 
 def train(job, ticks):

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from hpcq import lock
 from hpcq.errors import RunDirectoryError
+from hpcq.run import lock
 
 ALIVE = {"job": "other", "host": "elsewhere", "pid": 1, "slurm_job": ""}
 
@@ -39,7 +39,7 @@ def test_it_names_its_owner_and_goes(tmp_path):
 
 def test_another_process_holds_it(tmp_path):
     program = (
-        "import sys, pathlib; from hpcq.lock import RunLock\n"
+        "import sys, pathlib; from hpcq.run.lock import RunLock\n"
         "RunLock(pathlib.Path(sys.argv[1])).acquire('first'); print('ready', flush=True)\n"
         "sys.stdin.read()"
     )

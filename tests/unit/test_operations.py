@@ -4,12 +4,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from hpcq import exact
 from hpcq.envs import resolve, table
 from hpcq.envs.blackjack import HIT, STICK
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
+from hpcq.learning import exact
 
 
 def make(name, **kwargs):

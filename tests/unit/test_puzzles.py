@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from stickers import cube_distances, eight_puzzle_distances
 
-from hpcq import exact
 from hpcq.envs import permutations, resolve
 from hpcq.envs.gridworld import is_wall
 from hpcq.hashing import mix64
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
+from hpcq.learning import exact
 
 # OEIS A089473.
 EIGHT_PUZZLE = [1, 2, 4, 8, 16, 20, 39, 62, 116, 152, 286, 396, 748, 1024, 1893, 2512, 4485, 5638]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq import isolated
-from hpcq.checkpoint import save
+from hpcq.checkpoint import isolated
+from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.saving import save
+from hpcq.checkpoint.schema import Header, extent
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError
-from hpcq.learner import Learner
-from hpcq.reader import verify
-from hpcq.schema import Header, extent
+from hpcq.learning.learner import Learner
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 
@@ -238,7 +238,7 @@ def test_a_shape_beyond_the_end_of_the_file_is_refused(copy):
     ],
 )
 def test_whatever_happens_in_the_child_is_told(whole, program, message, tmp_path, monkeypatch):
-    child = "from hpcq import isolated, structure\nimport json, sys\n"
+    child = "from hpcq.checkpoint import isolated, structure\nimport json, sys\n"
     child += f"def look(path):\n    {program}\nstructure.describe = look\n"
     child += "print(json.dumps(isolated.ask(sys.argv[1])))\n"
     run = isolated.subprocess.run

@@ -3,8 +3,8 @@ import pytest
 
 from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.hashing import mix64
-from hpcq.rules import MAX_VISITS, PLACES, kernels, record_types
-from hpcq.shard import Shard, find
+from hpcq.learning.rules import MAX_VISITS, PLACES, kernels, record_types
+from hpcq.table.shard import Shard, find
 
 
 def inbox_of(records, counts):

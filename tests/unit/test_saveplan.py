@@ -7,10 +7,10 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.errors import JobError
-from hpcq.learner import Learner
-from hpcq.room import GIB, Room, most_rows
-from hpcq.saveplan import SavePlan
-from hpcq.shard import Shard
+from hpcq.learning.learner import Learner
+from hpcq.run.room import GIB, Room, most_rows
+from hpcq.run.saveplan import SavePlan
+from hpcq.table.shard import Shard
 
 
 def saved(plan, ticks, wanted=()):

@@ -3,8 +3,8 @@ import json
 import make_job
 import pytest
 
+from hpcq.cluster.scaling import measure, plan, plan_text, report
 from hpcq.errors import JobError, RunDirectoryError
-from hpcq.scaling import measure, plan, plan_text, report
 
 JOB = make_job.make(make_job.GARNET, run={"directory": "runs/x", "steps": 1000})
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from hpcq.schedules import LearningRate, Schedule
+from hpcq.job.schedules import LearningRate, Schedule
 
 schedule = TypeAdapter(Schedule).validate_python
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcq import shard as shard_module
 from hpcq.hashing import MASK, first_hash
-from hpcq.memory import release
-from hpcq.shard import LIMIT, ROWS, Shard, find, insert
+from hpcq.native.memory import release
+from hpcq.table import shard as shard_module
+from hpcq.table.shard import LIMIT, ROWS, Shard, find, insert
 
 
 def rows_of(shard, piece=13):

@@ -4,8 +4,8 @@ import subprocess
 import make_job
 import pytest
 
+from hpcq.cluster.submit import TEMPLATE, Request, fill_in, prepare, seconds
 from hpcq.errors import JobError
-from hpcq.submit import TEMPLATE, Request, fill_in, prepare, seconds
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.collect import Result, collect, half_width, tabulate
+from hpcq.cluster.collect import Result, collect, half_width, tabulate
+from hpcq.cluster.sweep import load
 from hpcq.errors import JobError, RunDirectoryError
-from hpcq.job import Job
-from hpcq.sweep import load
+from hpcq.job.job import Job
 
 SWEEP = """
 [sweep]

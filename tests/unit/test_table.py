@@ -5,7 +5,7 @@ import pytest
 from hpcq.envs import resolve, table
 from hpcq.errors import JobError
 from hpcq.hashing import unit_interval
-from hpcq.job import EnvironmentSection
+from hpcq.job.sections import EnvironmentSection
 
 IDS = ["Taxi-v4", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1"]
 DRAWS = np.random.default_rng(3).integers(0, 2**64, 40, dtype=np.uint64)

@@ -8,11 +8,11 @@ import problems
 import pytest
 from mpi4py import MPI
 
-from hpcq.actors import Actors, Outcome
+from hpcq.collectors.actors import Actors, Outcome
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError, EnvironmentFault, JobError
 from hpcq.hashing import unmix64
-from hpcq.learner import Learner
+from hpcq.learning.learner import Learner
 
 MODES = ["NEXT_STEP", "SAME_STEP", "DISABLED"]
 

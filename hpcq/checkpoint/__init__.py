@@ -1,0 +1,1 @@
+"""One HDF5 file: written by every rank, read by anybody."""

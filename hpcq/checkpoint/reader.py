@@ -1,0 +1,195 @@
+"""Read a checkpoint: its structure, its rows, and whether every byte of it is right.
+
+A file is data from outside until it has passed. A child process asks HDF5 where its datasets
+stand; here they are read by their places, as plain numbers, so that nothing in a file can do
+more than be wrong.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.checkpoint import isolated
+from hpcq.checkpoint.columns import hashes_of
+from hpcq.checkpoint.schema import Dataset, Header, integrity, layout
+from hpcq.errors import CheckpointError
+from hpcq.spaces.codec import Codec
+from hpcq.table.digest import Digest, digest_rows
+
+PIECE_BYTES = 16 << 20
+
+
+class Rows:
+    """A dataset in an open file; ``rows[start:stop]`` reads some of it."""
+
+    def __init__(self, descriptor: int, dataset: Dataset, offset: int) -> None:
+        self.shape = dataset.shape
+        self.dtype = dataset.dtype
+        self._descriptor = descriptor
+        self._dataset = dataset
+        self._offset = offset
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        start, stop, _ = rows.indices(self.shape[0])
+        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        place = self._offset + start * self._dataset.row_bytes
+        left = out.reshape(-1).view(np.uint8).data
+        while left:
+            got = os.preadv(self._descriptor, [left], place)
+            if got == 0:
+                raise OSError(f"the file ends in {self._dataset.name}")
+            left, place = left[got:], place + got
+        return out
+
+    def pieces(self, start: int, stop: int) -> Iterator[NDArray]:
+        """Yield the rows `start` ... `stop - 1`, at most 16 MiB (or one row) at a time."""
+        rows = max(1, PIECE_BYTES // self._dataset.row_bytes)
+        for at in range(start, stop, rows):
+            yield self[at : min(stop, at + rows)]
+
+
+Columns = Mapping[str, Rows]
+
+
+@contextmanager
+def opened(
+    path: str | Path, found: dict[str, Any] | None = None
+) -> Iterator[tuple[Columns, Header]]:
+    """Open a checkpoint whose structure is right; yield (its datasets, header).
+
+    Parameters
+    ----------
+    found
+        what `isolated.describe` said of this file, if it has been asked already.
+
+    Raises
+    ------
+    CheckpointError
+        for a file that is not a complete checkpoint of this format.
+    """
+    found = found or isolated.describe(path)
+    header = Header.from_attributes(found["attributes"])
+    places = found["places"]
+    _check_spaces(path, header)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        datasets = layout(header) + integrity(places["integrity/extents"][1])
+        yield {d.name: Rows(descriptor, d, places[d.name][0]) for d in datasets}, header
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def read_header(path: str | Path) -> Header:
+    """Return the header of a checkpoint; see `opened`."""
+    with opened(path) as (_, header):
+        return header
+
+
+def _check_spaces(path: str | Path, header: Header) -> None:
+    """Refuse a header whose job is no JSON object, or whose observation space is none."""
+    try:
+        if not isinstance(json.loads(header.job), dict):
+            raise ValueError("the job is not a JSON object")
+        Codec(header.observation)
+    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
+
+
+def table_pieces(
+    file: Columns, header: Header, start: int, stop: int
+) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Yield the rows `start` ... `stop - 1` in bounded pieces: hashes, q, visits."""
+    most = max(1, PIECE_BYTES // (header.actions * 8))
+    for at in range(start, stop, most):
+        rows = slice(at, min(stop, at + most))
+        q = file["table/q"][rows]
+        if header.visits:
+            visits = file["table/visits"][rows]
+        else:
+            visits = np.zeros((q.shape[0], 0), np.uint32)
+        yield hashes_of(file["table/key"][rows]), q, visits
+
+
+def verify(path: str | Path) -> tuple[Header, Digest]:
+    """Check every byte of a checkpoint against its checksums, order and digest.
+
+    Raises
+    ------
+    CheckpointError
+        naming the dataset and the rows that are wrong.
+    """
+    with opened(path) as (file, header):
+        _verify_extents(path, file, header)
+        _verify_ranges(path, file, header)
+        digest, last = Digest(), -1
+        for hashes, q, visits in table_pieces(file, header, 0, header.rows):
+            ascending = bool(np.all(hashes[1:] > hashes[:-1])) and int(hashes[0]) > last
+            if not ascending:
+                raise CheckpointError(f"{path}: table/key is not in the order of its hashes")
+            last = int(hashes[-1])
+            digest = digest.plus(digest_rows(hashes, q, visits))
+        stored = Digest(*(int(value) for value in file["integrity/digest"][:]))
+        if digest != stored:
+            raise CheckpointError(f"{path}: the rows' digest is {digest}, the file says {stored}")
+        return header, digest
+
+
+def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
+    """Check that every key and action is one: a kernel would use it as an index unchecked."""
+    states = Codec(header.observation).size
+    for name, bound in (
+        ("table/key", states),
+        ("environments/key", states),
+        ("pending/key", states),
+        ("environments/action", header.actions),
+        ("pending/action", header.actions),
+    ):
+        for values in file[name].pieces(0, file[name].shape[0]):
+            if int(values.min()) < 0 or int(values.max()) >= bound:
+                raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")
+
+
+def _verify_extents(path: str | Path, file: Columns, header: Header) -> None:
+    covered = {dataset.name: 0 for dataset in layout(header)}
+    for record in file["integrity/extents"][:]:
+        name = record["dataset"].decode(errors="replace")
+        start, count = int(record["start"]), int(record["count"])
+        if covered.get(name) != start or start + count > file[name].shape[0]:
+            raise CheckpointError(f"{path}: integrity/extents has a gap or overlap at {name}")
+        crc = 0
+        for rows in file[name].pieces(start, start + count):
+            crc = zlib.crc32(rows.data.cast("B"), crc)
+        if crc != record["crc32"]:
+            raise CheckpointError(
+                f"{path}: {name}, rows {start} ... {start + count - 1}: wrong checksum, "
+                "the file is damaged"
+            )
+        covered[name] = start + count
+    for dataset in layout(header):
+        if covered[dataset.name] != dataset.shape[0]:
+            raise CheckpointError(f"{path}: integrity/extents does not cover {dataset.name}")
+
+
+def find_row(file: Columns, header: Header, hash_: int) -> int:
+    """Return the index of the first row whose hash is not below `hash_`; binary search."""
+    low, high = 0, header.rows
+    keys = file["table/key"]
+    while low < high:
+        middle = (low + high) // 2
+        if int(hashes_of(keys[middle : middle + 1])[0]) < hash_:
+            low = middle + 1
+        else:
+            high = middle
+    return low

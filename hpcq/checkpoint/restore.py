@@ -1,0 +1,82 @@
+"""Bring a run back from a checkpoint, on any number of ranks.
+
+The rows of a file are in the order of their hashes, and so are the ranks' shares of the table:
+each rank reads one contiguous slice.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcq.checkpoint import isolated
+from hpcq.checkpoint.columns import columns_to_actors
+from hpcq.checkpoint.reader import find_row, opened, table_pieces
+from hpcq.checkpoint.schema import ENVIRONMENTS, Header
+from hpcq.errors import CheckpointError
+from hpcq.hashing import first_hash
+from hpcq.learning.learner import Learner
+from hpcq.parallel import agree, on_root
+
+
+def load_table(learner: Learner, path: str | Path) -> None:
+    """Read this rank's contiguous slice of a checkpoint's rows into its empty shard. Collective.
+
+    Beside the shard it needs one bounded piece of memory.
+    """
+    found = _describe(learner, path)
+    agree(learner.comm, lambda: _load_table(learner, path, found))
+
+
+def load_run(learner: Learner, path: str | Path) -> None:
+    """Bring a learner that has not begun to the tick at which the file was saved. Collective."""
+    found = _describe(learner, path)
+
+    def load() -> None:
+        _load_table(learner, path, found)
+        mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
+        with opened(path, found) as (file, header):
+            columns = {name: file[name][mine] for name in ENVIRONMENTS}
+            learner.tick = header.tick
+        columns_to_actors(columns, learner.collector.actors)
+        learner.collector.restore(learner.tick)
+
+    agree(learner.comm, load)
+
+
+def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
+    return on_root(learner.comm, lambda: isolated.describe(path))
+
+
+def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> None:
+    rank, ranks = learner.comm.rank, learner.comm.size
+    shard = learner.shard
+    with opened(path, found) as (file, header):
+        start = find_row(file, header, first_hash(rank, ranks))
+        stop = find_row(file, header, first_hash(rank + 1, ranks))
+        shard.reserve(stop - start)
+        for hashes, q, visits in table_pieces(file, header, start, stop):
+            if not shard.keeps_visits:
+                visits = visits[:, :0]
+            elif not header.visits:
+                visits = np.zeros(q.shape, np.uint32)
+            shard.load(hashes, q.astype(shard.dtype, copy=False), visits)
+
+
+def check_compatible(learner: Learner, header: Header, path: str | Path) -> None:
+    """Refuse a table that is not of this environment's states and actions.
+
+    Raises
+    ------
+    CheckpointError
+        naming what differs.
+    """
+    environment = learner.environment
+    for what, found, expected in (
+        ("environment", header.environment, environment.id),
+        ("observation space", header.observation, environment.observation),
+        ("actions", header.actions, environment.actions),
+        ("first action", header.action_start, environment.action_start),
+    ):
+        if found != expected:
+            raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

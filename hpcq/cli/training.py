@@ -1,0 +1,101 @@
+"""The commands that train: run, resume; and what a job will need."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hpcq.cli.options import SET
+from hpcq.cluster.launch import on_ranks, speaker
+from hpcq.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+@click.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
+@click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
+@click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
+def run(
+    job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool, member: int | None
+) -> ExitCode:
+    """Train the job of a TOML file.
+
+    \b
+    mpirun -n 4 hpcq run jobs/taxi.toml --set run.directory=/scratch/taxi
+    """
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.cluster import sweep
+        from hpcq.job.job import Job
+        from hpcq.parallel import on_root
+        from hpcq.run import train
+        from hpcq.run.proceed import proceed
+
+        def load() -> Job:
+            if member is None:
+                return Job.load(job, overrides)
+            return sweep.load(job, overrides).member(member)
+
+        checked = on_root(comm, load)
+        if go_on:
+            return proceed(checked, comm, speaker(comm), caught)
+        return train.start(checked, comm, speaker(comm), caught, overwrite)
+
+    if go_on and overwrite:
+        raise click.UsageError("--overwrite and --resume exclude each other")
+    return on_ranks(body)
+
+
+@click.command()
+@click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@SET
+@click.option("--override", is_flag=True, help="Let the job learn in another way from here on.")
+def resume(directory: Path, overrides: tuple[str, ...], override: bool) -> ExitCode:
+    """Go on with a run from its newest whole checkpoint, on any number of ranks.
+
+    \b
+    mpirun -n 8 hpcq resume runs/taxi
+    hpcq resume runs/taxi --set run.steps=50000000      (extends a finished run)
+    hpcq resume runs/taxi --override --set learning.gamma=0.95
+    """
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.run import train
+
+        return train.resume(directory, overrides, comm, speaker(comm), caught, override)
+
+    return on_ranks(body)
+
+
+@click.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option("--states", required=True, type=click.IntRange(1), help="Rows of the table.")
+@click.option("--ranks", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--ranks-per-node", type=click.IntRange(1), help="Default: all on one node.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def estimate(
+    job: Path,
+    overrides: tuple[str, ...],
+    states: int,
+    ranks: int,
+    ranks_per_node: int | None,
+    as_json: bool,
+) -> ExitCode:
+    """Tell what memory and disk a job will need.
+
+    \b
+    hpcq estimate jobs/taxi.toml --states 1000000000 --ranks 256 --ranks-per-node 64
+    """
+    from hpcq.job.job import Job
+    from hpcq.run.estimate import estimate as compute
+    from hpcq.run.estimate import estimate_text
+
+    found = compute(Job.load(job, overrides), states, ranks, ranks_per_node or ranks)
+    click.echo(json.dumps(found) if as_json else estimate_text(found))
+    return ExitCode.DONE

@@ -1,0 +1,1 @@
+"""Launchers, Slurm, sweeps and scaling runs."""

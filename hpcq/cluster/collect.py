@@ -1,0 +1,182 @@
+"""What a sweep came to: one table, a row per setting, with the mean over seeds and its interval."""
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcq.cluster.sweep import SEED, Member, Sweep
+from hpcq.errors import RunDirectoryError
+from hpcq.job.files import toml
+from hpcq.job.job import Job
+from hpcq.run import rundir
+
+TABLE, BEST = "sweep.csv", "best.toml"
+
+# Two-sided 95 % quantiles of Student's t distribution for 1 ... 30 degrees of freedom.
+_T95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one member came to."""
+
+    member: Member
+    status: str
+    """"done", or how far it is"""
+    greedy_return: float | None = None
+    """exact return of the greedy policy, where the model is known"""
+    training_return: float | None = None
+    """mean return of the episodes in the last tenth of the steps, exploration included"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: the members that differ in their seed alone."""
+
+    setting: dict[str, Any]
+    values: list[float]
+    job: Job
+    """of the first of them"""
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def half_width(self) -> float:
+        """Half of the mean's 95 % confidence interval (Student); nan for one seed."""
+        return half_width(self.values)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Return half the 95 % confidence interval of the mean, t s / sqrt(n); nan for one value."""
+    count = len(values)
+    if count < 2:
+        return math.nan
+    t = _T95[count - 2] if count - 1 <= len(_T95) else 1.960 + 2.4 / (count - 1)
+    return t * statistics.stdev(values) / math.sqrt(count)
+
+
+def look_up(member: Member) -> Result:
+    """Read what a member's run directory holds."""
+    directory = member.job.directory
+    if not (directory / rundir.JOB).exists():
+        return Result(member, "not started")
+    lines = []
+    if (directory / rundir.METRICS).exists():
+        text = (directory / rundir.METRICS).read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+    if not (directory / rundir.SUMMARY).exists():
+        step = lines[-1]["step"] if lines else 0
+        return Result(member, f"not done: at step {step:,} of {member.job.run.steps:,}")
+    summary = json.loads((directory / rundir.SUMMARY).read_text())
+    late = [line for line in lines if line["step"] > 0.9 * summary["steps"] and line["episodes"]]
+    episodes = sum(line["episodes"] for line in late)
+    total = sum(line["episodes"] * line["mean_return"] for line in late)
+    return Result(member, "done", summary["greedy_return"], total / episodes if episodes else None)
+
+
+def tabulate(results: Sequence[Result]) -> tuple[str, list[Row]]:
+    """Return which value is compared, and a row per setting, the best first.
+
+    Greedy returns are compared where all runs that are done have one, else training returns.
+    """
+    done = [result for result in results if result.status == "done"]
+    exact = all(result.greedy_return is not None for result in done)
+    name = "greedy_return" if exact else "training_return"
+    rows: dict[str, Row] = {}
+    for result in done:
+        value = getattr(result, name)
+        if value is not None:
+            setting = result.member.setting
+            row = Row(setting, [], result.member.job)
+            rows.setdefault(toml(setting), row).values.append(value)
+    return name, sorted(rows.values(), key=lambda row: -row.mean)
+
+
+def collect(sweep: Sweep) -> str:
+    """Write the table and the best job file into the sweep's folder; return a text for people.
+
+    Raises
+    ------
+    RunDirectoryError
+        if no member is done.
+    """
+    results = [look_up(member) for member in sweep.members]
+    name, rows = tabulate(results)
+    if not rows:
+        raise RunDirectoryError(
+            f"{sweep.directory}: none of {len(results)} runs is done; train them with "
+            f"`hpcq submit {sweep.source}`, or one with `hpcq run {sweep.source} --member 0`"
+        )
+    best = rows[0].job
+    section = best.run.model_copy(update={"directory": str(sweep.directory / "best")})
+    best = best.model_copy(update={"run": section})
+    rundir.write_text(sweep.directory / BEST, best.toml())
+    _write_csv(sweep.directory / TABLE, name, rows)
+    return _text(sweep, results, name, rows)
+
+
+def _write_csv(path: Path, name: str, rows: Sequence[Row]) -> None:
+    keys = list(rows[0].setting)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*keys, "runs", name, "low", "high"])
+        for row in rows:
+            values = [_plain(row.setting[key]) for key in keys]
+            low, high = row.mean - row.half_width, row.mean + row.half_width
+            writer.writerow([*values, len(row.values), row.mean, low, high])
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else toml(value)
+
+
+def _text(sweep: Sweep, results: Sequence[Result], name: str, rows: Sequence[Row]) -> str:
+    keys = list(rows[0].setting)
+    lines = [[*(key.rpartition(".")[2] for key in keys), "runs", name, "+- (95 %)"]]
+    for row in rows:
+        spread = "-" if math.isnan(row.half_width) else f"{row.half_width:.3g}"
+        values = [_plain(row.setting[key]) for key in keys]
+        lines.append([*values, str(len(row.values)), f"{row.mean:.6g}", spread])
+    done = [result.status == "done" for result in results]
+    text = [f"{sweep.source}: {sum(done)} of {len(done)} runs done", ""]
+    text += columns(lines)
+    text += ["", f"best: {sweep.directory / BEST}, table: {sweep.directory / TABLE}"]
+    text += [
+        f"member {result.member.index}: {result.status}"
+        for result in results
+        if result.status != "done"
+    ]
+    return "\n".join(text)
+
+
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Align the columns of a table of texts to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
+        for line in lines
+    ]
+
+
+def list_text(sweep: Sweep) -> str:
+    """Return a line for each member: index, values, status."""
+    keys = list(sweep.members[0].values)
+    lines = [
+        ["member", *(key if key == SEED else key.rpartition(".")[2] for key in keys), "status"]
+    ]
+    for member in sweep.members:
+        values = [_plain(member.values[key]) for key in keys]
+        lines.append([str(member.index), *values, look_up(member).status])
+    return "\n".join(columns(lines))

@@ -1,0 +1,162 @@
+"""Strong and weak scaling: which runs to make, and what they came to.
+
+Strong: the same job on more and more ranks. Weak: environments and steps grow with the ranks, so
+that every rank has as much to do. Speed-up is steps per second over those of one rank, efficiency
+is speed-up per rank.
+"""
+
+import csv
+import json
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcq.cluster.collect import columns
+from hpcq.errors import JobError, RunDirectoryError
+from hpcq.job.job import Job
+from hpcq.run import rundir
+
+TABLE, PLOT = "scaling.csv", "scaling.png"
+
+# A run's folder: kind, ranks, repetition.
+_FOLDER = re.compile(r"(strong|weak)-(\d+)-(\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run to make."""
+
+    kind: str
+    ranks: int
+    repetition: int
+    environments: int
+    steps: int
+
+    def line(self, directory: Path) -> str:
+        """Return ranks, folder and changed job keys, as slurm/scaling.sbatch reads them."""
+        folder = directory / f"{self.kind}-{self.ranks:04d}-{self.repetition}"
+        return (
+            f"{self.ranks} {folder} --set=environment.count={self.environments} "
+            # Scaling is about ticks: save at the end only.
+            f"--set=run.steps={self.steps} --set=checkpoint.every={1 << 40}"
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the runs of one kind on one number of ranks came to."""
+
+    kind: str
+    ranks: int
+    rate: float
+    """steps per second, the median over repetitions"""
+    speedup: float
+    """over one rank"""
+
+    @property
+    def efficiency(self) -> float:
+        """Speed-up per rank."""
+        return self.speedup / self.ranks
+
+
+def plan_text(job: Job, ranks: int, repeat: int) -> str:
+    """Return a line for each run, for the script that makes them.
+
+    Raises
+    ------
+    JobError
+        for a run directory with white space, which the script could not tell apart.
+    """
+    directory = job.directory.with_name(f"{job.directory.name}-scaling")
+    if re.search(r"\s", str(directory)):
+        raise JobError(f"run.directory = {str(directory)!r}: expected no white space in it")
+    return "\n".join(run.line(directory) for run in plan(job, ranks, repeat))
+
+
+def plan(job: Job, ranks: int, repeat: int) -> Iterator[Run]:
+    """Yield the runs on 1, 2, 4 ... and `ranks` ranks, strong ones first."""
+    counts = sorted({ranks, *(1 << i for i in range(ranks.bit_length()) if 1 << i <= ranks)})
+    for kind in ("strong", "weak"):
+        for count in counts:
+            share = count if kind == "weak" else 1
+            for repetition in range(repeat):
+                environments, steps = job.environment.count * share, job.run.steps * share
+                yield Run(kind, count, repetition, environments, steps)
+
+
+def measure(directory: Path) -> tuple[list[Point], bool]:
+    """Read the runs of a scaling folder; return the points, and whether strong runs agree.
+
+    Runs of the same job must end in one digest, whatever the number of ranks.
+
+    Raises
+    ------
+    RunDirectoryError
+        if there is no run on one rank to compare with.
+    """
+    rates: dict[tuple[str, int], list[float]] = {}
+    digests = set()
+    for path in sorted(directory.glob(f"*/{rundir.SUMMARY}")):
+        found = _FOLDER.fullmatch(path.parent.name)
+        if found:
+            summary = json.loads(path.read_text())
+            rates.setdefault((found[1], int(found[2])), []).append(summary["steps_per_second"])
+            if found[1] == "strong":
+                digests.add(summary["digest"])
+    points = []
+    for (kind, ranks), values in rates.items():
+        if (kind, 1) not in rates:
+            raise RunDirectoryError(f"{directory}: no {kind} run on one rank to compare with")
+        rate = statistics.median(values)
+        points.append(Point(kind, ranks, rate, rate / statistics.median(rates[kind, 1])))
+    if not points:
+        raise RunDirectoryError(
+            f"{directory}: no runs here; make them with sbatch slurm/scaling.sbatch JOB.toml"
+        )
+    return points, len(digests) <= 1
+
+
+def report(directory: Path) -> str:
+    """Write table and plot into the folder; return a text for people."""
+    points, agree = measure(directory)
+    with (directory / TABLE).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["kind", "ranks", "steps_per_second", "speedup", "efficiency"])
+        for p in points:
+            writer.writerow([p.kind, p.ranks, p.rate, p.speedup, p.efficiency])
+    lines = [["kind", "ranks", "steps/s", "speed-up", "efficiency"]]
+    for p in points:
+        lines.append(
+            [p.kind, str(p.ranks), f"{p.rate:,.0f}", f"{p.speedup:.2f}", f"{p.efficiency:.2f}"]
+        )
+    plotted = plot(points, directory / PLOT)
+    drawing = f"plot: {directory / PLOT}" if plotted else "no plot: pip install 'hpcq[plot]'"
+    digest = "all strong runs end in one digest" if agree else "STRONG RUNS DIFFER IN THEIR DIGESTS"
+    return "\n".join([*columns(lines), "", digest, f"table: {directory / TABLE}, {drawing}"])
+
+
+def plot(points: Sequence[Point], path: Path) -> bool:
+    """Draw speed-up over ranks; return False where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    ranks = sorted({p.ranks for p in points})
+    axes.plot(ranks, ranks, color="gray", linestyle=":", label="ideal")
+    for kind, marker in (("strong", "o"), ("weak", "s")):
+        mine = sorted((p.ranks, p.speedup) for p in points if p.kind == kind)
+        if mine:
+            axes.plot(*zip(*mine, strict=True), marker=marker, label=kind)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xticks(ranks, list(map(str, ranks)))
+    axes.set_yticks(ranks, list(map(str, ranks)))
+    axes.set_xlabel("ranks")
+    axes.set_ylabel("speed-up in steps per second")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    return True

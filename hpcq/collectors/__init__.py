@@ -1,0 +1,1 @@
+"""The environments of one rank, stepped one tick at a time."""

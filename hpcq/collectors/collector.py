@@ -1,0 +1,131 @@
+"""Step the environments of one rank, one tick at a time; here the compiled ones.
+
+Environments are numbered over the whole job; a rank holds a contiguous block. What environment
+i does depends on the job and on i alone, never on the rank that holds it.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.collectors.actors import Actors, Outcome, make_actors
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.hashing import Purpose, environment_words, mix64, tick_word, unmix64
+from hpcq.native.kernels import bind
+
+EPISODES, RETURNS, LENGTHS = 0, 1, 2
+
+_CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+
+
+def block(rank: int, ranks: int, count: int, unit: int = 1) -> tuple[int, int]:
+    """Return (first environment, number) of a rank's contiguous block of `count` environments.
+
+    Units of so many environments stay together.
+    """
+    units = count // unit
+    start, end = rank * units // ranks, (rank + 1) * units // ranks
+    return start * unit, (end - start) * unit
+
+
+class Collector(Protocol):
+    """What the learner needs of the environments of one rank."""
+
+    actors: Actors
+    words: NDArray[np.uint64]
+    """(n,), see `hashing.environment_words`"""
+    tally: NDArray[np.float64]
+    """episodes ended, sum of their returns, sum of their lengths, since it was last cleared"""
+    quiet_every: int
+    """the job can be saved after ticks that are multiples of this"""
+
+    @property
+    def clipped(self) -> int:
+        """Numbers of observations that were outside their bins' range, in this process."""
+
+    def begin(self) -> None:
+        """Reset every environment: tick 0."""
+
+    def step(self, tick: int) -> None:
+        """Take one step in every environment."""
+
+    def restore(self, tick: int) -> None:
+        """Bring the environments into the state in which `actors`, loaded, were saved."""
+
+    def close(self) -> None:
+        """Release the environments."""
+
+
+def _step_all(actors, model, words, step_word, reset_word, limit, tally):
+    for i in range(actors.hash.size):
+        key, reward, terminated = step(
+            model, unmix64(actors.hash[i]), np.int64(actors.action[i]), mix64(step_word ^ words[i])
+        )
+        actors.reward[i] = reward
+        actors.episode_return[i] += reward
+        actors.elapsed[i] += 1
+        truncated = limit > 0 and actors.elapsed[i] >= limit
+        if terminated or truncated:
+            actors.outcome[i] = _TERMINATED if terminated else _TRUNCATED
+            actors.final[i] = mix64(key)
+            key = reset(model, mix64(reset_word ^ words[i]))
+            tally[0] += 1
+            tally[1] += actors.episode_return[i]
+            tally[2] += actors.elapsed[i]
+            actors.episodes[i] += 1
+            actors.episode_return[i] = 0.0
+            actors.elapsed[i] = 0
+        else:
+            actors.outcome[i] = _CONTINUES
+        actors.next[i] = mix64(key)
+
+
+def _reset_all(actors, model, words, reset_word):
+    for i in range(actors.hash.size):
+        key = reset(model, mix64(reset_word ^ words[i]))
+        actors.next[i] = mix64(key)
+        actors.outcome[i] = _RESET
+
+
+class CompiledCollector:
+    """A block of compiled environments, stepped in one kernel. See `Collector`."""
+
+    quiet_every = 1
+    clipped = 0
+
+    def __init__(
+        self, environment: CompiledEnvironment, seed: np.uint64, start: int, count: int
+    ) -> None:
+        self.actors = make_actors(count)
+        self.words = environment_words(seed, start, count)
+        self.tally = np.zeros(3)
+        self._seed = seed
+        self._model = environment.model
+        self._limit = environment.max_episode_steps or 0
+        self._step_all = bind(_step_all, step=environment.step, reset=environment.reset)
+        self._reset_all = bind(_reset_all, reset=environment.reset)
+
+    def begin(self) -> None:
+        """Reset every environment: tick 0."""
+        self._reset_all(
+            self.actors, self._model, self.words, tick_word(self._seed, 0, Purpose.RESET)
+        )
+
+    def step(self, tick: int) -> None:
+        """Take one step in every environment."""
+        self._step_all(
+            self.actors,
+            self._model,
+            self.words,
+            tick_word(self._seed, tick, Purpose.STEP),
+            tick_word(self._seed, tick, Purpose.RESET),
+            self._limit,
+            self.tally,
+        )
+
+    def restore(self, tick: int) -> None:
+        """Do nothing: the records are all the state there is."""
+
+    def close(self) -> None:
+        """Do nothing."""

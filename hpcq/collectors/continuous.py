@@ -1,0 +1,102 @@
+"""Step compiled environments whose state is continuous, and that are seen through bins.
+
+Their states, unlike keys, are not in the records that a checkpoint holds. As with Python
+environments, all episodes are cut (as truncated) at quiet ticks and start again from draws that
+follow from (seed, environment, tick), in every run: there a saved run is brought back exactly.
+"""
+
+import numpy as np
+
+from hpcq.collectors.actors import Actors, Outcome, make_actors
+from hpcq.envs.compiled import ContinuousEnvironment
+from hpcq.hashing import Purpose, environment_words, mix64, tick_word
+from hpcq.native.kernels import bind
+
+_CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+
+
+def _step_all(actors, states, model, words, step_word, reset_word, limit, quiet, tally):
+    for i in range(actors.hash.size):
+        state = states[i]
+        action = np.int64(actors.action[i])
+        reward, terminated = step(model, state, action, mix64(step_word ^ words[i]))
+        actors.reward[i] = reward
+        actors.episode_return[i] += reward
+        actors.elapsed[i] += 1
+        ended = terminated or actors.elapsed[i] >= limit
+        actors.outcome[i] = (
+            _TERMINATED if terminated else _TRUNCATED if ended or quiet else _CONTINUES
+        )
+        if ended:
+            tally[0] += 1
+            tally[1] += actors.episode_return[i]
+            tally[2] += actors.elapsed[i]
+            actors.episodes[i] += 1
+        if ended or quiet:
+            actors.final[i] = mix64(observe(model, state))
+            reset(model, state, mix64(reset_word ^ words[i]))
+            actors.episode_return[i] = 0.0
+            actors.elapsed[i] = 0
+        actors.next[i] = mix64(observe(model, state))
+
+
+def _reset_all(actors, states, model, words, reset_word):
+    for i in range(actors.hash.size):
+        reset(model, states[i], mix64(reset_word ^ words[i]))
+        actors.next[i] = mix64(observe(model, states[i]))
+        actors.outcome[i] = _RESET
+
+
+class ContinuousCollector:
+    """A block of continuous environments, stepped in one kernel. See `collector.Collector`."""
+
+    clipped = 0
+
+    def __init__(
+        self,
+        environment: ContinuousEnvironment,
+        seed: np.uint64,
+        start: int,
+        count: int,
+        quiet_every: int,
+    ) -> None:
+        self.actors = make_actors(count)
+        self.words = environment_words(seed, start, count)
+        self.tally = np.zeros(3)
+        self.quiet_every = quiet_every
+        self._states = np.zeros((count, environment.numbers))
+        self._seed = seed
+        self._model = environment.model
+        self._limit = environment.max_episode_steps or np.iinfo(np.int32).max
+        parts = {"reset": environment.reset, "observe": environment.observe}
+        self._step_all = bind(_step_all, step=environment.step, **parts)
+        self._reset_all = bind(_reset_all, **parts)
+
+    def begin(self) -> None:
+        """Reset every environment: tick 0."""
+        self._reset(self.actors, 0)
+
+    def step(self, tick: int) -> None:
+        """Take one step in every environment."""
+        self._step_all(
+            self.actors,
+            self._states,
+            self._model,
+            self.words,
+            tick_word(self._seed, tick, Purpose.STEP),
+            tick_word(self._seed, tick, Purpose.RESET),
+            self._limit,
+            tick % self.quiet_every == 0,
+            self.tally,
+        )
+
+    def restore(self, tick: int) -> None:
+        """Restart every environment as at the quiet tick at which it was saved."""
+        self._reset(make_actors(self.words.size), tick)
+
+    def _reset(self, actors: Actors, tick: int) -> None:
+        word = tick_word(self._seed, tick, Purpose.RESET)
+        self._reset_all(actors, self._states, self._model, self.words, word)
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,110 @@
+"""Step Gymnasium environments one after the other, and keep hpcq's own cost small beside that.
+
+The loop over the environments does nothing but step; keys, rewards and outcomes are made for all
+of them at once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.collectors.gym import GymnasiumCollector, cut_short, is_reset, shape_of
+from hpcq.envs.adapter import PythonEnvironment
+from hpcq.hashing import mix64
+
+_NOT_YET: Any = object()
+
+
+class PythonCollector(GymnasiumCollector):
+    """A block of Gymnasium's Envs. See `GymnasiumCollector`."""
+
+    def __init__(
+        self,
+        environment: PythonEnvironment,
+        seed: np.uint64,
+        start: int,
+        count: int,
+        quiet_every: int,
+    ) -> None:
+        super().__init__(environment, seed, start, count, quiet_every)
+        self._everyone = range(count)
+        for i in self._everyone:
+            made = self._guard(range(i, i + 1), "make", environment.make)
+            self._environments.append(made)
+        self._steps = [env.step for env in self._environments]
+        self._observations: list[Any] = [None] * count
+        self._rewards: list[Any] = [None] * count
+        self._terminated = np.zeros(count, np.bool_)
+        self._truncated = np.zeros(count, np.bool_)
+
+    def step(self, tick: int) -> None:
+        """Take one step in every environment."""
+        self._tick = tick
+        if not self._everyone:
+            return
+        self._step_all()
+        keys = self._keys(self._everyone, "step", self._observations)
+        rewards = self._numbers(self._everyone, self._rewards)
+        ended = self._record(keys, keys, rewards, self._terminated, self._truncated)
+        if tick % self.quiet_every == 0:
+            self._cut()
+        elif ended.size:
+            self.actors.next[ended] = mix64.py_func(self._reset(ended.tolist(), None))
+
+    def _step_all(self) -> None:
+        """Fill the columns with what all environments return.
+
+        Everything in this loop counts: flags are looked at only where they are up.
+        """
+        observations, rewards = self._observations, self._rewards
+        self._terminated[:] = False
+        self._truncated[:] = False
+        ended = []
+        i, taken = -1, _NOT_YET
+        actions = self._actions.each(self.actors.action)
+        try:
+            for i, step, action in zip(self._everyone, self._steps, actions, strict=True):
+                taken = _NOT_YET
+                taken = step(action)
+                observations[i], rewards[i], terminated, truncated, _ = taken
+                if terminated or truncated:
+                    ended.append((i, terminated, truncated))
+        except (Exception, SystemExit) as error:
+            if taken is _NOT_YET:
+                raise self._raised(range(i, i + 1), "step", error) from error
+            self._check_flags(i, taken)
+            raise self._fault(
+                i,
+                "step",
+                f"returned {shape_of(taken)}, expected (obs, reward, terminated, truncated, info)",
+            ) from None
+        for i, terminated, truncated in ended:
+            self._check_flags(i, (None, None, terminated, truncated, None))
+            self._terminated[i], self._truncated[i] = terminated, truncated
+
+    def _check_flags(self, i: int, taken: Any) -> None:
+        if isinstance(taken, tuple) and len(taken) == 5:
+            for name, flag in (("terminated", taken[2]), ("truncated", taken[3])):
+                if not isinstance(flag, bool | np.bool_ | int | np.integer):
+                    problem = f"{name} is {cut_short(flag)}, expected a bool"
+                    raise self._fault(i, "step", problem)
+
+    def _reset_all(self) -> NDArray[np.uint64]:
+        return self._reset(self._everyone, self._seeds())
+
+    def _reset_one(self) -> NDArray[np.uint64]:
+        return self._reset(self._everyone[:1], self._seeds())
+
+    def _reset(self, places: Sequence[int], seeds: list[int] | None) -> NDArray[np.uint64]:
+        """Reset the environments `places` and return the keys of their first observations."""
+        observations = []
+        for i in places:
+            seed = None if seeds is None else seeds[i]
+            where, reset = range(i, i + 1), self._environments[i].reset
+            found = self._guard(where, "reset", reset, seed=seed)
+            if not is_reset(found):
+                raise self._fault(i, "reset", f"returned {shape_of(found)}, expected (obs, info)")
+            observations.append(found[0])
+        return self._keys(places, "reset", observations)

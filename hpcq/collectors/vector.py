@@ -1,0 +1,197 @@
+"""Step Gymnasium's VectorEnvs: many environments in one, which reset themselves, or wait for it.
+
+How they do is in ``metadata["autoreset_mode"]`` (https://farama.org/Vector-Autoreset-Mode):
+
+NEXT_STEP   the step after an end ignores the action and returns the reset observation, with
+            reward 0: it is nobody's transition and is never learned from
+SAME_STEP   the step that ends returns the reset observation at once; the true last one is in
+            ``infos["final_obs"]``
+DISABLED    nothing happens until ``reset(options={"reset_mask": ...})``
+
+A VectorEnv draws for all its environments from one generator: it is a unit that stays whole on one
+rank, and its size belongs to the job.
+"""
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from hpcq.collectors.gym import GymnasiumCollector, is_reset, shape_of
+from hpcq.collectors.python import PythonCollector
+from hpcq.envs.adapter import PythonEnvironment
+from hpcq.errors import EnvironmentFault
+
+
+class VectorCollector(GymnasiumCollector):
+    """A block of VectorEnvs of the same size. See `GymnasiumCollector`."""
+
+    def __init__(
+        self,
+        environment: PythonEnvironment,
+        seed: np.uint64,
+        start: int,
+        count: int,
+        quiet_every: int,
+    ) -> None:
+        super().__init__(environment, seed, start, count, quiet_every)
+        assert environment.vector is not None
+        size = environment.vector
+        self._units = [range(i, i + size) for i in range(0, count, size)]
+        self._modes: list[AutoresetMode] = []
+        for places in self._units:
+            made = self._guard(places, "make", environment.make)
+            self._environments.append(made)
+            self._modes.append(self._mode(places, made))
+        self._finals = np.zeros(count, np.uint64)
+        self._keys_now = np.zeros(count, np.uint64)
+        self._rewards = np.zeros(count)
+        self._terminated = np.zeros(count, np.bool_)
+        self._truncated = np.zeros(count, np.bool_)
+
+    def step(self, tick: int) -> None:
+        """Take one step in every environment."""
+        self._tick = tick
+        quiet = tick % self.quiet_every == 0
+        for unit, places in enumerate(self._units):
+            self._step_unit(unit, slice(places.start, places.stop), quiet)
+        ended = self._record(
+            self._keys_now, self._finals, self._rewards, self._terminated, self._truncated
+        )
+        self._resetting[:] = False
+        if quiet:
+            self._cut()
+        else:
+            for places, mode in zip(self._units, self._modes, strict=True):
+                if mode == AutoresetMode.NEXT_STEP:
+                    mine = ended[(ended >= places.start) & (ended < places.stop)]
+                    self._resetting[mine] = True
+
+    def _step_unit(self, unit: int, part: slice, quiet: bool) -> None:
+        """Step one VectorEnv, and write what it returns into the columns."""
+        places, env, mode = self._units[unit], self._environments[unit], self._modes[unit]
+        actions = self._actions.batch(self.actors.action[part])
+        taken = self._guard(places, "step", env.step, actions)
+        if not isinstance(taken, tuple) or len(taken) != 5:
+            problem = "expected (observations, rewards, terminations, truncations, infos)"
+            raise self._unit_fault(places, "step", f"returned {shape_of(taken)}, {problem}")
+        observations, rewards, terminations, truncations, infos = taken
+        self._rewards[part] = self._numbers(places, rewards)
+        self._terminated[part] = self._booleans(places, terminations, "terminated")
+        self._truncated[part] = self._booleans(places, truncations, "truncated")
+        keys = self._batch_keys(places, "step", observations)
+        self._keys_now[part] = self._finals[part] = keys
+        ended = self._terminated[part] | self._truncated[part]
+        final = infos.get("final_obs") if isinstance(infos, dict) else None
+        if mode == AutoresetMode.NEXT_STEP:
+            self._check_resetting(part, ended)
+        if mode != AutoresetMode.SAME_STEP and final is not None:
+            raise self._lie(places, mode, "infos has 'final_obs', as in SAME_STEP")
+        if not ended.any():
+            return
+        which = np.flatnonzero(ended)
+        if mode == AutoresetMode.SAME_STEP:
+            self._finals[part][which] = self._final_keys(places, which, final)
+        elif mode == AutoresetMode.DISABLED and not quiet:
+            self._reset_ended(unit, part, ended)
+
+    def _check_resetting(self, part: slice, ended: NDArray[np.bool_]) -> None:
+        """Refuse a step after an end that is more than a reset."""
+        wrong = self._resetting[part] & (ended | (self._rewards[part] != 0))
+        if wrong.any():
+            i = part.start + int(np.flatnonzero(wrong)[0])
+            raise self._lie(
+                range(i, i + 1),
+                AutoresetMode.NEXT_STEP,
+                "the step after an episode's end must only reset, but it returned reward "
+                f"{self._rewards[i]:g}, terminated {self._terminated[i]}, truncated "
+                f"{self._truncated[i]}",
+            )
+
+    def _final_keys(self, places: range, which: NDArray, final: Any) -> NDArray[np.uint64]:
+        """Return the keys of the true last observations of the environments that ended."""
+        if final is None:
+            where = places[int(which[0])]
+            raise self._lie(
+                range(where, where + 1),
+                AutoresetMode.SAME_STEP,
+                "an episode ended, but infos has no 'final_obs'",
+            )
+        single = isinstance(final, list) or (
+            isinstance(final, np.ndarray) and final.dtype.hasobject
+        )
+        observations = [final[i] if single else self._codec.item(final, i) for i in which.tolist()]
+        return self._keys([places[i] for i in which.tolist()], "final_obs", observations)
+
+    def _reset_ended(self, unit: int, part: slice, ended: NDArray[np.bool_]) -> None:
+        """Reset what has ended in a VectorEnv that does not do it itself."""
+        places, env = self._units[unit], self._environments[unit]
+        found = self._guard(places, "reset", env.reset, options={"reset_mask": ended.copy()})
+        keys = self._first_keys(places, found)
+        others = ~ended & (keys != self._keys_now[part])
+        if others.any():
+            i = places[int(np.flatnonzero(others)[0])]
+            raise self._lie(
+                range(i, i + 1),
+                AutoresetMode.DISABLED,
+                "reset(options={'reset_mask': ...}) changed an environment outside the mask",
+            )
+        self._keys_now[part][ended] = keys[ended]
+
+    def _reset_all(self) -> NDArray[np.uint64]:
+        keys = [self._reset_unit(unit) for unit in range(len(self._units))]
+        return np.concatenate(keys) if keys else np.zeros(0, np.uint64)
+
+    def _reset_one(self) -> NDArray[np.uint64]:
+        return self._reset_unit(0)
+
+    def _reset_unit(self, unit: int) -> NDArray[np.uint64]:
+        places = self._units[unit]
+        seed = self._seeds()[places.start]
+        found = self._guard(places, "reset", self._environments[unit].reset, seed=seed)
+        return self._first_keys(places, found)
+
+    def _first_keys(self, places: range, found: Any) -> NDArray[np.uint64]:
+        if not is_reset(found):
+            raise self._unit_fault(
+                places, "reset", f"returned {shape_of(found)}, expected (observations, infos)"
+            )
+        return self._batch_keys(places, "reset", found[0])
+
+    def _batch_keys(self, places: range, what: str, batch: Any) -> NDArray[np.uint64]:
+        """Return the keys of a batch of observations, or name the first that has none."""
+        keys = self._codec.encode_batch(batch, len(places))
+        if keys is not None:
+            return keys
+        try:
+            observations = [self._codec.item(batch, i) for i in range(len(places))]
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            problem = f"no batch of {len(places)} observations: {type(error).__name__}: {error}"
+            raise self._unit_fault(places, what, problem) from None
+        return self._keys(places, what, observations)
+
+    def _mode(self, places: range, env: Any) -> AutoresetMode:
+        given = getattr(env, "metadata", {}).get("autoreset_mode")
+        try:
+            return AutoresetMode(given)
+        except ValueError:
+            raise self._unit_fault(
+                places,
+                "make",
+                f"metadata['autoreset_mode'] is {given!r}, expected a "
+                "gymnasium.vector.AutoresetMode",
+            ) from None
+
+    def _lie(self, places: range, mode: AutoresetMode, found: str) -> EnvironmentFault:
+        return self._unit_fault(
+            places, "step", f"metadata['autoreset_mode'] is {mode.name}, but {found}"
+        )
+
+
+def gymnasium_collector(
+    environment: PythonEnvironment, seed: np.uint64, start: int, count: int, quiet_every: int
+) -> PythonCollector | VectorCollector:
+    """Return the collector of a block of Gymnasium environments."""
+    kind = PythonCollector if environment.vector is None else VectorCollector
+    return kind(environment, seed, start, count, quiet_every)

@@ -1,0 +1,1 @@
+"""The job file: its keys, checked in full before anything starts."""

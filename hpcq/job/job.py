@@ -1,0 +1,151 @@
+"""The job file: one TOML, checked in full before anything starts."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from hpcq.errors import JobError
+from hpcq.job import files
+from hpcq.job.sections import (
+    CheckpointSection,
+    EnvironmentSection,
+    ExplorationSection,
+    LearningSection,
+    RunSection,
+    Section,
+)
+
+_FREE = {
+    ("run", key) for key in ("steps", "directory", "report_every", "stalled_after", "table_gib")
+}
+
+
+class Job(Section):
+    """A whole job. ``Job.load`` reads one from a file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    environment: EnvironmentSection
+    learning: LearningSection
+    exploration: ExplorationSection = ExplorationSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    run: RunSection
+    _source: str = ""
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return Path(self.run.directory or Path("runs") / self.name)
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> "Job":
+        """Read a TOML file and apply ``section.key=value`` overrides.
+
+        Raises
+        ------
+        JobError
+            naming file, key, value, what was expected, and the nearest known key.
+        """
+        data = files.read(path, overrides)
+        if "sweep" in data:
+            raise JobError(
+                f"{path}: this is a sweep: train one of its jobs with --member I, or all with "
+                "`hpcq submit`; `hpcq sweep list` shows them"
+            )
+        return cls.check(data, str(path))
+
+    @classmethod
+    def check(cls, data: dict[str, Any], source: str) -> "Job":
+        """Validate a job given as nested dicts; `source` names it in messages."""
+        try:
+            job = cls.model_validate(data)
+        except ValidationError as error:
+            lines = [_explain(problem) for problem in error.errors()]
+            raise JobError("\n".join(f"{source}: {line}" for line in lines)) from None
+        job._source = source
+        return job
+
+    @property
+    def source(self) -> str:
+        """The file that the job was read from, for messages."""
+        return self._source
+
+    def differences(self, other: "Job") -> dict[str, str]:
+        """Return the keys that shape learning and differ, each with both values in words."""
+        lines = {}
+        for section in ("environment", "learning", "exploration", "run"):
+            mine, others = getattr(self, section), getattr(other, section)
+            for key in type(mine).model_fields:
+                a, b = getattr(mine, key), getattr(others, key)
+                if a != b and (section, key) not in _FREE:
+                    name = f"{section}.{key}"
+                    lines[name] = f"{name} is {a} here and {b} there"
+        return lines
+
+    def text(self) -> str:
+        """Return the effective job, every default filled in, as JSON."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
+
+    def toml(self) -> str:
+        """Return the effective job, every default filled in, as a job file."""
+        data = self.model_dump(exclude_none=True)
+        lines = [f"name = {files.toml(data.pop('name'))}"]
+        for section, keys in data.items():
+            lines += ["", f"[{section}]", *(f"{key} = {files.toml(v)}" for key, v in keys.items())]
+        return "\n".join(lines) + "\n"
+
+
+_SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")
+_A_SCHEDULE = (
+    "expected a number in 0 ... 1, or a schedule such as "
+    "{ schedule = 'linear', start = 0.5, end = 0.01, steps = 1_000_000 }"
+)
+
+
+def _known(location: tuple) -> list[str]:
+    """Return the keys that are allowed where an unknown key was found."""
+    model: Any = Job
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _shown(value: Any) -> str:
+    """Return a value as people wrote it, or the beginning of it."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _explain(problem: Any) -> str:
+    """Put one of pydantic's findings in words: key, value, what was expected."""
+    location = [
+        part
+        for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)
+        if not (before in ("learning_rate", "epsilon") and part in _SCHEDULE_TAGS)
+    ]
+    if location[-1] == "value":
+        location.pop()
+    key = ".".join(str(part) for part in location)
+    kind, given = problem["type"], _shown(problem["input"])
+    if kind == "extra_forbidden":
+        known = _known(tuple(location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key}; {hint}" if known else f"unknown key {key}"
+    if kind == "missing":
+        return f"{key} is missing"
+    if kind.startswith("model_") or kind == "union_tag_not_found":
+        if location[-1] in ("learning_rate", "epsilon"):
+            return f"{key} = {given}: {_A_SCHEDULE}"
+        return f"{key} = {given}: expected a section, [{key}]"
+    message = problem["msg"]
+    return f"{key} = {given}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,150 @@
+"""The sections of a job file and their keys: types, ranges, defaults."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hpcq.job.schedules import Constant, LearningRate, Schedule
+
+
+class Section(BaseModel):
+    """Frozen, strict about types, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Discretise(Section):
+    """How floats become bins. One entry for every float, in the order of the space, or one for all.
+
+    `bins` equal parts between `low` and `high` (default: the space's own bounds), where what lies
+    outside is clipped and counted; or `edges` that cut the whole line.
+    """
+
+    bins: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    low: list[Finite] | None = None
+    high: list[Finite] | None = None
+    edges: list[list[Finite]] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Discretise":
+        if (self.bins is None) == (self.edges is None):
+            raise ValueError("expected either bins or edges")
+        if self.edges is not None and (self.low is not None or self.high is not None):
+            raise ValueError("low and high belong to bins, not to edges")
+        return self
+
+
+class Levels(Section):
+    """The values that a float of the action can take; entries as in `Discretise`.
+
+    `levels` equally spaced values from `low` to `high`, both included; or the `values` themselves.
+    """
+
+    levels: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    low: list[Finite] | None = None
+    high: list[Finite] | None = None
+    values: list[list[Finite]] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Levels":
+        if (self.levels is None) == (self.values is None):
+            raise ValueError("expected either levels or values")
+        if self.values is not None and (self.low is not None or self.high is not None):
+            raise ValueError("low and high belong to levels, not to values")
+        return self
+
+
+class Wrapper(Section):
+    """A Gymnasium wrapper around the environment."""
+
+    entry: str
+    """"module:Name" or "path/to/file.py:Name" """
+    kwargs: dict[str, Any] = {}
+    """passed to it, after the environment"""
+
+
+class EnvironmentSection(Section):
+    """What is learned: an environment, and how many of it run at once."""
+
+    id: str
+    """Gymnasium id, hpcq/NAME (envs/bundled.py), "module:Name", or "path/to/file.py:Name" """
+    kwargs: dict[str, Any] = {}
+    """passed to the environment"""
+    wrappers: list[Wrapper] = []
+    """around the environment, the first one innermost"""
+    codec: Literal["exact", "digest"] = "exact"
+    """exact: every observation its own key; digest: 64 bits of a digest, for any space"""
+    discretise: Discretise | None = None
+    """bins for the floats of the observation"""
+    discretise_actions: Levels | None = None
+    """values for the floats of the action"""
+    vector: Annotated[int, Field(ge=1)] | None = None
+    """environments in each native VectorEnv; it draws for all of them together, so this shapes
+    learning. Default: hpcq steps the environments itself"""
+    count: Annotated[int, Field(ge=1, le=1 << 24)] = 256
+    """environments, over all ranks together; shapes learning, so it does not follow the ranks"""
+    backend: Literal["auto", "compiled", "python"] = "auto"
+    """auto: compiled where hpcq can, else python"""
+    max_episode_steps: Annotated[int, Field(ge=1)] | None = None
+    """time limit in steps; default: the environment's own"""
+    quiet_every: Annotated[int, Field(ge=1)] = 1000
+    """Python environments: all episodes end (truncated) every so many ticks; only there can the
+    job be saved, since a Python environment's own state cannot"""
+
+
+class LearningSection(Section):
+    """The learning rule and its table."""
+
+    rule: Literal["q_learning", "negamax"] = "q_learning"
+    """negamax: for two players who take turns in one table, the target is r - gamma * max"""
+    gamma: Annotated[float, Field(ge=0, le=1)]
+    """discount per step"""
+    learning_rate: LearningRate
+    q_init: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Q-value of what was never updated"""
+    dtype: Literal["float32", "float64"] = "float64"
+    """of the Q-values"""
+
+
+class ExplorationSection(Section):
+    """The behaviour policy."""
+
+    epsilon: Schedule = Constant(value=0.1)
+    """probability of a uniformly random action; 1: uniform behaviour"""
+
+
+class CheckpointSection(Section):
+    """When and how the run is saved. Nothing here changes what is learned."""
+
+    every: Annotated[int, Field(ge=1)] = 100_000
+    """ticks between checkpoints (Python environments: rounded up to quiet ticks)"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """minutes between checkpoints, beside `every`"""
+    keep: Annotated[int, Field(ge=1)] = 3
+    """newest checkpoints that stay"""
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    """steps at which the run is saved in a checkpoint that stays for good"""
+    writer: Literal["auto", "direct", "mpio", "funnel"] = "auto"
+    """direct: all ranks write to their places in the file; mpio: all ranks write through
+    parallel HDF5; funnel: through rank 0; auto: direct"""
+
+
+class RunSection(Section):
+    """How long, from which seed, and where to."""
+
+    steps: Annotated[int, Field(ge=1, lt=1 << 62)]
+    """environment steps of all environments together; rounded up to whole ticks"""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    directory: str | None = None
+    """run directory; default: runs/NAME, NAME from the job file"""
+    start_from: str | None = None
+    """checkpoint whose table (not steps, not environments) this run starts from"""
+    report_every: Annotated[float, Field(gt=0)] = 2.0
+    """seconds between progress lines"""
+    stalled_after: Annotated[float, Field(gt=0)] = 600.0
+    """seconds after which a rank that comes to no exchange ends the job with code 76"""
+    table_gib: Annotated[float, Field(gt=0)] | None = None
+    """most memory for the table of one rank, growing included; default: no limit"""

@@ -1,0 +1,1 @@
+"""What is learned, and the tick that joins all ranks."""

@@ -1,0 +1,110 @@
+"""Exact solutions: the truth for tests and for a run's summary.
+
+    V(s) = max_a sum_k p(k | s, a) (r_k + gamma * [not terminated_k] * V(s'_k))
+
+of table models, and of compiled environments in which nothing is random but the start.
+
+Bellman, "Dynamic Programming", 1957; Puterman, "Markov Decision Processes", 1994, section 6.3.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.table import TableModel
+from hpcq.native.kernels import bind
+from hpcq.spaces.codec import Codec
+
+Array = NDArray[np.float64]
+
+
+def action_values(model: TableModel, value: Array, gamma: float) -> Array:
+    """Return Q (S, A): one step by the model, then `value` (S,) discounted."""
+    future = np.where(model.terminated, 0.0, gamma * value[model.next])
+    return np.einsum("sak,sak->sa", model.probability, model.reward + future)
+
+
+def value_iteration(
+    model: TableModel, gamma: float, tolerance: float = 1e-12, sweeps: int = 100_000
+) -> Array | None:
+    """Return Q* (S, A) to within `tolerance` times the largest |Q|; None if not in `sweeps`.
+
+    With gamma = 1 it converges where every policy worth considering terminates.
+    """
+    value = np.zeros(model.start.size)
+    # The error is at most change * gamma / (1 - gamma).
+    strictness = tolerance * (1 - gamma if gamma < 1 else 1.0)
+    for _ in range(sweeps):
+        q = action_values(model, value, gamma)
+        new = q.max(axis=1)
+        change = np.abs(new - value).max()
+        value = new
+        if change <= max(strictness, 4e-16) * max(1.0, np.abs(value).max()):
+            return action_values(model, value, gamma)
+    return None
+
+
+def greedy(q: Array, tolerance: float = 0.0) -> Array:
+    """Return the greedy policy (S, A): uniform over the actions within `tolerance` of the best."""
+    best = q >= q.max(axis=1, keepdims=True) - tolerance
+    return best / best.sum(axis=1, keepdims=True)
+
+
+def policy_values(model: TableModel, policy: Array, gamma: float) -> Array:
+    """Return Q (S, A) of a policy (S, A), from the linear system; needs gamma < 1 or an end.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        if the policy can go on for ever and gamma is 1.
+    """
+    states = model.start.size
+    weight = model.probability * ~model.terminated
+    move = np.zeros((states, states))
+    rows = np.broadcast_to(np.arange(states)[:, None, None], model.next.shape)
+    np.add.at(move, (rows, model.next), policy[:, :, None] * weight)
+    expected = np.einsum("sak,sak->sa", model.probability, model.reward)
+    reward = np.einsum("sa,sa->s", policy, expected)
+    value = np.linalg.solve(np.eye(states) - gamma * move, reward)
+    return action_values(model, value, gamma)
+
+
+def expected_return(model: TableModel, policy: Array, horizon: int) -> float:
+    """Return the expected undiscounted return of an episode of at most `horizon` steps.
+
+    Backward induction, averaged over the start distribution; finite for every policy, also for
+    one that never comes to an end.
+    """
+    value = np.zeros(model.start.size)
+    for _ in range(horizon):
+        value = np.einsum("sa,sa->s", policy, action_values(model, value, 1.0))
+    return float(model.start @ value)
+
+
+def _sweep(model, value, actions, gamma, least):
+    change = 0.0
+    for s in range(value.size):
+        best = least
+        for a in range(actions):
+            key, reward, terminated = step(model, np.uint64(s), a, np.uint64(0))
+            future = 0.0 if terminated else gamma * value[np.int64(key)]
+            best = max(best, reward + future)
+        change = max(change, abs(best - value[s]))
+        value[s] = best
+    return change
+
+
+def deterministic_values(
+    environment: CompiledEnvironment, gamma: float, least: float, sweeps: int = 10_000
+) -> Array | None:
+    """Return V* (S,) of all keys of an environment whose step ignores the draw, by sweeps in place.
+
+    Values rise from `least`, which must be below all of them; with gamma = 1 a state from which no
+    end can be reached keeps it. None if the values have not settled in `sweeps`.
+    """
+    sweep = bind(_sweep, step=environment.step)
+    value = np.full(Codec(environment.observation).size, least)
+    for _ in range(sweeps):
+        if sweep(environment.model, value, environment.actions, gamma, least) == 0.0:
+            return value
+    return None

@@ -1,0 +1,234 @@
+"""The lockstep tick: step, send, apply and answer, reply, receive.
+
+Every rank runs the same ticks at the same time. At the owner, the updates of the last tick are
+applied in environment order before the queries of this one are answered, so the table after
+tick t is a function of the job alone, whatever the number of ranks.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcq.checkpoint.columns import hashes_of, keys_of
+from hpcq.collectors import actors, gym
+from hpcq.collectors.collector import Collector, CompiledCollector, block
+from hpcq.collectors.continuous import ContinuousCollector
+from hpcq.collectors.vector import gymnasium_collector
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
+from hpcq.envs.table import garnet_environment
+from hpcq.exchange import make_exchange, nodes
+from hpcq.exchange.mail import UPDATES, Exchange
+from hpcq.hashing import Purpose, seed_word, tick_word
+from hpcq.job.job import Job
+from hpcq.job.schedules import Visits
+from hpcq.learning import rules
+from hpcq.table.digest import Digest, digest_rows
+from hpcq.table.shard import Shard
+
+ROWS_PER_PIECE = 1 << 16
+
+
+class Learner:
+    """One rank's part of the job: its environments, its shard, and the tick that joins all.
+
+    Parameters
+    ----------
+    job
+        the same on every rank.
+    environment
+        from `envs.resolve`.
+    comm
+        the ranks that share the table; its size and this rank's place shape nothing but who
+        holds what.
+    route
+        makes the exchange: how messages travel shapes nothing either.
+
+    Attributes
+    ----------
+    tick : int
+        ticks done; -1 before `begin`
+    shard : Shard
+    collector : Collector
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        environment: CompiledEnvironment | PythonEnvironment,
+        comm: MPI.Intracomm,
+        route: Callable[..., Exchange] = make_exchange,
+    ) -> None:
+        self.job = job
+        self.environment = environment
+        self.comm = comm
+        self.tick = -1
+        seed = seed_word(job.run.seed)
+        unit = job.environment.vector or 1
+        self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
+        self.collector: Collector
+        if isinstance(environment, ContinuousEnvironment):
+            self.collector = ContinuousCollector(
+                environment, seed, self.start, count, job.environment.quiet_every
+            )
+        elif isinstance(environment, CompiledEnvironment):
+            self.collector = CompiledCollector(environment, seed, self.start, count)
+        else:
+            self.collector = gymnasium_collector(
+                environment, seed, self.start, count, job.environment.quiet_every
+            )
+        # What is good for the next player to move is bad for this one.
+        sign = -1.0 if job.learning.rule == "negamax" else 1.0
+        self._discount = sign * job.learning.gamma
+        rate = job.learning.learning_rate
+        self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
+        self._rate = None if isinstance(rate, Visits) else rate
+        self.shard = Shard(
+            comm.size,
+            environment.actions,
+            np.dtype(job.learning.dtype),
+            job.learning.q_init,
+            visits=self._rate is None,
+        )
+        self._kernels = rules.kernels(environment.actions, self.shard.table.width)
+        self._places = np.empty(rules.PLACES, np.uint64)
+        message, reply = rules.record_types(self.shard.dtype)
+        self.exchange = route(comm, message, reply, count, 2 * count)
+        self._cursors = np.zeros(comm.size, np.int64)
+        self._ranks = np.uint64(comm.size)
+        self._seed = seed
+        self._flags = self._agreed = 0
+        self._phases = (
+            ("step", self._step),
+            ("pack", self._pack),
+            ("exchange", self._send),
+            ("apply", self._apply),
+            ("answer", self._answer),
+            ("exchange", self.exchange.reply),
+            ("receive", self._receive),
+        )
+
+    @property
+    def steps(self) -> int:
+        """Environment steps done, over all ranks."""
+        return max(0, self.tick) * self.job.environment.count
+
+    def begin(self) -> None:
+        """Reset every environment and choose the first actions: tick 0. Collective."""
+        self.tick = 0
+        self.collector.begin()
+        for _, phase in self.phases[1:]:
+            phase()
+
+    def advance(self, flags: int = 0) -> int:
+        """Do one tick; return the flags of all ranks, or-ed. Collective."""
+        self.tick += 1
+        self._flags = flags
+        for _, phase in self.phases:
+            phase()
+        return self._agreed
+
+    @property
+    def phases(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        """The parts of a tick in their order, with the names under which time is reported."""
+        return self._phases
+
+    def _step(self) -> None:
+        self.collector.step(self.tick)
+
+    def _pack(self) -> None:
+        actors.pack(
+            self.collector.actors,
+            self.collector.words,
+            tick_word(self._seed, self.tick, Purpose.BEHAVE),
+            self._ranks,
+            self.exchange.sent,
+            self.exchange.outbox,
+        )
+
+    def _send(self) -> None:
+        self._agreed = self.exchange.send(self._flags)
+
+    def _apply(self) -> None:
+        exchange = self.exchange
+        rate = 0.0 if self._rate is None else self._rate.at(self.steps)
+        updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
+        while True:
+            done = self._kernels.apply(
+                self.shard.table,
+                exchange.inbox,
+                rate,
+                self._exponent,
+                self._places,
+                done,
+            )
+            if done == updates:
+                return
+            self.shard.grow()
+
+    def _answer(self) -> None:
+        self._kernels.answer(
+            self.shard.table,
+            self.exchange.inbox,
+            self.job.exploration.epsilon.at(self.steps),
+            self._places,
+            self.exchange.replies,
+        )
+
+    def _receive(self) -> None:
+        actors.receive(
+            self.collector.actors,
+            self._discount,
+            self._ranks,
+            self.exchange.sent,
+            self.exchange.replies_in,
+            self._cursors,
+        )
+
+    def digest(self) -> Digest:
+        """Return the digest of the whole table. Collective."""
+        return total_digest(self.comm, local_digest(self.shard))
+
+    def close(self) -> None:
+        """Release environments and MPI datatypes."""
+        self.collector.close()
+        self.exchange.free()
+
+
+def local_digest(shard: Shard) -> Digest:
+    """Return the digest of one rank's rows."""
+    total = Digest()
+    for piece in shard.pieces(ROWS_PER_PIECE):
+        total = total.plus(digest_rows(*piece))
+    return total
+
+
+def total_digest(comm: MPI.Intracomm, local: Digest) -> Digest:
+    """Return the digest of all ranks' rows together. Collective."""
+    sums = np.array(local, np.uint64)
+    comm.Allreduce(MPI.IN_PLACE, sums, MPI.SUM)
+    return Digest(*(int(value) for value in sums))
+
+
+def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None:
+    """Compile, or load from the cache, every kernel that this job uses.
+
+    A Python environment is not made for this; a small compiled one takes its place.
+    """
+    if isinstance(environment, PythonEnvironment):
+        gym.warm(environment)
+        environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
+    tiny = job.model_copy(
+        update={"environment": job.environment.model_copy(update={"count": 1, "vector": None})}
+    )
+    learner = Learner(tiny, environment, MPI.COMM_SELF)
+    learner.begin()
+    learner.advance()
+    learner.advance()
+    learner.shard.grow()
+    for hashes, q, visits in list(learner.shard.pieces(1)):
+        digest_rows(hashes, q, visits)
+        learner.shard.load(hashes_of(keys_of(hashes)), q, visits)
+    nodes.warm(*rules.record_types(learner.shard.dtype))
+    learner.close()

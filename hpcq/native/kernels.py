@@ -1,0 +1,112 @@
+"""How hpcq compiles its kernels: one decorator, and one cache that is never stale.
+
+numba's cache looks at the file of the function it compiles and not at the files of the
+functions that this one calls. Here the cache folder is named after a digest of every source
+that takes part (the user's: see origin.py), so that any change leads to a fresh folder.
+"""
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config as numba_config
+
+from hpcq.native.cache import wanted
+from hpcq.native.origin import identity_of, is_kernel, is_ours
+
+_PACKAGE = Path(__file__).parents[1]
+# nogil: the watchdog's thread runs while a kernel does.
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False, "nogil": True}
+
+
+def cache_root() -> Path:
+    """Return the folder of all compiled kernels.
+
+    It is ``$HPCQ_CACHE_DIR``, or in the user's cache. Where these cannot be written it is a private
+    one of this process, removed at its end: numba's own choice would be a folder whose name does
+    not tell the sources, and cached kernels in a shared place could be somebody else's.
+    """
+    chosen = wanted()
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        if os.access(chosen, os.W_OK):
+            return chosen
+    except OSError:
+        pass
+    private = tempfile.mkdtemp(prefix="hpcq-")
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return Path(private)
+
+
+def _sources_digest() -> str:
+    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        text = path.read_bytes()
+        if any(mark in text for mark in (b"@kernel", b"@inlined", b"@intrinsic", b"bind(")):
+            digest.update(text)
+    return digest.hexdigest()
+
+
+_DIGEST = _sources_digest()
+_ROOT = cache_root()
+
+
+def _compile(
+    function: Callable, identity: bytes = b"", cache: bool = True, inline: bool = False
+) -> Any:
+    name = _DIGEST
+    if identity:
+        name += "-" + hashlib.blake2b(identity, digest_size=8).hexdigest()
+    config: Any = numba_config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_ROOT / name)
+    try:
+        return numba.njit(**{**_OPTIONS, "cache": cache}, forceinline=inline)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def kernel(function: Callable) -> Any:
+    """Compile `function` with numba at its first call, cached on disk between processes.
+
+    A kernel cannot allocate: without numba's runtime, arrays are not reference-counted, which in
+    a loop costs more than the work. ``function.py_func`` stays the plain Python text; where it
+    only uses operators it also works on NumPy arrays.
+
+    A kernel outside this package has no cache of its own. It becomes part of a `bind`, which has
+    one, named after all that the kernel is made of.
+    """
+    return _compile(function, cache=is_ours(function))
+
+
+def inlined(function: Callable) -> Any:
+    """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
+    return _compile(function, cache=is_ours(function), inline=True)
+
+
+def bind(template: Callable, **names: Any) -> Any:
+    """Compile `template` with global names standing for other kernels, or for constants.
+
+    The kernels are inlined, the constants folded, as if the template had been written for them.
+    Source files and constants take part in the name of the cache folder.
+    """
+    namespace = {**template.__globals__, **names}
+    bound = types.FunctionType(
+        template.__code__, namespace, template.__name__, template.__defaults__, None
+    )
+    bound.__qualname__ = template.__qualname__
+    bound.__module__ = template.__module__
+    identity = b"" if is_ours(template) else identity_of(template)
+    for name, value in sorted(names.items()):
+        identity += f"{name}=".encode()
+        identity += identity_of(value) if is_kernel(value) else repr(value).encode()
+    compiled = _compile(bound, identity, inline=True)
+    compiled.bound_to = identity
+    return compiled

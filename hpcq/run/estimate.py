@@ -1,0 +1,83 @@
+"""What a job will need of memory and disk, before anything runs."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from hpcq.checkpoint.schema import Header, layout
+from hpcq.envs import resolve
+from hpcq.job.job import Job
+from hpcq.job.schedules import Visits
+from hpcq.table.shard import Shard
+
+# Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
+PROCESS_BYTES = 200 << 20
+PIECE_BYTES = 3 * (64 << 20)
+# The largest message records: an update or a query, at most three in a tick per environment.
+MESSAGE_BYTES = 3 * 2 * 24
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str, Any]:
+    """Return bytes per state, rank and node, and of a checkpoint.
+
+    Parameters
+    ----------
+    states
+        rows of the table in the end, over all ranks.
+    """
+    environment = resolve(job.environment)
+    visits = isinstance(job.learning.learning_rate, Visits)
+    shard = Shard(ranks, environment.actions, np.dtype(job.learning.dtype), 0.0, visits)
+    # Hashes spread states evenly but for chance: four standard deviations more on the fullest.
+    rows = math.ceil(states / ranks + 4 * math.sqrt(states / ranks)) if ranks > 1 else states
+    held, peak = shard.memory_for(rows)
+    messages = MESSAGE_BYTES * job.environment.count
+    rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages
+    header = Header(
+        job.text(), environment.id, environment.observation, environment.actions,
+        environment.action_start, 0, 0, states, job.learning.dtype, visits,
+        job.environment.count, ranks,
+    )  # fmt: skip
+    return {
+        "environment": environment.id,
+        "actions": environment.actions,
+        "states": states,
+        "ranks": ranks,
+        "ranks_per_node": ranks_per_node,
+        "state_bytes": held / max(rows, 1),
+        "rank_states": rows,
+        "table_bytes": held,
+        "growing_bytes": peak,
+        "message_bytes": messages,
+        "rank_bytes": rank,
+        "node_bytes": rank * min(ranks, ranks_per_node),
+        "checkpoint_bytes": sum(dataset.nbytes for dataset in layout(header)),
+        "checkpoints": job.checkpoint.keep + 1 + len(job.checkpoint.milestones),
+    }
+
+
+def estimate_text(found: dict[str, Any]) -> str:
+    """Return the estimate for people."""
+    disk = found["checkpoint_bytes"] * found["checkpoints"]
+    return "\n".join(
+        [
+            f"{found['environment']}, {found['actions']} actions, {found['states']:,} states on "
+            f"{found['ranks']} ranks",
+            f"a state        {found['state_bytes']:.0f} bytes, with the room around it",
+            f"a rank         {size(found['rank_bytes'])}: table {size(found['table_bytes'])} for "
+            f"at most {found['rank_states']:,} states, {size(found['growing_bytes'])} while it "
+            f"grows; messages {size(found['message_bytes'])}",
+            f"a node         {size(found['node_bytes'])} with {found['ranks_per_node']} ranks",
+            f"a checkpoint   {size(found['checkpoint_bytes'])}; the run directory up to "
+            f"{size(disk)} with {found['checkpoints']} of them",
+        ]
+    )
+
+
+def size(nbytes: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    step = min(len(_UNITS) - 1, max(0, int(math.log2(max(nbytes, 1)) // 10)))
+    return f"{nbytes / 1024**step:.3g} {_UNITS[step]}"

@@ -1,0 +1,127 @@
+"""The run directory: job.json, checkpoints, metrics and summary of one run."""
+
+import contextlib
+import errno
+import os
+import re
+from pathlib import Path
+
+from hpcq.errors import RunDirectoryError
+from hpcq.run.lock import RunLock
+
+JOB, METRICS, SUMMARY = "job.json", "metrics.jsonl", "summary.json"
+
+_NAME = re.compile(r"^ckpt-(\d{15,})\.h5$")
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the file name of the checkpoint after `step` environment steps."""
+    return f"ckpt-{step:015d}.h5"
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Return the published checkpoints of a run directory, newest first."""
+    found = [(int(m[1]), directory / m[0]) for m in map(_NAME.match, os.listdir(directory)) if m]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is no longer one; return its new name."""
+    aside = path.with_name(path.name + ".damaged")
+    with contextlib.suppress(OSError):
+        path.rename(aside)
+        return aside
+    return path
+
+
+def prune(
+    directory: Path,
+    keep: int,
+    newest: Path | None = None,
+    milestones: frozenset[int] = frozenset(),
+) -> None:
+    """Remove all but the `keep` newest checkpoints, and temporaries of killed runs.
+
+    The file `newest` and those after the steps `milestones` stay in any case.
+    """
+    spared = {newest, *(directory / checkpoint_name(step) for step in milestones)}
+    passing = [path for path in list_checkpoints(directory) if path not in spared - {newest}]
+    for path in passing[keep:]:
+        if path != newest:
+            path.unlink()
+    for path in directory.glob("*.partial"):
+        path.unlink()
+
+
+def take(directory: Path, lock: RunLock, job: str) -> None:
+    """Make the directory if need be, and lock it for the run of a job.
+
+    Raises
+    ------
+    RunDirectoryError
+        if another run has it, or it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(job)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory}: cannot write the run directory: {error.strerror}"
+        ) from None
+
+
+def check(directory: Path, overwrite: bool) -> None:
+    """Refuse a run directory that holds a run, or cannot be written.
+
+    Raises
+    ------
+    RunDirectoryError
+        saying what to do.
+    """
+    try:
+        if not overwrite and (list_checkpoints(directory) or (directory / JOB).exists()):
+            raise RunDirectoryError(
+                f"{directory} holds a run already; go on with `hpcq resume {directory}`, "
+                "choose another with --set run.directory=DIR, or replace it with --overwrite"
+            )
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory}: cannot write the run directory: {error.strerror}"
+        ) from None
+
+
+def prepare(directory: Path, job_text: str) -> None:
+    """Remove what an earlier run left, and store the job.
+
+    Raises
+    ------
+    RunDirectoryError
+        if the directory cannot be written.
+    """
+    try:
+        prune(directory, 0)
+        for name in (METRICS, SUMMARY):
+            (directory / name).unlink(missing_ok=True)
+        write_job(directory, job_text)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory}: cannot write the run directory: {error.strerror}"
+        ) from None
+
+
+def write_job(directory: Path, job_text: str) -> None:
+    """Store the effective job, whole or not at all."""
+    write_text(directory / JOB, job_text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

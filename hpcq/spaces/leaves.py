@@ -1,0 +1,219 @@
+"""The leaves of a space: how integers, binned floats and digests become digits of a key.
+
+Each class takes one observation at a time (`digits`, for clear messages) and many at once
+(`append`, in a kernel); both give the same digits.
+"""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.native.kernels import kernel
+from hpcq.spaces.canonical import digest
+from hpcq.spaces.discretise import FEW, bin_index, edges_of, middle_of, range_of
+
+_INT64 = np.iinfo(np.int64)
+MASK = (1 << 64) - 1
+
+
+@kernel
+def _append_integers(keys, values, start, last, count):
+    """Append one digit per column; return whether all values are in the space.
+
+    keys                uint64 (n,); modified
+    values, start       int64 (n, k), (k,)
+    last, count         uint64 (k,): largest digit, radix
+    """
+    for i in range(keys.size):
+        key = keys[i]
+        for j in range(start.size):
+            digit = np.uint64(values[i, j]) - np.uint64(start[j])
+            if digit > last[j]:
+                return False
+            key = key * count[j] + digit
+        keys[i] = key
+    return True
+
+
+@kernel
+def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
+    """Append one digit per column; return how many values were clipped, -1 if one is not a number.
+
+    values              float64 (k, n): one row for each column of digits
+    edges, offsets      float64, int64 (k + 1,): column j has edges[offsets[j]:offsets[j + 1]]
+    low, high, count    float64 (k,), float64 (k,), uint64 (k,)
+    scratch             uint64 (n,)
+    """
+    clipped, wrong = 0, 0
+    for j in range(low.size):
+        row = values[j]
+        for i in range(keys.size):
+            wrong += np.isnan(row[i])
+            clipped += (row[i] < low[j]) | (row[i] > high[j])
+        if offsets[j + 1] - offsets[j] <= FEW:
+            # Edge by edge over all environments: the processor takes several at once.
+            scratch[:] = 0
+            for e in range(offsets[j], offsets[j + 1]):
+                edge = edges[e]
+                for i in range(keys.size):
+                    scratch[i] += np.uint64(edge <= row[i])
+        else:
+            inner = edges[offsets[j] : offsets[j + 1]]
+            for i in range(keys.size):
+                scratch[i] = np.uint64(bin_index(inner, row[i]))
+        for i in range(keys.size):
+            keys[i] = keys[i] * count[j] + scratch[i]
+    return -1 if wrong else clipped
+
+
+class Integers:
+    """Discrete, MultiDiscrete, MultiBinary, or a Box of integers."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        kind = description["kind"]
+        self.scalar = kind == "Discrete"
+        if kind == "Discrete":
+            starts, counts = [description["start"]], [description["n"]]
+            self.shape: tuple[int, ...] = ()
+        elif kind == "MultiBinary":
+            self.shape = tuple(description["shape"])
+            counts = [2] * int(np.prod(self.shape))
+            starts = [0] * len(counts)
+        else:
+            names = ("start", "nvec") if kind == "MultiDiscrete" else ("low", "high")
+            self.shape = np.shape(description[names[0]])
+            starts, counts = (
+                [int(value) for value in np.array(description[name], object).ravel()]
+                for name in names
+            )
+            if kind == "Box":
+                counts = [high - low + 1 for low, high in zip(starts, counts, strict=True)]
+        self.starts, self.counts = starts, counts
+        ends = [start + count - 1 for start, count in zip(starts, counts, strict=True)]
+        self._plain = all(_INT64.min <= value <= _INT64.max for value in (*starts, *ends))
+        if self._plain:
+            self._start = np.array(starts, np.int64)
+            self._last = np.array([count - 1 for count in counts], np.uint64)
+            self._count = np.array([count & MASK for count in counts], np.uint64)
+
+    def digits(self, value: Any) -> list[int]:
+        """Return the digits of one observation; ValueError for one outside the space."""
+        if self.scalar:
+            try:
+                values = [int(value) if isinstance(value, np.bool_) else operator.index(value)]
+            except TypeError as error:
+                raise ValueError(f"expected an integer: {error}") from None
+        else:
+            array = np.asarray(value)
+            if array.shape != self.shape or (array.dtype.kind not in "iub" and array.size):
+                raise ValueError(
+                    f"expected integers of shape {self.shape}, not {array.dtype} of {array.shape}"
+                )
+            values = [int(number) for number in array.ravel().tolist()]
+        for number, start, count in zip(values, self.starts, self.counts, strict=True):
+            if not start <= number < start + count:
+                raise ValueError(f"{number} is not in {start} ... {start + count - 1}")
+        return [number - start for number, start in zip(values, self.starts, strict=True)]
+
+    def append(self, keys: NDArray[np.uint64], column: Any) -> int:
+        """Append the digits of many observations; -1 if one is outside the space or unusual."""
+        values = np.asarray(column)
+        if values.shape != (keys.size, *self.shape) or values.dtype.kind not in "iub":
+            return -1
+        if not self._plain or (values.dtype == np.uint64 and values.max() > _INT64.max):
+            return -1
+        values = np.ascontiguousarray(values, np.int64).reshape(keys.size, -1)
+        fine = _append_integers(keys, values, self._start, self._last, self._count)
+        return 0 if fine else -1
+
+    def rebuild(self, digits: Iterator[int]) -> Any:
+        """Return the observation of some digits: an int, or an array."""
+        values = [next(digits) + start for start in self.starts]
+        return values[0] if self.scalar else np.array(values).reshape(self.shape)
+
+
+class Bins:
+    """A Box of floats with a dimension (see discretise.py) for every one."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self.shape = tuple(description["shape"])
+        self._dimensions = description["dimensions"]
+        edges = [edges_of(dimension) for dimension in self._dimensions]
+        self.counts = [part.size + 1 for part in edges]
+        self._edges = np.concatenate(edges) if edges else np.zeros(0)
+        self._offsets = np.concatenate([[0], np.cumsum([part.size for part in edges])]).astype(int)
+        ranges = np.array([range_of(d) for d in self._dimensions], np.float64).reshape(-1, 2)
+        self._low, self._high = np.ascontiguousarray(ranges.T)
+        self._count = np.array(self.counts, np.uint64)
+        self.clipped = 0
+        """values that were outside their range, since the start"""
+
+    def digits(self, value: Any) -> list[int]:
+        """Return the bins of one observation; ValueError for a wrong shape, or NaN."""
+        array = np.asarray(value)
+        if array.shape != self.shape or array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"expected numbers of shape {self.shape}, not {array.dtype} of {array.shape}"
+            )
+        numbers = array.astype(np.float64).ravel()
+        if np.isnan(numbers).any():
+            raise ValueError(f"component {int(np.flatnonzero(np.isnan(numbers))[0])} is NaN")
+        self.clipped += int(((numbers < self._low) | (numbers > self._high)).sum())
+        return [
+            int(np.searchsorted(edges_of(dimension), number, "right"))
+            for dimension, number in zip(self._dimensions, numbers, strict=True)
+        ]
+
+    def append(self, keys: NDArray[np.uint64], column: Any) -> int:
+        """Append the digits of many observations; return how many values were clipped, or -1."""
+        values = np.asarray(column)
+        if values.shape != (keys.size, *self.shape) or values.dtype.kind not in "fiub":
+            return -1
+        rows = np.ascontiguousarray(values.reshape(keys.size, -1).T, np.float64)
+        return _append_bins(
+            keys,
+            rows,
+            self._edges,
+            self._offsets,
+            self._low,
+            self._high,
+            self._count,
+            np.empty_like(keys),
+        )
+
+    def rebuild(self, digits: Iterator[int]) -> NDArray[np.float64]:
+        """Return an observation in the middle of its bins."""
+        values = [middle_of(dimension, next(digits)) for dimension in self._dimensions]
+        return np.array(values).reshape(self.shape)
+
+
+class Digest:
+    """Any space: 64 bits of a digest. Two observations may share a key, with small probability."""
+
+    counts = (1 << 64,)
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._space = description["space"]
+
+    def digits(self, value: Any) -> list[int]:
+        """Return the digest of one observation; ValueError for one that is not of the space."""
+        return [digest(self._space, value)]
+
+    def append(self, keys: NDArray[np.uint64], column: Any) -> int:
+        """Append the digests of many observations."""
+        keys[:] = [digest(self._space, value) for value in column]
+        return 0
+
+    def rebuild(self, digits: Iterator[int]) -> str:
+        """Return the key as text: an observation cannot be had back from its digest."""
+        return f"digest {next(digits):016x}"
+
+
+def leaf(description: dict[str, Any]) -> Integers | Bins | Digest:
+    """Return the leaf that a description without parts stands for."""
+    if description["kind"] == "Digest":
+        return Digest(description)
+    return Bins(description) if "dimensions" in description else Integers(description)
