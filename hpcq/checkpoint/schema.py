@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 
 ENVIRONMENTS = {
     "environments/key": ("hash", "u8"),
@@ -33,7 +33,7 @@ ENVIRONMENTS = {
     "pending/action": ("update_action", "u4"),
     "pending/target": ("update_target", "f8"),
 }
-_JSON = ("observation", "versions")
+_JSON = ("observation", "action", "versions")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -70,7 +70,8 @@ class Header:
     observation: dict[str, Any]
     """the observation space, see codec.py"""
     actions: int
-    action_start: int
+    action: dict[str, Any]
+    """what their numbers stand for, see spaces/actions.py"""
     tick: int
     step: int
     rows: int

@@ -11,23 +11,26 @@ from hpcq.checkpoint.reader import Columns, find_row, opened, table_pieces
 from hpcq.checkpoint.schema import Header
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import MASK, mix64
+from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 from hpcq.table.digest import Digest
 
 
 def _plain(observation: Any) -> Any:
-    if isinstance(observation, np.ndarray):
+    if isinstance(observation, np.ndarray | np.generic):
         return observation.tolist()
+    if isinstance(observation, dict):
+        return {name: _plain(part) for name, part in observation.items()}
     return [_plain(part) for part in observation] if isinstance(observation, tuple) else observation
 
 
 def _describe_row(header: Header, key: int, q: Any, visits: Any) -> dict[str, Any]:
-    best = np.flatnonzero(q == q.max()) + header.action_start
+    actions = Actions.described(header.action)
     row = {
         "key": key,
         "observation": _plain(Codec(header.observation).decode(key)),
         "q": [float(value) for value in q],
-        "greedy": best.tolist(),
+        "greedy": [_plain(actions.one(n)) for n in np.flatnonzero(q == q.max()).tolist()],
     }
     if header.visits:
         row["visits"] = visits.tolist()
