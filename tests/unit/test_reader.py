@@ -194,7 +194,7 @@ def header(**changes):
         (header(action={}), "not an hpcq checkpoint"),
         (header(action={"tuple": [{"tuple": 1}]}), "not an hpcq checkpoint"),
         (header(action=numbered(10**30)), "not an hpcq checkpoint"),
-        (header(action=numbered(7)), "6 actions, but their description has others"),
+        (header(action=numbered(7)), "3 actions, but their description has others"),
         (header(job="[]"), "the job is not a JSON object"),
         (header(job="[" * 50_000), "not an hpcq checkpoint"),
         (lambda f: f.attrs.__setitem__("job", np.zeros(3)), "job is not a number or a text"),
