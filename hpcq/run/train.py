@@ -257,8 +257,6 @@ def _train(
             flags |= Flag.SAVE
         agreed = Flag(learner.advance(flags))
         watchdog.beat()
-        if agreed & Flag.REPORT:
-            reporter.report()
         if agreed & (Flag.STOP | Flag.FULL) and not stopping:
             stopping = agreed
             why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
@@ -272,6 +270,8 @@ def _train(
                 )
             plan.note(learner.tick)
             reporter.saved = learner.steps
+        if agreed & Flag.REPORT:
+            reporter.report()
     seconds = time.perf_counter() - started
     assert path is not None
     reporter.report()
