@@ -16,7 +16,7 @@ PARALLEL = "mpio" if HAS_MPI else "direct"
 # Ranks, and the writer of their checkpoints; the file is the same.
 RUNS = [(1, "direct"), (2, "direct"), (2, "funnel"), (3, PARALLEL), (4, "funnel"), (7, PARALLEL)]
 JOBS = {
-    "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 60_000}),
+    "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 15_000}),
     "python": make_job.make(make_job.CORRIDOR, run={"steps": 2000}),
     "vector, floats and wrappers": make_job.make(
         {
@@ -36,7 +36,7 @@ JOBS = {
     ),
     "more ranks than states": make_job.make(
         {"id": "hpcq/Garnet-v0", "kwargs": {"states": 3, "actions": 2, "branching": 2}, "count": 4},
-        run={"steps": 4000},
+        run={"steps": 2000},
     ),
     "ranks without environments": make_job.make({**make_job.GARNET, "count": 2}),
 }
