@@ -38,10 +38,12 @@ def load_run(learner: Learner, path: str | Path) -> None:
         with opened(path, found) as (file, header):
             columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
-        columns_to_actors(columns, learner.collector.actors)
+            columns_to_actors(columns, learner.collector.actors)
+            learner.restore_extra(file, header)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
+    learner.restored()
 
 
 def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
