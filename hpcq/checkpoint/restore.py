@@ -40,7 +40,7 @@ def load_run(learner: Learner, path: str | Path) -> None:
             learner.tick = header.tick
             columns_to_actors(columns, learner.collector.actors)
             learner.restore_extra(file, header)
-        learner.collector.restore(learner.tick)
+            learner.collector.restore(header.tick)
 
     agree(learner.comm, load)
     learner.restored()

@@ -6,7 +6,7 @@ into the next action and into the update that the next tick sends.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,12 @@ def make_actors(count: int) -> Actors:
     """Return the arrays of `count` environments, all zero."""
     kinds = ("u8", "u4", "f8", "u8", "u8", "u1", "?", "u8", "u4", "f8", "f8", "i4", "i8")
     return Actors(*(np.zeros(count, kind) for kind in kinds))
+
+
+def part_of(actors: Actors, places: slice) -> Actors:
+    """Return the arrays of some of the environments: views."""
+    columns: Any = (column[places] for column in actors)
+    return Actors(*columns)
 
 
 class Outcome(IntEnum):

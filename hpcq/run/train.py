@@ -266,6 +266,7 @@ def _train(
         if plan.due(learner.tick, bool(wanted)):
             nbytes = comm.allreduce(len(learner.shard)) * learner.shard.actions * 16
             with watchdog.patient(patience(nbytes)):
+                learner.settle()
                 path, _ = saving.save(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones
                 )
