@@ -81,7 +81,7 @@ class Asynchronous(Learner):
             self._parts.append(_Part(number, collector, mail))
         self._desk_counts = np.zeros((1, desk.sent.shape[1]), np.int64)
         self._desk_is_far, self._desk_start = np.zeros(1, np.bool_), np.zeros(1, np.int64)
-        self._incoming = np.empty(0, np.uint8)
+        self._incoming, self._status = np.empty(0, np.uint8), MPI.Status()
         self._replies: dict[tuple[int, int], tuple[MPI.Request, NDArray]] = {}
         self._next = self._mine = self._known = self._clock = 0
         self._messages = self._bytes = 0
@@ -247,7 +247,7 @@ class Asynchronous(Learner):
 
     def _serve(self) -> None:
         """Answer the requests that have arrived."""
-        status = MPI.Status()
+        status = self._status
         while self.comm.Iprobe(MPI.ANY_SOURCE, _REQUEST, status):
             source, size = status.source, status.Get_count(MPI.BYTE)
             self._incoming = room(self._incoming, size)

@@ -134,12 +134,14 @@ def test_every_step_is_learned_from_exactly_once(case, comm):
 
 def test_asynchronous_learning_reaches_the_exact_values(comm):
     job = with_mode(
-        make_job.make(make_job.GARNET, learning=VISITS, exploration={"epsilon": 1.0}),
+        make_job.make(
+            {**make_job.GARNET, "count": 96}, learning=VISITS, exploration={"epsilon": 1.0}
+        ),
         kind="asynchronous",
     )
     learner = begun(job, comm)
     truth = exact.value_iteration(learner.environment.model, 0.8)
-    while learner.tick < 20_000:
+    while learner.tick < 2000:
         learner.advance()
     learner.settle()
     assert np.abs(whole_table(learner, 50) - truth).max() < 0.05 * np.ptp(truth)
