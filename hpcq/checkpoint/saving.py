@@ -83,6 +83,7 @@ def header_of(learner: Learner, rows: int) -> Header:
         environments=learner.job.environment.count,
         ranks=learner.comm.size,
         versions=versions(),
+        progress=learner.progress.as_dict(),
     )
 
 

@@ -33,7 +33,7 @@ ENVIRONMENTS = {
     "pending/action": ("update_action", "u4"),
     "pending/target": ("update_target", "f8"),
 }
-_JSON = ("observation", "versions")
+_JSON = ("observation", "versions", "progress")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -80,6 +80,8 @@ class Header:
     ranks: int
     """of the run that wrote the file; readers need not care"""
     versions: dict[str, str] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    """what decides when the run ends, see learning/progress.py"""
     format: int = FORMAT
 
     def attributes(self) -> dict[str, Any]:

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.job import files
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
+    EvaluationSection,
     ExplorationSection,
     LearningSection,
     RunSection,
     Section,
+    StopSection,
 )
 
 _FREE = {
@@ -31,9 +33,18 @@ class Job(Section):
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    stop: StopSection = StopSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
+
+    @model_validator(mode="after")
+    def _rules_have_evaluations(self) -> "Job":
+        for key in ("evaluation_return", "patience"):
+            if getattr(self.stop, key) is not None and self.evaluation.every is None:
+                raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
+        return self
 
     @property
     def directory(self) -> Path:
@@ -76,7 +87,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "run"):
+        for section in ("environment", "learning", "exploration", "evaluation", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -127,6 +138,8 @@ def _shown(value: Any) -> str:
 
 def _explain(problem: Any) -> str:
     """Put one of pydantic's findings in words: key, value, what was expected."""
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)

@@ -24,6 +24,7 @@ from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import rules
+from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
@@ -52,6 +53,8 @@ class Learner:
         ticks done; -1 before `begin`
     shard : Shard
     collector : Collector
+    progress : Progress
+        what decides when the run ends
     stopwatch : Stopwatch
         how long the phases of a tick take on this rank
     """
@@ -67,6 +70,7 @@ class Learner:
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.progress = Progress()
         self.stopwatch = Stopwatch()
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
@@ -95,7 +99,9 @@ class Learner:
             job.learning.q_init,
             visits=self._rate is None,
         )
-        self._kernels = rules.kernels(environment.actions, self.shard.table.width)
+        watches = job.stop.td_error is not None
+        self._kernels = rules.kernels(environment.actions, self.shard.table.width, watches)
+        self._largest_error = np.zeros(1)
         self._places = np.empty(rules.PLACES, np.uint64)
         message, reply = rules.record_types(self.shard.dtype)
         self.exchange = route(comm, message, reply, count, 2 * count)
@@ -163,6 +169,7 @@ class Learner:
                 exchange.inbox,
                 rate,
                 self._exponent,
+                self._largest_error,
                 self._places,
                 done,
             )
@@ -188,6 +195,16 @@ class Learner:
             self.exchange.replies_in,
             self._cursors,
         )
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| of this rank's updates; `reset`: begin to look anew.
+
+        0 unless the job stops by it.
+        """
+        found = float(self._largest_error[0])
+        if reset:
+            self._largest_error[0] = 0.0
+        return found
 
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""
