@@ -24,6 +24,7 @@ from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import rules
+from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
 
@@ -51,6 +52,8 @@ class Learner:
         ticks done; -1 before `begin`
     shard : Shard
     collector : Collector
+    stopwatch : Stopwatch
+        how long the phases of a tick take on this rank
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Learner:
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.stopwatch = Stopwatch()
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
@@ -125,8 +129,7 @@ class Learner:
         """Do one tick; return the flags of all ranks, or-ed. Collective."""
         self.tick += 1
         self._flags = flags
-        for _, phase in self.phases:
-            phase()
+        self.stopwatch.run(self.tick, self.phases)
         return self._agreed
 
     @property

@@ -21,7 +21,8 @@ from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.run import preflight, rundir
 from hpcq.run.lock import RunLock
-from hpcq.run.metrics import Reporter, summarise
+from hpcq.run.metrics import summarise
+from hpcq.run.reporter import Reporter
 from hpcq.run.room import Room
 from hpcq.run.saveplan import SavePlan
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
@@ -243,7 +244,7 @@ def _train(
     plan = SavePlan(job, quiet, learner.tick)
     room = Room(learner)
     room.check()
-    reporter = Reporter(learner, last, say)
+    reporter = Reporter(learner, last, learner.steps if path else None, say)
     stopping = Flag(0)
     started, first_step = time.perf_counter(), learner.steps
     while learner.tick < last and not (stopping and plan.saved == learner.tick):
@@ -256,8 +257,6 @@ def _train(
             flags |= Flag.SAVE
         agreed = Flag(learner.advance(flags))
         watchdog.beat()
-        if agreed & Flag.REPORT:
-            reporter.report()
         if agreed & (Flag.STOP | Flag.FULL) and not stopping:
             stopping = agreed
             why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
@@ -270,8 +269,12 @@ def _train(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones
                 )
             plan.note(learner.tick)
+            reporter.saved = learner.steps
+        if agreed & Flag.REPORT:
+            reporter.report()
     seconds = time.perf_counter() - started
     assert path is not None
+    reporter.report()
     digest = learner.digest()
     learner.close()
     if learner.tick < last:
@@ -280,7 +283,6 @@ def _train(
         say(f"stopped at step {learner.steps:,}; go on with `hpcq resume {job.directory}`")
         comm.Barrier()
         return ExitCode.STOPPED
-    reporter.report()
     done = learner.steps - first_step
     clipped = comm.allreduce(learner.collector.clipped)
     with watchdog.patient(START_SECONDS):
