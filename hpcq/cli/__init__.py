@@ -33,6 +33,7 @@ def hpcq() -> None:
 
 COMMANDS = (
     jobs.jobs,
+    jobs.reference,
     training.run,
     training.resume,
     training.estimate,

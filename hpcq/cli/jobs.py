@@ -1,5 +1,6 @@
-"""The commands about job files: those that hpcq brings."""
+"""The commands about job files: those that hpcq brings, and what can be in one."""
 
+import json
 from pathlib import Path
 
 import click
@@ -36,4 +37,26 @@ def copy(name: str, folder: Path) -> ExitCode:
 
     file = bundled.copy(name, folder)
     click.echo(f"{file}; train it with `hpcq run -n 2 {file}`")
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--markdown", is_flag=True, help="Print tables in Markdown.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of a job file, for editors.")
+def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
+    """Explain the keys of a job file: type, range, default, meaning; or those about WORD.
+
+    \b
+    hpcq reference
+    hpcq reference learning rate
+    hpcq reference --schema > hpcq.schema.json
+    """
+    from hpcq.job.reference import reference_markdown, reference_text
+    from hpcq.job.schema import job_schema
+
+    if schema:
+        click.echo(json.dumps(job_schema(), indent=2))
+    else:
+        click.echo(reference_markdown() if markdown else reference_text(words))
     return ExitCode.DONE

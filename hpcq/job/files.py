@@ -74,6 +74,8 @@ def beside(data: dict[str, Any], folder: Path) -> None:
 
 def toml(value: Any) -> str:
     """Return plain data as a TOML value on one line."""
+    if isinstance(value, dict) and not value:
+        return "{}"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
