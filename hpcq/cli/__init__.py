@@ -34,6 +34,7 @@ def hpcq() -> None:
 COMMANDS = (
     jobs.jobs,
     jobs.reference,
+    jobs.init,
     training.run,
     training.resume,
     training.estimate,

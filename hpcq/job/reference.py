@@ -89,7 +89,11 @@ def _walk(
             Key(
                 full,
                 _type(options),
-                REQUIRED if required else "" if default is None else toml(_plain(default)),
+                REQUIRED
+                if required
+                else ""
+                if default is None
+                else toml(_plain(default), grouped=True),
                 _text(field),
             )
         )
