@@ -91,9 +91,8 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
                 offered=True,
             )
         )
-    limit, walk = look.environment.max_episode_steps, look.walk
-    if limit is None and walk and not walk.lengths:
-        limit = 1000
+    limit, walk = _limit(look), look.walk
+    if limit != look.environment.max_episode_steps and walk:
         why = f"it has no time limit, and no episode ended in {walk.steps:,} random steps"
         found.append(Choice("environment", "max_episode_steps", limit, why))
     if not compiled:
@@ -105,6 +104,12 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
             why += f"; four episodes of {limit:,} steps"
         found.append(Choice("environment", "quiet_every", quiet, why))
     return found
+
+
+def _limit(look: Look) -> int | None:
+    """Return the time limit: the environment's own, or one for episodes that do not end."""
+    endless = look.walk is not None and not look.walk.lengths
+    return look.environment.max_episode_steps or (1000 if endless else None)
 
 
 def _floats(look: Look) -> list[Choice]:
@@ -176,21 +181,20 @@ def _levels(look: Look) -> list[Choice]:
 
 
 def _learning(look: Look, steps: int, binned: bool) -> list[Choice]:
-    walk, limit = look.walk, look.environment.max_episode_steps
-    length = float(np.mean(walk.lengths)) if walk and walk.lengths else limit or 1000
-    gamma = next(
-        g
-        for g, most in ((0.95, 20), (0.99, 500), (0.997, 2000), (0.999, math.inf))
-        if length <= most
-    )
-    known = "episodes of about" if walk and walk.lengths else "for episodes of up to"
+    walk, limit = look.walk, _limit(look)
+    mean = float(np.mean(walk.lengths)) if walk and walk.lengths else 1000.0
+    # Who walks at random takes about five times as long as who knows the way. To look much further
+    # ahead than the way is long makes learning slow, and rewards that fall with time misleading.
+    ahead = min(max((limit or 5 * mean) / 5, 10), 1000)
+    gamma = float(f"{1 - float(f'{1 / ahead:.1g}'):.4g}")
+    told = f"a time limit of {limit:,}" if limit else f"episodes of about {count_text(mean)}"
     found = [
         Choice(
             "learning",
             "gamma",
             gamma,
-            f"discount per step: looks {round(1 / (1 - gamma)):,} steps ahead; {known} "
-            f"{count_text(length)} steps",
+            f"discount per step: looks about {1 / (1 - gamma):,.0f} steps ahead, for {told} steps; "
+            "more where rewards come later",
         )
     ]
     falling = {"schedule": "exponential", "start": 0.5, "end": 0.02, "steps": steps}

@@ -65,8 +65,8 @@ def of_id(tmp_path, id_, **kwargs):
 
 def test_few_states_and_no_chance(monkeypatch, tmp_path):
     job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=10)
-    # Far enough for ten steps: 1 / (1 - 0.95) = 20.
-    assert job["learning"] == {"gamma": 0.95, "learning_rate": 0.5}
+    # Far enough for ten steps: 1 / (1 - 0.9).
+    assert job["learning"] == {"gamma": 0.9, "learning_rate": 0.5}
     assert {"codec", "discretise", "max_episode_steps"} & set(job["environment"]) == set()
 
 
@@ -110,6 +110,7 @@ def test_episodes_without_end_get_one(monkeypatch, tmp_path):
     job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=None, cost=True)
     assert job["environment"]["max_episode_steps"] == 1000
     assert job["environment"]["quiet_every"] == 4000
+    assert job["learning"]["gamma"] == 0.995
     assert job["learning"]["q_init"] == 0.0
 
 
