@@ -33,6 +33,8 @@ def hpcq() -> None:
 
 COMMANDS = (
     jobs.jobs,
+    jobs.reference,
+    jobs.init,
     training.run,
     training.resume,
     training.estimate,

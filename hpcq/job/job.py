@@ -28,6 +28,7 @@ class Job(Section):
     """A whole job. ``Job.load`` reads one from a file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """of the job; left out: the name of its file"""
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
