@@ -86,6 +86,11 @@ class Policy:
         return self._remembered[key]
 
 
+def load_policy(path: str | Path, action_space: Any = None) -> Policy:
+    """Return the greedy policy of a checkpoint, or of a run directory; see `Policy`."""
+    return Policy(path, action_space)
+
+
 def _actions(table: Table, space: Any) -> Any:
     """Return the action space's numbering.
 

@@ -197,3 +197,8 @@ class Table(Mapping[Any, NDArray]):
     def column(self, name: str) -> NDArray:
         """Return a dataset that is small: one number for each environment, or of the digest."""
         return self._file[name][:]
+
+
+def load_table(path: str | Path) -> Table:
+    """Return the table of a checkpoint, or of a run directory; see `Table`."""
+    return Table(path)
