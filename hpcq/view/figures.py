@@ -142,10 +142,12 @@ def progress(lines: Sequence[Line]) -> "Figure | None":
         return None
     figure, every = _figure(9, 2.6, 1, len(panels))
     for axes, (name, title) in zip(every, panels, strict=True):
-        _curve(axes, steps, _column(lines, name), color=COLOURS[0])
+        values = _column(lines, name)
+        _curve(axes, steps, values, color=COLOURS[0])
         axes.set_title(title)
-        axes.set_ylim(bottom=0)
-        _engineering(axes)
+        axes.set_ylim(0, 1.08 * np.nanmax(values) or 1)
+        if name != "epsilon":
+            _engineering(axes)
         _steps_axis(axes)
     return figure
 
@@ -268,7 +270,7 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
             axes.set_yticks(np.arange(shown.shape[0]))
         for (i, j), letter in grid.marks.items():
             colour = "black" if bright[i, j] else "white"
-            axes.text(j - 0.44, i - 0.42, letter, color=colour, va="top", weight="bold", size=8)
+            axes.text(j - 0.45, i - 0.44, letter, color=colour, va="top", weight="bold", size=8)
         for i, j in grid.walls:
             axes.plot([j + 0.5, j + 0.5], [i - 0.5, i + 0.5], color="red", linewidth=2.5)
     label = "largest Q-value (grey: never updated)"
@@ -300,13 +302,14 @@ def _arrows(
             for row, column, colour in zip(i.tolist(), j.tolist(), colours, strict=True):
                 axes.text(column, row, move, color=colour, ha="center", va="center", size=8)
             continue
-        size = 0.36
+        size = 0.5
         axes.quiver(
             j,
             i,
             np.full(i.size, size * move[1]),
             np.full(i.size, size * move[0]),
             color=colours,
+            pivot="mid",
             angles="xy",
             scale_units="xy",
             scale=1,

@@ -4,6 +4,7 @@ FrozenLake, CliffWalking, Taxi (one map for each destination, passenger aboard),
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,20 +79,13 @@ def _gridworld(kwargs: dict[str, Any]) -> Grid:
 def _frozen_lake(id_: str, kwargs: dict[str, Any], size: int) -> list[Grid]:
     from gymnasium.envs.toy_text.frozen_lake import MAPS
 
-    side = round(size**0.5)
-    name = kwargs.get("map_name") or ("8x8" if "8x8" in id_ else "4x4")
+    name = kwargs.get("map_name", "8x8" if "8x8" in id_ else "4x4")
     rows = kwargs.get("desc") or MAPS.get(name, [])
-    if side * side != size and not rows:
-        return []
-    if rows and len(rows) * len(rows[0]) != size:
-        rows = []
+    side = math.isqrt(size)
     shape = (len(rows), len(rows[0])) if rows else (side, side)
-    marks = {
-        (i, j): letter
-        for i, row in enumerate(rows)
-        for j, letter in enumerate(row)
-        if letter != "F"
-    }
+    if shape[0] * shape[1] != size:
+        return []
+    marks = {(i, j): row[j] for i, row in enumerate(rows) for j in range(len(row)) if row[j] != "F"}
     moves = _numbering(WEST, SOUTH, EAST, NORTH)
     return [Grid("FrozenLake", _numbered(*shape), moves, marks)]
 
