@@ -69,7 +69,7 @@ def environment_of(
     for what, found, expected in (
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
-        ("first action", header.action_start, environment.action_start),
+        ("action space", header.action, environment.action),
     ):
         if found != expected:
             raise CheckpointError(

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.errors import JobError
-from hpcq.job.job import Job
 from hpcq.view.table import Table
 
 # Rows kept in memory: those of states that come again.
@@ -24,8 +22,6 @@ class Policy:
     ----------
     path
         a checkpoint, or a run directory: its newest checkpoint.
-    action_space
-        the environment's, needed where it is not Discrete; actions then look like its samples.
 
     Attributes
     ----------
@@ -33,17 +29,16 @@ class Policy:
 
     Raises
     ------
-    CheckpointError, JobError
-        for a file that is not a checkpoint; for a space of other actions.
+    CheckpointError
+        for a file that is not a checkpoint.
     """
 
-    def __init__(self, path: str | Path, action_space: Any = None) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.table = Table(path)
         self._remembered: dict[int, NDArray[np.floating] | None] = {}
         self._unseen = np.full(
             self.table.header.actions, self.table.q_init, self.table.header.dtype
         )
-        self._actions = None if action_space is None else _actions(self.table, action_space)
 
     def __call__(self, observation: Any, action_mask: Any = None) -> Any:
         """Return the action in a state, as the environment takes it.
@@ -58,10 +53,7 @@ class Policy:
         JobError
             if the observation is not in the space.
         """
-        number = self.number(self.table.key(observation), action_mask)
-        if self._actions is not None:
-            return self._actions.one(number)
-        return number + self.table.header.action_start
+        return self.table.actions.one(self.number(self.table.key(observation), action_mask))
 
     def number(self, key: int, action_mask: Any = None) -> int:
         """Return the action in the state of a key, from 0 on."""
@@ -86,24 +78,6 @@ class Policy:
         return self._remembered[key]
 
 
-def load_policy(path: str | Path, action_space: Any = None) -> Policy:
+def load_policy(path: str | Path) -> Policy:
     """Return the greedy policy of a checkpoint, or of a run directory; see `Policy`."""
-    return Policy(path, action_space)
-
-
-def _actions(table: Table, space: Any) -> Any:
-    """Return the action space's numbering.
-
-    Raises
-    ------
-    JobError
-        if it has not as many actions as the table.
-    """
-    from hpcq.spaces.actions import Actions
-
-    actions = Actions(space, Job.check(table.job, str(table.path)).environment.discretise_actions)
-    if actions.count != table.header.actions:
-        raise JobError(
-            f"{table.path}: {table.header.actions} actions, but {space} has {actions.count}"
-        )
-    return actions
+    return Policy(path)

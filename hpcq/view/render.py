@@ -79,8 +79,7 @@ def _frames(policy: Policy, environment: PythonEnvironment, env: Any, seed: int)
         observation, _ = env.reset(seed=seed)
         frames, over = [env.render()], False
         while not over and len(frames) < MOST_FRAMES:
-            number = policy.number(policy.table.key(observation))
-            observation, _, terminated, truncated, _ = env.step(environment.action_set.one(number))
+            observation, _, terminated, truncated, _ = env.step(policy(observation))
             frames.append(env.render())
             over = terminated or truncated
     except HpcqError:
