@@ -38,10 +38,12 @@ def load_run(learner: Learner, path: str | Path) -> None:
         with opened(path, found) as (file, header):
             columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
-        columns_to_actors(columns, learner.collector.actors)
+            columns_to_actors(columns, learner.collector.actors)
+            learner.restore_extra(file, header)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
+    learner.restored()
 
 
 def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("environment", header.environment, environment.id),
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
-        ("first action", header.action_start, environment.action_start),
+        ("action space", header.action, environment.action),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

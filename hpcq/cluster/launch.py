@@ -85,12 +85,12 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
 
 
 def load_mpi() -> Any:
-    """Return mpi4py's MPI; starts nothing by itself.
+    """Return the module `mpi4py.MPI`.
 
     Raises
     ------
     DependencyError
-        if there is no MPI library.
+        where there is no MPI library.
     """
     try:
         from mpi4py import MPI

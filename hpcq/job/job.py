@@ -6,15 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.job import files
+from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
     ExplorationSection,
     LearningSection,
+    ModeSection,
     RunSection,
     Section,
 )
@@ -25,16 +27,39 @@ _FREE = {
 
 
 class Job(Section):
-    """A whole job. ``Job.load`` reads one from a file."""
+    """A whole job, with the sections and keys of a job file. ``Job.load`` reads one from a file.
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    """of the job; left out: the name of its file"""
+    Raises
+    ------
+    JobError
+        naming every wrong key, its value, and what was expected.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] = "job"
+    """of the job; of a file without it: the name of the file"""
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
+    mode: ModeSection = ModeSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
+
+    def __init__(self, /, **sections: Any) -> None:
+        try:
+            super().__init__(**sections)
+        except ValidationError as error:
+            raise JobError("\n".join(map(_explain, error.errors()))) from None
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "Job":
+        if self.mode.kind == "periodic" and isinstance(self.learning.learning_rate, Visits):
+            raise ValueError(
+                "mode.kind = 'periodic' merges by the number of updates at one learning rate: "
+                "learning.learning_rate must not depend on visits; use a number, or the schedule "
+                "linear or exponential"
+            )
+        return self
 
     @property
     def directory(self) -> Path:
@@ -62,9 +87,9 @@ class Job(Section):
     def check(cls, data: dict[str, Any], source: str) -> "Job":
         """Validate a job given as nested dicts; `source` names it in messages."""
         try:
-            job = cls.model_validate(data)
-        except ValidationError as error:
-            lines = [_explain(problem) for problem in error.errors()]
+            job = cls(**data)
+        except JobError as error:
+            lines = str(error).split("\n")
             raise JobError("\n".join(f"{source}: {line}" for line in lines)) from None
         job._source = source
         return job
@@ -77,7 +102,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "run"):
+        for section in ("environment", "learning", "exploration", "mode", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -128,6 +153,8 @@ def _shown(value: Any) -> str:
 
 def _explain(problem: Any) -> str:
     """Put one of pydantic's findings in words: key, value, what was expected."""
+    if not problem["loc"]:
+        return str(problem["ctx"]["error"])
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)

@@ -10,7 +10,7 @@ def job_schema() -> dict[str, Any]:
     schema = Job.model_json_schema(ref_template="#/$defs/{model}")
     definitions = schema.pop("$defs")
     # The file gives its name to the job.
-    schema["required"].remove("name")
+    del schema["properties"]["name"]["default"]
     definitions["Job"] = schema
     # A sweep may leave out of its sections what it varies.
     sweep = {"type": "object", "required": ["sweep"], "properties": {"sweep": {"type": "object"}}}
