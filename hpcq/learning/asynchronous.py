@@ -132,19 +132,26 @@ class Asynchronous(Learner):
         self._finish()
 
     def advance(self, flags: int = 0) -> int:
-        """Go on until the next round has ended; return the flags of all ranks. Collective."""
+        """Go on until all together have done a tick's worth of steps, or more. Collective."""
+        agreed, before = 0, self._known // self.job.environment.count
+        while self._known // self.job.environment.count == before:
+            agreed |= self._round(flags)
+        self._turn_back()
+        return agreed
+
+    def _round(self, flags: int) -> int:
+        """Step until all ranks have told their steps and flags; return the flags. Collective."""
         mine = np.array([self._mine, *((flags >> bit) & 1 for bit in range(_BITS))], np.int64)
         total = np.empty_like(mine)
-        round_ = self.comm.Iallreduce(mine, total)
+        told = self.comm.Iallreduce(mine, total)
         for part in self._parts:
             part.lead = self.job.mode.lead
         while True:
             self._serve()
             if not self._step_one():
                 os.sched_yield()
-            if round_.Test():
+            if told.Test():
                 break
-        self._turn_back()
         self._know(int(total[0]))
         return sum((int(total[1 + bit]) > 0) << bit for bit in range(_BITS))
 

@@ -62,7 +62,7 @@ def test_importance_averaging_beats_equal_averaging_where_ranks_see_different_re
     for averaging in ("importance", "equal"):
         job = with_mode(PERIODIC, kind="periodic", merge_every=256, averaging=averaging)
         learner = begun(job, comm, environment)
-        for _ in range(256 * 10):
+        for _ in range(256 * 8):
             learner.advance()
         found = whole_table(learner, REGIONS * STATES)
         errors[averaging] = np.abs(found - truth).mean()
