@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint import isolated
-from hpcq.checkpoint.columns import columns_to_actors
-from hpcq.checkpoint.reader import find_row, opened, table_pieces
-from hpcq.checkpoint.schema import ENVIRONMENTS, Header
+from hpcq.checkpoint.columns import columns_to_environments
+from hpcq.checkpoint.reader import find_row, opened, stored_pieces
+from hpcq.checkpoint.schema import Header, environments
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learning.learner import Learner
@@ -36,9 +36,10 @@ def load_run(learner: Learner, path: str | Path) -> None:
         _load_table(learner, path, found)
         mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
         with opened(path, found) as (file, header):
-            columns = {name: file[name][mine] for name in ENVIRONMENTS}
+            datasets = environments(header.environments, header.masks, header.window)
+            columns = {dataset.name: file[dataset.name][mine] for dataset in datasets}
             learner.tick = header.tick
-        columns_to_actors(columns, learner.collector.actors)
+        columns_to_environments(columns, learner.collector.actors, learner.windows)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
@@ -55,12 +56,18 @@ def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> No
         start = find_row(file, header, first_hash(rank, ranks))
         stop = find_row(file, header, first_hash(rank + 1, ranks))
         shard.reserve(stop - start)
-        for hashes, q, visits in table_pieces(file, header, start, stop):
+        for hashes, q, visits, masks in stored_pieces(file, header, start, stop):
+            rows = hashes.size
+            q = q.reshape(rows, -1).astype(shard.dtype, copy=False)
             if not shard.keeps_visits:
-                visits = visits[:, :0]
+                visits = np.zeros((rows, 0), np.uint32)
             elif not header.visits:
                 visits = np.zeros(q.shape, np.uint32)
-            shard.load(hashes, q.astype(shard.dtype, copy=False), visits)
+            if not shard.keeps_masks:
+                masks = np.zeros((rows, 0), np.uint64)
+            elif not header.masks:
+                masks = np.zeros((rows, 1), np.uint64)
+            shard.load(hashes, q, visits.reshape(rows, -1), masks.reshape(rows, -1))
 
 
 def check_compatible(learner: Learner, header: Header, path: str | Path) -> None:
@@ -77,6 +84,7 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
         ("first action", header.action_start, environment.action_start),
+        ("tables", header.tables, learner.method.rule.tables),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

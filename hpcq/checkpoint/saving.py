@@ -17,10 +17,10 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcq import __version__
-from hpcq.checkpoint.columns import actors_to_columns, keys_of
+from hpcq.checkpoint.columns import environments_to_columns, keys_of
 from hpcq.checkpoint.h5 import HAS_MPI, h5py
 from hpcq.checkpoint.partial import Extent, PartialFile
-from hpcq.checkpoint.schema import ENVIRONMENTS, Header
+from hpcq.checkpoint.schema import Dataset, Header, environments
 from hpcq.checkpoint.writers import WRITERS, Slab
 from hpcq.errors import DependencyError
 from hpcq.learning.learner import Learner, total_digest
@@ -82,6 +82,9 @@ def header_of(learner: Learner, rows: int) -> Header:
         visits=learner.shard.keeps_visits,
         environments=learner.job.environment.count,
         ranks=learner.comm.size,
+        tables=learner.method.rule.tables,
+        masks=learner.method.masked,
+        window=learner.method.steps,
         versions=versions(),
     )
 
@@ -91,7 +94,7 @@ def _rows_per_piece(row_bytes: int) -> int:
 
 
 def _table_rows_per_piece(learner: Learner) -> int:
-    return _rows_per_piece(8 + learner.shard.actions * learner.shard.dtype.itemsize)
+    return _rows_per_piece(8 + learner.shard.columns * learner.shard.dtype.itemsize)
 
 
 def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Slab]:
@@ -101,27 +104,42 @@ def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Sl
     """
     shard = learner.shard
     start, total = first_row, Digest()
-    for hashes, q, visits in shard.pieces(_table_rows_per_piece(learner)):
+    tables = learner.method.rule.tables
+    # Where a rule keeps several tables, the file has a dimension for them.
+    shape = (-1, tables, learner.method.actions) if tables > 1 else (-1, shard.columns)
+    for hashes, q, visits, masks in shard.pieces_with_masks(_table_rows_per_piece(learner)):
         total = total.plus(digest_rows(hashes, q, visits))
         yield "table/key", start, keys_of(hashes)
-        yield "table/q", start, q
+        yield "table/q", start, q.reshape(shape)
         if shard.keeps_visits:
-            yield "table/visits", start, visits
+            yield "table/visits", start, visits.reshape(shape)
+        if shard.keeps_masks:
+            yield "table/mask", start, masks[:, 0]
         start += hashes.size
     found.append(total)
-    for name, column in actors_to_columns(learner.collector.actors).items():
-        rows = _rows_per_piece(column.itemsize)
-        for at in range(0, column.size, rows):
-            yield name, learner.start + at, column[at : at + rows]
+    columns = environments_to_columns(
+        learner.collector.actors, learner.windows, _environments(learner)
+    )
+    for dataset in _environments(learner):
+        column = columns[dataset.name]
+        rows = _rows_per_piece(dataset.row_bytes)
+        for at in range(0, dataset.shape[0], rows):
+            yield dataset.name, learner.start + at, column[at : at + rows]
+
+
+def _environments(learner: Learner) -> list[Dataset]:
+    """Return this rank's part of the datasets of all environments."""
+    method = learner.method
+    return environments(learner.collector.actors.hash.size, method.masked, method.steps)
 
 
 def _slab_count(learner: Learner) -> int:
     """Return how many slabs `_slabs` yields."""
-    pieces = -(-len(learner.shard) // _table_rows_per_piece(learner))
-    columns = [np.dtype(dtype).itemsize for _, dtype in ENVIRONMENTS.values()]
-    count = learner.collector.actors.hash.size
-    return pieces * (3 if learner.shard.keeps_visits else 2) + sum(
-        -(-count // _rows_per_piece(itemsize)) for itemsize in columns
+    shard = learner.shard
+    pieces = -(-len(shard) // _table_rows_per_piece(learner))
+    return pieces * (2 + shard.keeps_visits + shard.keeps_masks) + sum(
+        -(-dataset.shape[0] // _rows_per_piece(dataset.row_bytes))
+        for dataset in _environments(learner)
     )
 
 

@@ -1,10 +1,12 @@
 """What is in a checkpoint: the datasets, the attributes, the extents.
 
     /table/key      u8 (n)       state keys, in the order of their hashes
-    /table/q        f4|f8 (n, A) action values
-    /table/visits   u4 (n, A)    updates so far; only where the learning rate needs them
+    /table/q        f4|f8 (n, A) action values; (n, 2, A) where the rule keeps two tables
+    /table/visits   u4, as q     updates so far; only where learning rate or policy needs them
+    /table/mask     u8 (n)       legal actions as a bitset; only where the environment tells them
     /environments/* (N)          what each environment is doing, in environment order
     /pending/*      (N)          the update that each environment has not sent yet
+    /windows/*      (N, n)       its last n transitions, where returns have several steps
     /integrity/extents           (dataset, start, count, crc32), covering all of the above
     /integrity/digest u8 (3)     rows and two sums over rows, see digest.py
 
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 
 ENVIRONMENTS = {
     "environments/key": ("hash", "u8"),
@@ -33,6 +35,19 @@ ENVIRONMENTS = {
     "pending/action": ("update_action", "u4"),
     "pending/target": ("update_target", "f8"),
 }
+MASKS = {"environments/mask": ("mask", "u8"), "pending/mask": ("update_mask", "u8")}
+WINDOWS = {
+    "windows/key": ("hash", "u8"),
+    "windows/action": ("action", "u4"),
+    "windows/reward": ("reward", "f8"),
+    "windows/value": ("value", "f8"),
+    "windows/target": ("target", "f8"),
+    "windows/mask": ("mask", "u8"),
+    "windows/length": ("length", "u4"),
+    "windows/due": ("due", "u4"),
+    "windows/offset": ("offset", "u4"),
+}
+_ONE_TO_AN_ENVIRONMENT = ("windows/length", "windows/due", "windows/offset")
 _JSON = ("observation", "versions")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
@@ -79,6 +94,12 @@ class Header:
     environments: int
     ranks: int
     """of the run that wrote the file; readers need not care"""
+    tables: int
+    """action values of every (state, action): 2 for double Q-learning"""
+    masks: bool
+    """whether the environment tells the legal actions"""
+    window: int
+    """the most steps of a return"""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -113,9 +134,13 @@ class Header:
         header = cls(**values)
         if header.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype {header.dtype!r}, expected float32 or float64")
-        for name, least in (("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0)):
+        for name, least in (
+            ("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0), ("window", 1),
+        ):  # fmt: skip
             if values[name] < least:
                 raise ValueError(f"{name} is {values[name]}, expected at least {least}")
+        if header.tables not in (1, 2):
+            raise ValueError(f"tables is {header.tables}, expected 1 or 2")
         if header.attributes()["crc32"] != attributes["crc32"]:
             raise ValueError("wrong checksum of the attributes, the file is damaged")
         return header
@@ -123,17 +148,29 @@ class Header:
 
 def layout(header: Header) -> list[Dataset]:
     """Return the datasets of a file with this header."""
-    shape = (header.rows, header.actions)
+    shape: tuple[int, ...] = (header.rows, header.actions)
+    if header.tables > 1:
+        shape = (header.rows, header.tables, header.actions)
     table = [
         Dataset("table/key", np.dtype("u8"), (header.rows,)),
         Dataset("table/q", np.dtype(header.dtype), shape),
     ]
     if header.visits:
         table.append(Dataset("table/visits", np.dtype("u4"), shape))
-    return table + [
-        Dataset(name, np.dtype(dtype), (header.environments,))
-        for name, (_, dtype) in ENVIRONMENTS.items()
-    ]
+    if header.masks:
+        table.append(Dataset("table/mask", np.dtype("u8"), (header.rows,)))
+    return table + environments(header.environments, header.masks, header.window)
+
+
+def environments(count: int, masks: bool, window: int) -> list[Dataset]:
+    """Return the datasets of what `count` environments are doing."""
+    columns = {**ENVIRONMENTS, **(MASKS if masks else {})}
+    found = [Dataset(name, np.dtype(kind), (count,)) for name, (_, kind) in columns.items()]
+    if window > 1:
+        for name, (_, kind) in WINDOWS.items():
+            shape = (count,) if name in _ONE_TO_AN_ENVIRONMENT else (count, window)
+            found.append(Dataset(name, np.dtype(kind), shape))
+    return found
 
 
 def integrity(extents: int) -> list[Dataset]:

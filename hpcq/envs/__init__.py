@@ -19,11 +19,13 @@ from hpcq.job.sections import EnvironmentSection
 
 __all__ = ["CompiledEnvironment", "PythonEnvironment", "resolve"]
 
+MASK_BITS = 64
+
 _PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
-    """Return what the section asks for.
+    """Return what the section asks for, with or without masks.
 
     Raises
     ------
@@ -32,6 +34,25 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     EnvironmentFault
         if the user's code raises.
     """
+    environment = _find(section)
+    if not section.action_mask:
+        if isinstance(environment, CompiledEnvironment) and environment.masked:
+            return dataclasses.replace(environment, legal=None)
+        return environment
+    if not environment.masked:
+        raise JobError(
+            f"environment.action_mask = true, but {environment.id} does not say which actions are "
+            "legal; bundled games do, and compiled environments with a kernel `legal`"
+        )
+    if environment.actions > MASK_BITS:
+        raise JobError(
+            f"environment.action_mask = true, but {environment.id} has {environment.actions:,} "
+            f"actions; masks are for at most {MASK_BITS}"
+        )
+    return environment
+
+
+def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
     if section.id.startswith("hpcq/"):
         from hpcq.envs import bundled
 

@@ -152,7 +152,9 @@ def table_environment(
     """
     states, actions, _ = model.probability.shape
     observation = observation or {"kind": "Discrete", "n": states, "start": 0}
-    return CompiledEnvironment(id_, observation, actions, 0, model, reset, step, max_episode_steps)
+    return CompiledEnvironment(
+        id_, observation, actions, 0, model, reset, step, max_episode_steps, self_play=False
+    )
 
 
 TOY_TEXT = (

@@ -98,6 +98,7 @@ class Job(Section):
         return "\n".join(lines) + "\n"
 
 
+_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence")
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")
 _A_SCHEDULE = (
     "expected a number in 0 ... 1, or a schedule such as "
@@ -130,7 +131,7 @@ def _explain(problem: Any) -> str:
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)
-        if not (before in ("learning_rate", "epsilon") and part in _SCHEDULE_TAGS)
+        if not (before in _SCHEDULES and part in _SCHEDULE_TAGS)
     ]
     if location[-1] == "value":
         location.pop()
@@ -144,7 +145,7 @@ def _explain(problem: Any) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind.startswith("model_") or kind == "union_tag_not_found":
-        if location[-1] in ("learning_rate", "epsilon"):
+        if location[-1] in _SCHEDULES:
             return f"{key} = {given}: {_A_SCHEDULE}"
         return f"{key} = {given}: expected a section, [{key}]"
     message = problem["msg"]

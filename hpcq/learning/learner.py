@@ -11,19 +11,22 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcq.checkpoint.columns import hashes_of, keys_of
-from hpcq.collectors import actors, gym
+from hpcq.collectors import gym
 from hpcq.collectors.collector import Collector, CompiledCollector, block
 from hpcq.collectors.continuous import ContinuousCollector
 from hpcq.collectors.vector import gymnasium_collector
+from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
+from hpcq.exchange.records import record_types
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
-from hpcq.learning import rules
+from hpcq.learning import owner
+from hpcq.learning.method import Method
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
 
@@ -49,8 +52,11 @@ class Learner:
     ----------
     tick : int
         ticks done; -1 before `begin`
+    method : Method
     shard : Shard
     collector : Collector
+    windows : Windows
+        of returns of several steps
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Learner:
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.method = method = Method.of(job, environment)
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
@@ -78,23 +85,25 @@ class Learner:
             self.collector = gymnasium_collector(
                 environment, seed, self.start, count, job.environment.quiet_every
             )
-        # What is good for the next player to move is bad for this one.
-        sign = -1.0 if job.learning.rule == "negamax" else 1.0
-        self._discount = sign * job.learning.gamma
+        self.windows = make_windows(count, method.steps)
+        self._discount = method.sign * job.learning.gamma
         rate = job.learning.learning_rate
-        self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
-        self._rate = None if isinstance(rate, Visits) else rate
+        self._exponent, self._least = 0.0, 0.0
+        if isinstance(rate, Visits):
+            self._exponent, self._least = rate.exponent, rate.end
         self.shard = Shard(
             comm.size,
-            environment.actions,
+            method.columns,
             np.dtype(job.learning.dtype),
             job.learning.q_init,
-            visits=self._rate is None,
+            method.visits,
+            method.masked,
         )
-        self._kernels = rules.kernels(environment.actions, self.shard.table.width)
-        self._places = np.empty(rules.PLACES, np.uint64)
-        message, reply = rules.record_types(self.shard.dtype)
-        self.exchange = route(comm, message, reply, count, 2 * count)
+        self._kernels = method.owner_kernels(self.shard.table.width)
+        self._actors = method.actor_kernels()
+        self._places = np.empty(owner.PLACES, np.uint64)
+        message, reply = record_types(self.shard.dtype, method.masked)
+        self.exchange = route(comm, message, reply, method.steps * count, 2 * count)
         self._cursors = np.zeros(comm.size, np.int64)
         self._ranks = np.uint64(comm.size)
         self._seed = seed
@@ -113,6 +122,12 @@ class Learner:
     def steps(self) -> int:
         """Environment steps done, over all ranks."""
         return max(0, self.tick) * self.job.environment.count
+
+    @property
+    def exploration(self) -> dict[str, float]:
+        """The policy's parameter at this step, by its key in the job; empty where it has none."""
+        key = self.method.policy.parameter
+        return {} if key is None else {key: getattr(self.job.exploration, key).at(self.steps)}
 
     def begin(self) -> None:
         """Reset every environment and choose the first actions: tick 0. Collective."""
@@ -138,8 +153,9 @@ class Learner:
         self.collector.step(self.tick)
 
     def _pack(self) -> None:
-        actors.pack(
+        self._actors.pack(
             self.collector.actors,
+            self.windows,
             self.collector.words,
             tick_word(self._seed, self.tick, Purpose.BEHAVE),
             self._ranks,
@@ -152,7 +168,7 @@ class Learner:
 
     def _apply(self) -> None:
         exchange = self.exchange
-        rate = 0.0 if self._rate is None else self._rate.at(self.steps)
+        rate = self.job.learning.learning_rate.at(self.steps)
         updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
         while True:
             done = self._kernels.apply(
@@ -160,6 +176,7 @@ class Learner:
                 exchange.inbox,
                 rate,
                 self._exponent,
+                self._least,
                 self._places,
                 done,
             )
@@ -171,15 +188,17 @@ class Learner:
         self._kernels.answer(
             self.shard.table,
             self.exchange.inbox,
-            self.job.exploration.epsilon.at(self.steps),
+            next(iter(self.exploration.values()), 0.0),
             self._places,
             self.exchange.replies,
         )
 
     def _receive(self) -> None:
-        actors.receive(
+        self._actors.receive(
             self.collector.actors,
+            self.windows,
             self._discount,
+            self.job.learning.trace_decay,
             self._ranks,
             self.exchange.sent,
             self.exchange.replies_in,
@@ -227,8 +246,8 @@ def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None
     learner.advance()
     learner.advance()
     learner.shard.grow()
-    for hashes, q, visits in list(learner.shard.pieces(1)):
+    for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
         digest_rows(hashes, q, visits)
-        learner.shard.load(hashes_of(keys_of(hashes)), q, visits)
-    nodes.warm(*rules.record_types(learner.shard.dtype))
+        learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
+    nodes.warm(learner.exchange.message, learner.exchange.reply_type)
     learner.close()

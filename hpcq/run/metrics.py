@@ -65,7 +65,7 @@ class Reporter:
                     "episodes": int(episodes),
                     "mean_return": sums[RETURNS] / episodes if episodes else None,
                     "mean_length": sums[LENGTHS] / episodes if episodes else None,
-                    "epsilon": learner.job.exploration.epsilon.at(learner.steps),
+                    **learner.exploration,
                     "states": int(sums[3]),
                     "table_bytes": int(sums[4]),
                 }
@@ -76,12 +76,13 @@ class Reporter:
         total = self._last * learner.job.environment.count
         left = (total - learner.steps) / values["steps_per_second"]
         returned = values["mean_return"]
+        exploration = [f"{key} {value:.3g}  " for key, value in learner.exploration.items()]
         self._say(
             f"{100 * learner.steps / total:5.1f} %  step {learner.steps:,}  "
             f"{_rate(values['steps_per_second'])} steps/s  "
             f"episodes {values['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
-            f"epsilon {values['epsilon']:.3g}  states {values['states']:,}  ETA {left:.0f} s"
+            f"{''.join(exploration)}states {values['states']:,}  ETA {left:.0f} s"
         )
         try:
             with open(learner.job.directory / rundir.METRICS, "a") as file:

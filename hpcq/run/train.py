@@ -35,6 +35,8 @@ MAY_OVERRIDE = (
     "learning.gamma",
     "learning.learning_rate",
     "exploration.epsilon",
+    "exploration.temperature",
+    "exploration.confidence",
 )
 
 
@@ -264,7 +266,7 @@ def _train(
             say(f"{why}: saving in {-learner.tick % quiet} ticks")
         wanted = stopping or learner.tick == last or agreed & Flag.SAVE
         if plan.due(learner.tick, bool(wanted)):
-            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.actions * 16
+            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
             with watchdog.patient(patience(nbytes)):
                 path, _ = saving.save(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones

@@ -26,7 +26,7 @@ def _describe_row(header: Header, key: int, q: Any, visits: Any) -> dict[str, An
     row = {
         "key": key,
         "observation": _plain(Codec(header.observation).decode(key)),
-        "q": [float(value) for value in q],
+        "q": [float(value) if np.isfinite(value) else None for value in q],
         "greedy": best.tolist(),
     }
     if header.visits:
