@@ -21,6 +21,7 @@ from hpcq.checkpoint.columns import hashes_of
 from hpcq.checkpoint.schema import Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError
 from hpcq.spaces.codec import Codec
+from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest, digest_rows
 
 PIECE_BYTES = 16 << 20
@@ -121,10 +122,7 @@ def table_pieces(
             q = q.mean(axis=1, dtype=q.dtype)
             visits = visits.sum(axis=1, dtype=np.uint32) if header.visits else visits
         if header.masks:
-            bits = masks[:, None] >> np.arange(header.actions, dtype=np.uint64) & np.uint64(1)
-            # Rows from a run without masks have none.
-            legal = (bits != 0) | (masks == 0)[:, None]
-            q = np.where(legal, q, q.dtype.type(-np.inf))
+            q = np.where(legal_actions(masks, header.actions), q, q.dtype.type(-np.inf))
         yield hashes, q, visits
 
 

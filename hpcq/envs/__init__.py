@@ -16,10 +16,9 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.load import call, is_file, load, load_module
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.sections import EnvironmentSection
+from hpcq.spaces import masks
 
 __all__ = ["CompiledEnvironment", "PythonEnvironment", "resolve"]
-
-MASK_BITS = 64
 
 _PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
 
@@ -42,12 +41,13 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     if not environment.masked:
         raise JobError(
             f"environment.action_mask = true, but {environment.id} does not say which actions are "
-            "legal; bundled games do, and compiled environments with a kernel `legal`"
+            "legal; Taxi-v4 and bundled games do, compiled environments with a kernel `legal`, and "
+            'Python environments by info["action_mask"]'
         )
-    if environment.actions > MASK_BITS:
+    if environment.actions > masks.BITS:
         raise JobError(
             f"environment.action_mask = true, but {environment.id} has {environment.actions:,} "
-            f"actions; masks are for at most {MASK_BITS}"
+            f"actions; masks are for at most {masks.BITS}"
         )
     return environment
 

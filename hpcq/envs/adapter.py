@@ -167,7 +167,8 @@ def python_environment(
     spec = getattr(first, "spec", None)
     limit = spec.max_episode_steps if spec else section.max_episode_steps
     self_play = _self_play(first)
-    return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play)
+    masked = section.action_mask
+    return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play, masked)
 
 
 def _self_play(env: Any) -> bool | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcq.exchange.mail import QUERIES, UPDATES
+from hpcq.hashing import MAX_HASH
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
 from hpcq.native.kernels import bind, inlined
@@ -39,7 +40,7 @@ def _pick(draw, candidates):
 
 @inlined
 def _coin(draw):
-    """Return 0 or 1: a bit of a draw that no policy looks at."""
+    """Return 0 or 1: the lowest bit of a draw, which decides nothing about an action."""
     return draw & np.uint64(1)
 
 
@@ -50,7 +51,8 @@ def _mask_of_none(query):
 
 @inlined
 def _mask_of(query):
-    return query.mask
+    # An empty mask, as the end of an episode may have, says nothing.
+    return query.mask if query.mask != np.uint64(0) else MAX_HASH
 
 
 @inlined
