@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.schema import ENVIRONMENTS, MASKS, WINDOWS, Dataset
+from hpcq.checkpoint.schema import ENVIRONMENTS, WINDOWS
 from hpcq.collectors.actors import Actors
 from hpcq.collectors.windows import Windows
 from hpcq.hashing import mix64, unmix64
@@ -38,30 +38,35 @@ def keys_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return keys
 
 
-def environments_to_columns(
-    actors: Actors, windows: Windows, datasets: list[Dataset]
-) -> dict[str, NDArray]:
-    """Return the arrays as these datasets of `schema.environments`; hashes become keys."""
+def actors_to_columns(actors: Actors) -> dict[str, NDArray]:
+    """Return the arrays as the datasets of `ENVIRONMENTS`; hashes become keys."""
     columns = {}
-    for dataset in datasets:
-        column, is_hash = _column(dataset.name, actors, windows)
-        if is_hash:
-            column = keys_of(np.ascontiguousarray(column).reshape(-1)).reshape(column.shape)
-        columns[dataset.name] = np.ascontiguousarray(column, dataset.dtype)
+    for name, (field_, dtype) in ENVIRONMENTS.items():
+        column = getattr(actors, field_)
+        if field_ in _HASHES:
+            column = keys_of(np.ascontiguousarray(column))
+        columns[name] = np.ascontiguousarray(column, dtype)
     return columns
 
 
-def columns_to_environments(columns: dict[str, NDArray], actors: Actors, windows: Windows) -> None:
-    """Fill the arrays from saved columns: the inverse of `environments_to_columns`."""
-    for name, saved in columns.items():
-        column, is_hash = _column(name, actors, windows)
-        column[:] = hashes_of(saved.reshape(-1)).reshape(saved.shape) if is_hash else saved
+def columns_to_actors(columns: dict[str, NDArray], actors: Actors) -> None:
+    """Fill the arrays from saved columns: the inverse of `actors_to_columns`."""
+    for name, (field_, _) in ENVIRONMENTS.items():
+        column = columns[name]
+        getattr(actors, field_)[:] = hashes_of(column) if field_ in _HASHES else column
 
 
-def _column(name: str, actors: Actors, windows: Windows) -> tuple[NDArray, bool]:
-    """Return the array of a dataset, and whether it holds hashes where the file has keys."""
-    if name in WINDOWS:
-        field = WINDOWS[name][0]
-        return getattr(windows, field), field == "hash"
-    field = {**ENVIRONMENTS, **MASKS}[name][0]
-    return getattr(actors, field), field in _HASHES
+def windows_to_columns(windows: Windows) -> dict[str, NDArray]:
+    """Return the arrays as the datasets of `WINDOWS`; hashes become keys."""
+    columns = {name: getattr(windows, field_) for name, field_ in WINDOWS.items()}
+    hashes = windows.hash
+    return {**columns, "windows/key": keys_of(hashes.reshape(-1)).reshape(hashes.shape)}
+
+
+def columns_to_windows(columns: dict[str, NDArray], windows: Windows) -> None:
+    """Fill the arrays from saved columns: the inverse of `windows_to_columns`."""
+    for name, field_ in WINDOWS.items():
+        column = columns[name]
+        if name == "windows/key":
+            column = hashes_of(column.reshape(-1)).reshape(column.shape)
+        getattr(windows, field_)[:] = column

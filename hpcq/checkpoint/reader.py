@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint import isolated
 from hpcq.checkpoint.columns import hashes_of
-from hpcq.checkpoint.schema import Dataset, Header, integrity, layout
+from hpcq.checkpoint.schema import EXTRAS, Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import legal_actions
@@ -169,28 +169,27 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
 def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
     """Check that every key and action is one: a kernel would use it as an index unchecked."""
     states, columns = Codec(header.observation).size, header.tables * header.actions
-    bounds = [
+    steps = header.extra.get("windows/key", [0])[-1]
+    bounds = {
+        "states": states,
+        "actions": header.actions,
+        "offsets": columns - header.actions + 1,
+        "lengths": steps + 1,
+    }
+    for name, bound in (
         ("table/key", states),
         ("environments/key", states),
         ("pending/key", states),
         ("environments/action", header.actions),
         ("pending/action", columns),
-    ]
-    if header.window > 1:
-        bounds += [
-            ("windows/key", states),
-            ("windows/action", header.actions),
-            ("windows/offset", columns - header.actions + 1),
-            ("windows/length", header.window + 1),
-            ("windows/due", header.window + 1),
-        ]
-    for name, bound in bounds:
+        *((name, bounds[EXTRAS[name][1]]) for name in header.extra if EXTRAS[name][1]),
+    ):
         for values in file[name].pieces(0, file[name].shape[0]):
             if int(values.min()) < 0 or int(values.max()) >= bound:
                 raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")
-    if header.window > 1:
+    if "windows/due" in file and "windows/length" in file:
         length, due = file["windows/length"], file["windows/due"]
-        if bool((due[0 : due.shape[0]] > length[0 : length.shape[0]]).any()):
+        if length.shape != due.shape or bool((due[:] > length[:]).any()):
             raise CheckpointError(f"{path}: windows/due exceeds windows/length")
 
 

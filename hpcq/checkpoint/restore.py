@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint import isolated
-from hpcq.checkpoint.columns import columns_to_environments
+from hpcq.checkpoint.columns import columns_to_actors
 from hpcq.checkpoint.reader import find_row, opened, stored_pieces
-from hpcq.checkpoint.schema import Header, environments
+from hpcq.checkpoint.schema import ENVIRONMENTS, Header
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learning.learner import Learner
@@ -36,13 +36,14 @@ def load_run(learner: Learner, path: str | Path) -> None:
         _load_table(learner, path, found)
         mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
         with opened(path, found) as (file, header):
-            datasets = environments(header.environments, header.masks, header.window)
-            columns = {dataset.name: file[dataset.name][mine] for dataset in datasets}
+            columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
-        columns_to_environments(columns, learner.collector.actors, learner.windows)
+            columns_to_actors(columns, learner.collector.actors)
+            learner.restore_extra(file, header)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
+    learner.restored()
 
 
 def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     /environments/* (N)          what each environment is doing, in environment order
     /pending/*      (N)          the update that each environment has not sent yet
     /windows/*      (N, n)       its last n transitions, where returns have several steps
+    /local/*                     periodic mode: the states that each rank holds beside its own rows
     /integrity/extents           (dataset, start, count, crc32), covering all of the above
     /integrity/digest u8 (3)     rows and two sums over rows, see digest.py
 
@@ -35,20 +36,38 @@ ENVIRONMENTS = {
     "pending/action": ("update_action", "u4"),
     "pending/target": ("update_target", "f8"),
 }
-MASKS = {"environments/mask": ("mask", "u8"), "pending/mask": ("update_mask", "u8")}
+# Of every environment, too: where legal actions are told, and where returns have several steps.
+MASKS = {"environments/mask": "mask", "pending/mask": "update_mask"}
 WINDOWS = {
-    "windows/key": ("hash", "u8"),
-    "windows/action": ("action", "u4"),
-    "windows/reward": ("reward", "f8"),
-    "windows/value": ("value", "f8"),
-    "windows/target": ("target", "f8"),
-    "windows/mask": ("mask", "u8"),
-    "windows/length": ("length", "u4"),
-    "windows/due": ("due", "u4"),
-    "windows/offset": ("offset", "u4"),
+    "windows/key": "hash",
+    "windows/action": "action",
+    "windows/reward": "reward",
+    "windows/value": "value",
+    "windows/target": "target",
+    "windows/mask": "mask",
+    "windows/length": "length",
+    "windows/due": "due",
+    "windows/offset": "offset",
 }
-_ONE_TO_AN_ENVIRONMENT = ("windows/length", "windows/due", "windows/offset")
-_JSON = ("observation", "versions")
+# What a rule or a mode saves beside the rest, and what its values must stay below: states, actions,
+# lengths of windows, offsets of tables in a row, or nothing in particular. The rows of all ranks
+# follow each other in rank order.
+EXTRAS = {
+    "environments/mask": ("u8", ""),
+    "pending/mask": ("u8", ""),
+    "windows/key": ("u8", "states"),
+    "windows/action": ("u4", "actions"),
+    "windows/reward": ("f8", ""),
+    "windows/value": ("f8", ""),
+    "windows/target": ("f8", ""),
+    "windows/mask": ("u8", ""),
+    "windows/length": ("u4", "lengths"),
+    "windows/due": ("u4", "lengths"),
+    "windows/offset": ("u4", "offsets"),
+    "local/count": ("u8", ""),
+    "local/key": ("u8", "states"),
+}
+_JSON = ("observation", "versions", "extra")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -98,9 +117,9 @@ class Header:
     """action values of every (state, action): 2 for double Q-learning"""
     masks: bool
     """whether the environment tells the legal actions"""
-    window: int
-    """the most steps of a return"""
     versions: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, list[int]] = field(default_factory=dict)
+    """the shapes of the datasets of `EXTRAS` that are there"""
     format: int = FORMAT
 
     def attributes(self) -> dict[str, Any]:
@@ -134,13 +153,15 @@ class Header:
         header = cls(**values)
         if header.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype {header.dtype!r}, expected float32 or float64")
-        for name, least in (
-            ("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0), ("window", 1),
-        ):  # fmt: skip
+        for name, least in (("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0)):
             if values[name] < least:
                 raise ValueError(f"{name} is {values[name]}, expected at least {least}")
         if header.tables not in (1, 2):
             raise ValueError(f"tables is {header.tables}, expected 1 or 2")
+        for name, shape in header.extra.items():
+            sizes = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
+            if name not in EXTRAS or not sizes or not shape:
+                raise ValueError(f"extra has {name!r} of shape {shape!r}")
         if header.attributes()["crc32"] != attributes["crc32"]:
             raise ValueError("wrong checksum of the attributes, the file is damaged")
         return header
@@ -159,18 +180,17 @@ def layout(header: Header) -> list[Dataset]:
         table.append(Dataset("table/visits", np.dtype("u4"), shape))
     if header.masks:
         table.append(Dataset("table/mask", np.dtype("u8"), (header.rows,)))
-    return table + environments(header.environments, header.masks, header.window)
-
-
-def environments(count: int, masks: bool, window: int) -> list[Dataset]:
-    """Return the datasets of what `count` environments are doing."""
-    columns = {**ENVIRONMENTS, **(MASKS if masks else {})}
-    found = [Dataset(name, np.dtype(kind), (count,)) for name, (_, kind) in columns.items()]
-    if window > 1:
-        for name, (_, kind) in WINDOWS.items():
-            shape = (count,) if name in _ONE_TO_AN_ENVIRONMENT else (count, window)
-            found.append(Dataset(name, np.dtype(kind), shape))
-    return found
+    return (
+        table
+        + [
+            Dataset(name, np.dtype(dtype), (header.environments,))
+            for name, (_, dtype) in ENVIRONMENTS.items()
+        ]
+        + [
+            Dataset(name, np.dtype(EXTRAS[name][0]), tuple(shape))
+            for name, shape in header.extra.items()
+        ]
+    )
 
 
 def integrity(extents: int) -> list[Dataset]:

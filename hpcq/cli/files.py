@@ -2,35 +2,118 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hpcq.errors import ExitCode
 
+FILE = click.argument("file", type=click.Path(path_type=Path))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _observation(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not JSON; expected an observation such as 42, [3, 1] or '{{\"a\": 1}}'",
+            param_hint="OBSERVATION",
+        ) from None
+
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@FILE
+@AS_JSON
 @click.option("--row", metavar="OBSERVATION", help="Show one state, given as JSON: 42 or [3, 1].")
-def inspect(file: Path, as_json: bool, row: str | None) -> ExitCode:
-    """Show what a checkpoint holds.
+@click.option("--key", type=int, help="Show the state of this key, as /table/key has it.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(0), help="States to show.")
+@click.option("--whole", is_flag=True, help="Look at all states, not at a random sample.")
+def inspect(
+    file: Path, as_json: bool, row: str | None, key: int | None, top: int, whole: bool
+) -> ExitCode:
+    """Show what a checkpoint holds; FILE may be a run directory: its newest one.
 
     \b
-    hpcq inspect runs/taxi/ckpt-000000020000000.h5 --row 328
+    hpcq inspect runs/taxi
+    hpcq inspect runs/taxi/ckpt-000000020000256.h5 --top 10 --whole
     """
     from hpcq.view import inspect as inspection
     from hpcq.view.present import row_text, summary_text
 
-    if row is not None:
-        try:
-            observation = json.loads(row)
-        except ValueError:
-            raise click.BadParameter(f"{row!r} is not JSON", param_hint="--row") from None
-        found = inspection.inspect_row(file, observation)
+    if row is not None and key is not None:
+        raise click.UsageError("--row and --key exclude each other")
+    if row is not None or key is not None:
+        if row is not None:
+            (found,) = inspection.query(file, [_observation(row)])
+        else:
+            found = inspection.query_key(file, key or 0)
         click.echo(json.dumps(found) if as_json else row_text(found))
     else:
-        summary = inspection.inspect(file)
+        summary = inspection.inspect(file, top, whole)
         click.echo(json.dumps(summary) if as_json else summary_text(summary))
+    return ExitCode.DONE
+
+
+@click.command()
+@FILE
+@click.argument("observations", metavar="OBSERVATION...", nargs=-1, required=True)
+@AS_JSON
+def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
+    """Show the Q-values of observations, given as JSON, without loading the table.
+
+    \b
+    hpcq query runs/taxi 328
+    hpcq query runs/gridworld "[14, 10]" "[20, 1]"
+    hpcq query runs/mine '{"position": [3, 1], "fuel": 2}' --json
+    """
+    from hpcq.view import inspect as inspection
+    from hpcq.view.present import row_text
+
+    for found in inspection.query(file, map(_observation, observations)):
+        click.echo(json.dumps(found) if as_json else row_text(found))
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@AS_JSON
+@click.option("--top", default=3, show_default=True, type=click.IntRange(0), help="States to show.")
+def diff(a: Path, b: Path, as_json: bool, top: int) -> ExitCode:
+    """Show how two checkpoints differ: states, Q-values, greedy actions.
+
+    \b
+    hpcq diff runs/taxi/ckpt-000000010000384.h5 runs/taxi/ckpt-000000020000256.h5
+    """
+    from hpcq.view.difference import difference
+    from hpcq.view.present import difference_text
+
+    found = difference(a, b, top)
+    click.echo(json.dumps(found) if as_json else difference_text(found))
+    return ExitCode.DONE
+
+
+@click.command()
+@FILE
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--what",
+    type=click.Choice(["table", "policy"]),
+    default="table",
+    show_default=True,
+    help="All Q-values (and visits), or greedy actions and values alone.",
+)
+def export(file: Path, output: Path, what: str) -> ExitCode:
+    """Write a checkpoint's rows, observations decoded, to OUTPUT: .csv, .npz or .parquet.
+
+    \b
+    hpcq export runs/taxi taxi.csv --what policy
+    """
+    from hpcq.view.export import export as write
+
+    rows = write(file, output, what)
+    click.echo(f"{output}: {rows:,} states")
     return ExitCode.DONE
 
 

@@ -6,15 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.job import files
+from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
     ExplorationSection,
     LearningSection,
+    ModeSection,
     RunSection,
     Section,
 )
@@ -31,9 +33,20 @@ class Job(Section):
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
+    mode: ModeSection = ModeSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "Job":
+        if self.mode.kind == "periodic" and isinstance(self.learning.learning_rate, Visits):
+            raise ValueError(
+                "mode.kind = 'periodic' merges by the number of updates at one learning rate: "
+                "learning.learning_rate must not depend on visits; use a number, or the schedule "
+                "linear or exponential"
+            )
+        return self
 
     @property
     def directory(self) -> Path:
@@ -76,7 +89,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "run"):
+        for section in ("environment", "learning", "exploration", "mode", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -128,6 +141,8 @@ def _shown(value: Any) -> str:
 
 def _explain(problem: Any) -> str:
     """Put one of pydantic's findings in words: key, value, what was expected."""
+    if not problem["loc"]:
+        return str(problem["ctx"]["error"])
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)

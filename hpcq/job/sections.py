@@ -150,6 +150,20 @@ class ExplorationSection(Section):
         return self
 
 
+class ModeSection(Section):
+    """How the ranks learn together."""
+
+    kind: Literal["lockstep", "periodic", "asynchronous"] = "lockstep"
+    """lockstep: all ranks take every tick together, and the table does not depend on their number;
+    periodic: each rank learns by itself, and from time to time all tables are merged;
+    asynchronous: no rank waits for a slower one"""
+    merge_every: Annotated[int, Field(ge=1)] = 64
+    """periodic: ticks from one merge to the next"""
+    averaging: Literal["importance", "equal"] = "importance"
+    """periodic: a rank's weight in a merge follows from how often it has updated a value since the
+    last one; or is the same for all"""
+
+
 class CheckpointSection(Section):
     """When and how the run is saved. Nothing here changes what is learned."""
 

@@ -5,12 +5,20 @@ applied in environment order before the queries of this one are answered, so the
 tick t is a function of the job alone, whatever the number of ranks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import hashes_of, keys_of
+from hpcq.checkpoint.columns import (
+    columns_to_windows,
+    hashes_of,
+    keys_of,
+    windows_to_columns,
+)
+from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import gym
 from hpcq.collectors.collector import Collector, CompiledCollector, block
 from hpcq.collectors.continuous import ContinuousCollector
@@ -19,6 +27,7 @@ from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 from hpcq.envs.table import garnet_environment
+from hpcq.errors import CheckpointError
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.exchange.records import record_types
@@ -27,6 +36,7 @@ from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import owner
 from hpcq.learning.method import Method
+from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
 
@@ -47,6 +57,8 @@ class Learner:
         holds what.
     route
         makes the exchange: how messages travel shapes nothing either.
+    among
+        the ranks that answer each other in every tick; default: all of `comm`.
 
     Attributes
     ----------
@@ -54,10 +66,18 @@ class Learner:
         ticks done; -1 before `begin`
     method : Method
     shard : Shard
+        the rows that this rank owns
+    rows : Shard
+        the rows that ticks read and update: the shard, but for modes that keep others
     collector : Collector
     windows : Windows
         of returns of several steps
+    stopwatch : Stopwatch
+        how long the phases of a tick take on this rank
     """
+
+    counts_updates = False
+    """whether `rows` counts updates, also where the learning rate does not need it"""
 
     def __init__(
         self,
@@ -65,11 +85,14 @@ class Learner:
         environment: CompiledEnvironment | PythonEnvironment,
         comm: MPI.Intracomm,
         route: Callable[..., Exchange] = make_exchange,
+        among: MPI.Intracomm | None = None,
     ) -> None:
+        among = among or comm
         self.job = job
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.stopwatch = Stopwatch()
         self.method = method = Method.of(job, environment)
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
@@ -91,21 +114,21 @@ class Learner:
         self._exponent, self._least = 0.0, 0.0
         if isinstance(rate, Visits):
             self._exponent, self._least = rate.exponent, rate.end
-        self.shard = Shard(
-            comm.size,
+        self.shard = self.rows = Shard(
+            among.size,
             method.columns,
             np.dtype(job.learning.dtype),
             job.learning.q_init,
-            method.visits,
-            method.masked,
+            visits=method.visits or self.counts_updates,
+            masks=method.masked,
         )
         self._kernels = method.owner_kernels(self.shard.table.width)
         self._actors = method.actor_kernels()
         self._places = np.empty(owner.PLACES, np.uint64)
         message, reply = record_types(self.shard.dtype, method.masked)
-        self.exchange = route(comm, message, reply, method.steps * count, 2 * count)
-        self._cursors = np.zeros(comm.size, np.int64)
-        self._ranks = np.uint64(comm.size)
+        self.exchange = route(among, message, reply, method.steps * count, 2 * count)
+        self._cursors = np.zeros(among.size, np.int64)
+        self._ranks = np.uint64(among.size)
         self._seed = seed
         self._flags = self._agreed = 0
         self._phases = (
@@ -129,6 +152,55 @@ class Learner:
         key = self.method.policy.parameter
         return {} if key is None else {key: getattr(self.job.exploration, key).at(self.steps)}
 
+    @property
+    def quiet_every(self) -> int:
+        """The job can be saved after ticks that are multiples of this."""
+        return self.collector.quiet_every
+
+    @property
+    def tables(self) -> tuple[Shard, ...]:
+        """All rows that this rank holds in memory."""
+        return (self.shard,)
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the messages and bytes that this rank sent to others in the last `advance`."""
+        return self.exchange.network_messages(), self.exchange.bytes_sent_elsewhere()
+
+    def extra_columns(self) -> dict[str, NDArray]:
+        """Return this rank's part of what is saved beside the rest; see `schema.EXTRAS`."""
+        columns: dict[str, NDArray] = {}
+        if self.method.steps > 1:
+            columns |= windows_to_columns(self.windows)
+        if self.method.masked:
+            actors = self.collector.actors
+            columns |= {name: getattr(actors, field) for name, field in MASKS.items()}
+        return columns
+
+    def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
+        """Bring back what `extra_columns` returned; the rest has been restored.
+
+        Raises
+        ------
+        CheckpointError
+            if the file has something else.
+        """
+        for name, shape in self.method.extra_shapes(self.job.environment.count).items():
+            if header.extra.get(name) != shape:
+                raise CheckpointError(f"the checkpoint's {name} is not of shape {shape}")
+        actors = self.collector.actors
+        mine = slice(self.start, self.start + actors.hash.size)
+        if self.method.steps > 1:
+            columns_to_windows({name: file[name][mine] for name in WINDOWS}, self.windows)
+        if self.method.masked:
+            for name, field in MASKS.items():
+                getattr(actors, field)[:] = file[name][mine]
+
+    def restored(self) -> None:
+        """Do what is left to do once all ranks are back. Collective."""
+
+    def settle(self) -> None:
+        """Come to a tick at which the run can be saved, where a mode needs it. Collective."""
+
     def begin(self) -> None:
         """Reset every environment and choose the first actions: tick 0. Collective."""
         self.tick = 0
@@ -140,8 +212,7 @@ class Learner:
         """Do one tick; return the flags of all ranks, or-ed. Collective."""
         self.tick += 1
         self._flags = flags
-        for _, phase in self.phases:
-            phase()
+        self.stopwatch.run(self.tick, self.phases)
         return self._agreed
 
     @property
@@ -172,7 +243,7 @@ class Learner:
         updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
         while True:
             done = self._kernels.apply(
-                self.shard.table,
+                self.rows.table,
                 exchange.inbox,
                 rate,
                 self._exponent,
@@ -182,11 +253,11 @@ class Learner:
             )
             if done == updates:
                 return
-            self.shard.grow()
+            self.rows.grow()
 
     def _answer(self) -> None:
         self._kernels.answer(
-            self.shard.table,
+            self.rows.table,
             self.exchange.inbox,
             next(iter(self.exploration.values()), 0.0),
             self._places,
@@ -230,8 +301,12 @@ def total_digest(comm: MPI.Intracomm, local: Digest) -> Digest:
     return Digest(*(int(value) for value in sums))
 
 
-def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None:
-    """Compile, or load from the cache, every kernel that this job uses.
+def warm(
+    job: Job,
+    environment: CompiledEnvironment | PythonEnvironment,
+    make: "Callable[..., Learner]" = Learner,
+) -> None:
+    """Compile, or load from the cache, every kernel that this job uses, by a learner of its mode.
 
     A Python environment is not made for this; a small compiled one takes its place.
     """
@@ -241,7 +316,7 @@ def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None
     tiny = job.model_copy(
         update={"environment": job.environment.model_copy(update={"count": 1, "vector": None})}
     )
-    learner = Learner(tiny, environment, MPI.COMM_SELF)
+    learner = make(tiny, environment, MPI.COMM_SELF)
     learner.begin()
     learner.advance()
     learner.advance()

@@ -1,24 +1,22 @@
-"""What a run tells while it goes on, and its summary at the end."""
+"""What a run tells at its end: the summary, with exact returns where they can be had."""
 
 import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.reader import opened, table_pieces
-from hpcq.collectors.collector import EPISODES, LENGTHS, RETURNS
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import TableModel
 from hpcq.hashing import unmix64
 from hpcq.learning import exact
 from hpcq.learning.learner import Learner
 from hpcq.run import rundir
+from hpcq.run.reporter import rate_text
 from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest
@@ -26,78 +24,6 @@ from hpcq.table.digest import Digest
 # Outcomes looked at in an exact solution: about ten seconds. More would keep people waiting.
 WORK = 1_000_000_000
 HORIZON = 1000
-
-
-class Reporter:
-    """Progress lines, and the same as JSON lines in the run directory; written by rank 0.
-
-    Sums of returns are added up over ranks and serve reports only: nothing that decides what the
-    run does may depend on them.
-    """
-
-    def __init__(self, learner: Learner, last: int, say: Callable[[str], None]) -> None:
-        self._learner = learner
-        self._last = last
-        self._say = say
-        self._every = learner.job.run.report_every
-        self._time = time.perf_counter()
-        self._steps = learner.steps
-
-    def due(self) -> bool:
-        """Return whether the next report is due by this rank's clock."""
-        return time.perf_counter() - self._time >= self._every
-
-    def report(self) -> None:
-        """Report what happened since the last report. Collective."""
-        learner = self._learner
-        tally = learner.collector.tally
-        sums = np.concatenate([tally, [len(learner.shard), learner.shard.nbytes]])
-        learner.comm.Allreduce(MPI.IN_PLACE, sums, MPI.SUM)
-        tally[:] = 0
-        now = time.perf_counter()
-        rate = (learner.steps - self._steps) / (now - self._time)
-        episodes = sums[EPISODES]
-        self._time, self._steps = now, learner.steps
-        if learner.comm.rank == 0 and rate > 0:
-            self._write(
-                {
-                    "step": learner.steps,
-                    "steps_per_second": rate,
-                    "episodes": int(episodes),
-                    "mean_return": sums[RETURNS] / episodes if episodes else None,
-                    "mean_length": sums[LENGTHS] / episodes if episodes else None,
-                    **learner.exploration,
-                    "states": int(sums[3]),
-                    "table_bytes": int(sums[4]),
-                }
-            )
-
-    def _write(self, values: dict[str, Any]) -> None:
-        learner = self._learner
-        total = self._last * learner.job.environment.count
-        left = (total - learner.steps) / values["steps_per_second"]
-        returned = values["mean_return"]
-        exploration = [f"{key} {value:.3g}  " for key, value in learner.exploration.items()]
-        self._say(
-            f"{100 * learner.steps / total:5.1f} %  step {learner.steps:,}  "
-            f"{_rate(values['steps_per_second'])} steps/s  "
-            f"episodes {values['episodes']:,}  "
-            f"return {'-' if returned is None else f'{returned:.2f}'}  "
-            f"{''.join(exploration)}states {values['states']:,}  ETA {left:.0f} s"
-        )
-        try:
-            with open(learner.job.directory / rundir.METRICS, "a") as file:
-                file.write(json.dumps(values) + "\n")
-        except OSError as error:
-            # Training is worth more than its log.
-            self._say(f"warning: {rundir.METRICS} not written: {error.strerror}")
-
-
-def _rate(value: float) -> str:
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:.1f}"
 
 
 def dense_table(path: Path, states: int) -> NDArray[np.float64]:
@@ -199,7 +125,7 @@ def summarise(
         )
     say(
         f"done: {learner.steps:,} steps, {digest.rows:,} states, {seconds:.1f} s"
-        + (f", {_rate(steps / seconds)} steps/s" if steps else "")
+        + (f", {rate_text(steps / seconds)} steps/s" if steps else "")
         + f", {learner.comm.size} rank{'s' * (learner.comm.size > 1)}"
     )
     say(f"digest {digest}")

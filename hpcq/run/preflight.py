@@ -18,6 +18,7 @@ from hpcq.envs.load import told
 from hpcq.errors import EnvironmentFault
 from hpcq.hashing import environment_words, seed_word
 from hpcq.job.job import Job
+from hpcq.learning import modes
 from hpcq.learning.learner import warm
 from hpcq.native.kernels import bind
 from hpcq.native.origin import is_kernel, is_ours
@@ -80,7 +81,7 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
     if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
         own = environment
     try:
-        warm(job, environment)
+        warm(job, environment, modes.learner)
         if own:
             check_compiled(own)
     except EnvironmentFault as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from hpcq.errors import RunDirectoryError
 from hpcq.run.lock import RunLock
 
-JOB, METRICS, SUMMARY = "job.json", "metrics.jsonl", "summary.json"
+JOB, SUMMARY = "job.json", "summary.json"
+METRICS, METRICS_CSV = "metrics.jsonl", "metrics.csv"
 
 _NAME = re.compile(r"^ckpt-(\d{15,})\.h5$")
 
@@ -102,7 +103,7 @@ def prepare(directory: Path, job_text: str) -> None:
     """
     try:
         prune(directory, 0)
-        for name in (METRICS, SUMMARY):
+        for name in (METRICS, METRICS_CSV, SUMMARY):
             (directory / name).unlink(missing_ok=True)
         write_job(directory, job_text)
     except OSError as error:

@@ -17,11 +17,13 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job.files import override
 from hpcq.job.job import Job
+from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.run import preflight, rundir
 from hpcq.run.lock import RunLock
-from hpcq.run.metrics import Reporter, summarise
+from hpcq.run.metrics import summarise
+from hpcq.run.reporter import Reporter
 from hpcq.run.room import Room
 from hpcq.run.saveplan import SavePlan
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
@@ -70,7 +72,7 @@ def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
         agree(comm, compiled)
     # From here on the user's environments are stepped.
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
-    return agree(comm, lambda: Learner(job, environment, comm))
+    return agree(comm, lambda: modes.learner(job, environment, comm))
 
 
 def _load_start(learner: Learner, watchdog: Watchdog) -> None:
@@ -145,7 +147,7 @@ def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
 
 
 def _check_length(learner: Learner) -> None:
-    last = last_tick(learner.job, learner.collector.quiet_every)
+    last = last_tick(learner.job, learner.quiet_every)
     if learner.tick > last:
         error = JobError(
             f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "
@@ -234,7 +236,7 @@ def _train(
 
     `path` is the checkpoint of the learner's present tick, if there is one.
     """
-    job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
+    job, comm, quiet = learner.job, learner.comm, learner.quiet_every
     last = last_tick(job, quiet)
     if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
         say(
@@ -245,7 +247,7 @@ def _train(
     plan = SavePlan(job, quiet, learner.tick)
     room = Room(learner)
     room.check()
-    reporter = Reporter(learner, last, say)
+    reporter = Reporter(learner, last, learner.steps if path else None, say)
     stopping = Flag(0)
     started, first_step = time.perf_counter(), learner.steps
     while learner.tick < last and not (stopping and plan.saved == learner.tick):
@@ -258,8 +260,6 @@ def _train(
             flags |= Flag.SAVE
         agreed = Flag(learner.advance(flags))
         watchdog.beat()
-        if agreed & Flag.REPORT:
-            reporter.report()
         if agreed & (Flag.STOP | Flag.FULL) and not stopping:
             stopping = agreed
             why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
@@ -272,8 +272,12 @@ def _train(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones
                 )
             plan.note(learner.tick)
+            reporter.saved = learner.steps
+        if agreed & Flag.REPORT:
+            reporter.report()
     seconds = time.perf_counter() - started
     assert path is not None
+    reporter.report()
     digest = learner.digest()
     learner.close()
     if learner.tick < last:
@@ -282,7 +286,6 @@ def _train(
         say(f"stopped at step {learner.steps:,}; go on with `hpcq resume {job.directory}`")
         comm.Barrier()
         return ExitCode.STOPPED
-    reporter.report()
     done = learner.steps - first_step
     clipped = comm.allreduce(learner.collector.clipped)
     with watchdog.patient(START_SECONDS):

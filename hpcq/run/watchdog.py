@@ -35,7 +35,7 @@ _WAITING = (
     "parallel.py",
     "writers.py",
     "checkpoint.py",
-    "metrics.py",
+    "reporter.py",
     "run.py",
 )
 

@@ -228,3 +228,22 @@ class Codec:
             key, digit = divmod(key, count)
             digits.append(digit)
         return _rebuild(self.description, iter(self._leaves), reversed(digits))
+
+    def columns(self, keys: NDArray[np.uint64]) -> dict[str, NDArray]:
+        """Return every number of many observations, (n,) each, by its place in the observation.
+
+        Of floats it is the middle of their bins; of a digest there is none.
+        """
+        digits, rest = [], keys
+        for count in reversed(self._counts):
+            if count == 1 << 64:
+                digits.append(rest)
+                continue
+            rest, digit = np.divmod(rest, np.uint64(count))
+            digits.append(digit)
+        columns = iter(digits[::-1])
+        return {
+            path + name: values
+            for path, part in zip(self._paths, self._leaves, strict=True)
+            for name, values in part.columns(columns)
+        }

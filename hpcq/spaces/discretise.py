@@ -50,17 +50,16 @@ def range_of(dimension: dict[str, Any]) -> tuple[float, float]:
     return dimension.get("low", -np.inf), dimension.get("high", np.inf)
 
 
-def middle_of(dimension: dict[str, Any], digit: int) -> float:
-    """Return a value within a bin: its middle, or a little beyond the outermost edge."""
+def middles_of(dimension: dict[str, Any]) -> NDArray[np.float64]:
+    """Return a value within each bin: its middle, or a little beyond the outermost edge."""
     edges = edges_of(dimension)
     low, high = range_of(dimension)
-    left = edges[digit - 1] if digit > 0 else low
-    right = edges[digit] if digit < edges.size else high
-    if np.isfinite(left) and np.isfinite(right):
-        return float(left + (right - left) / 2)
-    if np.isfinite(left):
-        return float(left)
-    return float(np.nextafter(right, -np.inf)) if np.isfinite(right) else 0.0
+    left, right = np.concatenate([[low], edges]), np.concatenate([edges, [high]])
+    with np.errstate(invalid="ignore"):
+        middle = left + (right - left) / 2
+    beyond = np.where(np.isfinite(right), np.nextafter(right, -np.inf), 0.0)
+    beyond = np.where(np.isfinite(left), left, beyond)
+    return np.where(np.isfinite(left) & np.isfinite(right), middle, beyond)
 
 
 def continuous(description: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcq.native.kernels import kernel
 from hpcq.spaces.canonical import digest
-from hpcq.spaces.discretise import FEW, bin_index, edges_of, middle_of, range_of
+from hpcq.spaces.discretise import FEW, bin_index, edges_of, middles_of, range_of
 
 _INT64 = np.iinfo(np.int64)
 MASK = (1 << 64) - 1
@@ -67,6 +67,10 @@ def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
         for i in range(keys.size):
             keys[i] = keys[i] * count[j] + scratch[i]
     return -1 if wrong else clipped
+
+
+def _named(place: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, place))}]" if place else ""
 
 
 class Integers:
@@ -134,6 +138,12 @@ class Integers:
         values = [next(digits) + start for start in self.starts]
         return values[0] if self.scalar else np.array(values).reshape(self.shape)
 
+    def columns(self, digits: Iterator[NDArray[np.uint64]]) -> Iterator[tuple[str, NDArray]]:
+        """Yield (place, values) of every component, int64 or uint64, for columns of digits."""
+        for place, start in zip(np.ndindex(*self.shape), self.starts, strict=True):
+            values = next(digits) + np.uint64(start & MASK)
+            yield _named(place), values.view(np.int64) if self._plain else values
+
 
 class Bins:
     """A Box of floats with a dimension (see discretise.py) for every one."""
@@ -186,8 +196,16 @@ class Bins:
 
     def rebuild(self, digits: Iterator[int]) -> NDArray[np.float64]:
         """Return an observation in the middle of its bins."""
-        values = [middle_of(dimension, next(digits)) for dimension in self._dimensions]
+        values = [middles[next(digits)] for middles in self._middles()]
         return np.array(values).reshape(self.shape)
+
+    def columns(self, digits: Iterator[NDArray[np.uint64]]) -> Iterator[tuple[str, NDArray]]:
+        """Yield (place, middles of bins) of every component, for columns of digits."""
+        for place, middles in zip(np.ndindex(*self.shape), self._middles(), strict=True):
+            yield _named(place), middles[next(digits)]
+
+    def _middles(self) -> list[NDArray[np.float64]]:
+        return [middles_of(dimension) for dimension in self._dimensions]
 
 
 class Digest:
@@ -210,6 +228,11 @@ class Digest:
     def rebuild(self, digits: Iterator[int]) -> str:
         """Return the key as text: an observation cannot be had back from its digest."""
         return f"digest {next(digits):016x}"
+
+    def columns(self, digits: Iterator[NDArray[np.uint64]]) -> Iterator[tuple[str, NDArray]]:
+        """Yield nothing: the key is all that is known."""
+        next(digits)
+        return iter(())
 
 
 def leaf(description: dict[str, Any]) -> Integers | Bins | Digest:

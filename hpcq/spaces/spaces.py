@@ -76,3 +76,27 @@ def item(description: dict[str, Any], batch: Any, i: int) -> Any:
     if description["kind"] == "Dict":
         return {name: item(part, batch[name], i) for name, part in description["spaces"].items()}
     return batch[i]
+
+
+def named(description: dict[str, Any]) -> str:
+    """Return a space in words, as short as Gymnasium would have it."""
+    kind = description["kind"]
+    parts: Any = description.get("spaces")
+    if kind == "Dict":
+        return f"Dict({', '.join(f'{name}: {named(part)}' for name, part in parts.items())})"
+    if parts is not None:
+        return f"{kind}({', '.join(map(named, parts))})"
+    if kind in ("Digest", "Sequence"):
+        return f"{kind}({named(description['space'])})"
+    if kind == "Discrete":
+        start = f", start={description['start']}" if description["start"] else ""
+        return f"Discrete({description['n']}{start})"
+    if kind == "MultiDiscrete":
+        return f"MultiDiscrete({description['nvec']})"
+    shape = description.get("shape") or list(np.shape(description.get("low", [])))
+    if kind == "Box" and "dimensions" in description:
+        bins = [
+            len(d["edges"]) + 1 if "edges" in d else d["bins"] for d in description["dimensions"]
+        ]
+        return f"Box({', '.join(map(str, shape))}) in bins {bins}"
+    return f"{kind}({', '.join(map(str, shape))})" if shape else kind

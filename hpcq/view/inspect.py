@@ -1,134 +1,167 @@
 """What a checkpoint holds, as plain data: for `hpcq inspect` and for people's own scripts."""
 
-import heapq
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpcq.checkpoint.reader import Columns, find_row, opened, table_pieces
-from hpcq.checkpoint.schema import Header
-from hpcq.errors import CheckpointError, JobError
-from hpcq.hashing import MASK, mix64
-from hpcq.spaces.codec import Codec
+from hpcq.errors import JobError
 from hpcq.table.digest import Digest
+from hpcq.view.table import Rows, Table
+
+SAMPLE_BYTES = 32 << 20
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def _plain(observation: Any) -> Any:
-    if isinstance(observation, np.ndarray):
-        return observation.tolist()
-    return [_plain(part) for part in observation] if isinstance(observation, tuple) else observation
+def plain(value: Any) -> Any:
+    """Return an observation as JSON has it."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
-def _describe_row(header: Header, key: int, q: Any, visits: Any) -> dict[str, Any]:
-    best = np.flatnonzero(q == q.max()) + header.action_start
+def sample_size(table: Table) -> int:
+    """Return how many rows may be looked at without its taking long, whatever the table's size."""
+    return min(len(table), max(1, SAMPLE_BYTES // (12 * table.header.actions)))
+
+
+def best_actions(q: NDArray) -> NDArray[np.int64]:
+    """Return the greedy action of each row (n, A), the first where several are: numbers from 0."""
+    return np.argmax(q, axis=1)
+
+
+def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
+    """Return the first of some rows as JSON."""
+    q, key = rows.q[0], int(rows.keys[0])
+    best = np.flatnonzero(q == q.max()) + table.header.action_start
     row = {
         "key": key,
-        "observation": _plain(Codec(header.observation).decode(key)),
+        "observation": plain(table.observation(key)),
         "q": [float(value) if np.isfinite(value) else None for value in q],
         "greedy": best.tolist(),
     }
-    if header.visits:
-        row["visits"] = visits.tolist()
+    if table.header.visits:
+        row["visits"] = rows.visits[0].tolist()
     return row
 
 
-def inspect(path: str | Path, extremes: int = 3) -> dict[str, Any]:
-    """Return a summary of a checkpoint; reads the table once, in bounded pieces.
+def inspect(path: str | Path, top: int = 3, whole: bool = False) -> dict[str, Any]:
+    """Return a summary of a checkpoint.
 
     Parameters
     ----------
-    extremes
-        how many of the states with the largest and the smallest greedy value to show.
+    path
+        a checkpoint, or a run directory: its newest checkpoint.
+    top
+        how many of the states with the largest, the smallest greedy value, and of the most visited
+        ones, to show.
+    whole
+        read all rows, in bounded pieces, for these; else a random sample of at most 32 MiB.
 
     Raises
     ------
     CheckpointError
         for a file that is not a checkpoint.
     """
-    with opened(path) as (file, header):
-        digest = Digest(*(int(value) for value in file["integrity/digest"][:]))
-        best: list[tuple[float, int]] = []
-        worst: list[tuple[float, int]] = []
-        updates = first = 0
-        for hashes, q, visits in table_pieces(file, header, 0, header.rows):
-            value = q.max(axis=1)
-            updates += int(visits.sum())
-            order = np.argsort(value, kind="stable")
-            for kept, chosen, sign in (
-                (best, order[::-1][:extremes], 1),
-                (worst, order[:extremes], -1),
-            ):
-                for i in chosen:
-                    item = (sign * float(value[i]), first + int(i))
-                    if len(kept) < extremes:
-                        heapq.heappush(kept, item)
-                    else:
-                        heapq.heappushpop(kept, item)
-            first += hashes.size
-        summary: dict[str, Any] = {
-            "file": str(path),
+    with Table(path) as table:
+        header = table.header
+        digest = Digest(*(int(value) for value in table.column("integrity/digest")))
+        return {
+            "file": str(table.path),
             "environment": header.environment,
             "observation": header.observation,
             "actions": header.actions,
             "steps": header.step,
             "ticks": header.tick,
             "states": header.rows,
-            "state_space": Codec(header.observation).size,
+            "state_space": table.codec.size,
             "dtype": header.dtype,
             "environments": header.environments,
-            "episodes": int(file["environments/episodes"][:].sum()),
+            "episodes": int(table.column("environments/episodes").sum()),
             "written_by_ranks": header.ranks,
             "versions": header.versions,
             "format": header.format,
             "digest": str(digest),
             "job": json.loads(header.job),
+            **_statistics(table, top, whole),
         }
-        if header.visits:
-            summary["updates"] = updates
-        for name, kept in (("largest", best), ("smallest", worst)):
-            summary[name] = [
-                _row_at(path, file, header, at) for _, at in sorted(kept, reverse=True)
-            ]
-        return summary
 
 
-def _row_at(path: str | Path, file: Columns, header: Header, at: int) -> dict[str, Any]:
-    key = int(file["table/key"][at : at + 1][0])
-    _, q, visits = next(table_pieces(file, header, at, at + 1))
-    try:
-        return _describe_row(header, key, q[0], visits[0])
-    except ValueError as error:
-        raise CheckpointError(f"{path}: table/key, row {at}, is no observation: {error}") from None
+def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
+    """Look at the states; rows in hash order are in no order of their values."""
+    sample = sample_size(table)
+    size = len(table) if whole else sample
+    largest: list[tuple[float, int]] = []
+    smallest: list[tuple[float, int]] = []
+    visited: list[tuple[float, int]] = []
+    values, visits, updates, first = [], [], 0, 0
+    for rows in table.pieces(0, size):
+        value, count = rows.q.max(axis=1), rows.visits.sum(axis=1, dtype=np.int64)
+        largest = _most(largest, value, first, top)
+        smallest = _most(smallest, -value, first, top)
+        if table.header.visits:
+            visited = _most(visited, count, first, top)
+            updates += int(count.sum())
+        if first < sample:
+            values.append(value[: sample - first])
+            visits.append(count[: sample - first])
+        first += value.size
+    found: dict[str, Any] = {"looked_at": size}
+    if size:
+        found["values"] = _quantiles(values)
+    if size and table.header.visits:
+        found["visits"] = _quantiles(visits)
+        found["updates"] = updates * len(table) // size
+    for name, kept in (("largest", largest), ("smallest", smallest), ("most_visited", visited)):
+        if kept or name != "most_visited":
+            found[name] = [describe_row(table, table.rows(at, at + 1)) for _, at in kept]
+    return found
 
 
-def inspect_row(path: str | Path, observation: Any) -> dict[str, Any]:
-    """Return the row of one observation, found by binary search without loading the table.
+def _most(
+    kept: list[tuple[float, int]], values: NDArray, first: int, count: int
+) -> list[tuple[float, int]]:
+    """Return the `count` largest (value, row), the first rows where values are the same."""
+    here = np.argsort(-values, kind="stable")[:count]
+    found = kept + [(values[i].item(), first + int(i)) for i in here]
+    return sorted(found, key=lambda item: (-item[0], item[1]))[:count]
+
+
+def _quantiles(pieces: Iterable[NDArray]) -> dict[str, float]:
+    values = np.concatenate(list(pieces))
+    found = np.quantile(values, QUANTILES, method="nearest").tolist()
+    return {f"{100 * q:g}%": value for q, value in zip(QUANTILES, found, strict=True)}
+
+
+def query(path: str | Path, observations: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the rows of some observations, found by binary search without loading the table.
 
     Raises
     ------
     JobError
-        if the observation is not in the space, or was never updated.
+        if an observation is not in the space, or was never updated.
     """
-    with opened(path) as (file, header):
-        codec = Codec(header.observation)
-        try:
-            key = codec.encode(_as_observation(header.observation, observation))
-        except ValueError as error:
-            raise JobError(f"--row {observation!r} is no observation: {error}") from None
-        hash_ = int(mix64.py_func(np.array([key & MASK], np.uint64))[0])
-        at = find_row(file, header, hash_)
-        if at < header.rows and int(file["table/key"][at : at + 1][0]) == key:
-            return _row_at(path, file, header, at)
-        raise JobError(f"--row {observation!r}: this state was never updated")
+    with Table(path) as table:
+        return [_row(table, table.key(given), f"{given!r}") for given in observations]
 
 
-def _as_observation(description: dict[str, Any], value: Any) -> Any:
-    """Make tuples of JSON lists where the space has a tuple."""
-    if description["kind"] == "Tuple" and isinstance(value, list):
-        parts = description["spaces"]
-        if len(parts) != len(value):
-            raise ValueError(f"expected {len(parts)} values")
-        return tuple(_as_observation(p, v) for p, v in zip(parts, value, strict=True))
-    return value
+def query_key(path: str | Path, key: int) -> dict[str, Any]:
+    """Return the row of a key; see `query`."""
+    with Table(path) as table:
+        if not 0 <= key < table.codec.size:
+            raise JobError(f"key {key} is not in 0 ... {table.codec.size - 1}")
+        return _row(table, key, f"key {key}")
+
+
+def _row(table: Table, key: int, what: str) -> dict[str, Any]:
+    rows = table.find(key)
+    if rows is None:
+        raise JobError(
+            f"{what}: this state was never updated; it is worth learning.q_init = {table.q_init:g}"
+        )
+    return describe_row(table, rows)

@@ -1,6 +1,8 @@
-"""Inspections as text for people."""
+"""Inspections and differences as text for people."""
 
 from typing import Any
+
+from hpcq.spaces.spaces import named
 
 
 def row_text(row: dict[str, Any]) -> str:
@@ -15,23 +17,66 @@ def row_text(row: dict[str, Any]) -> str:
 def summary_text(summary: dict[str, Any]) -> str:
     """Return the summary of a checkpoint, as `inspect.inspect` gives it."""
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    space = summary["observation"]["kind"]
+    learning = summary["job"]["learning"]
+    rows, looked_at = summary["states"], summary["looked_at"]
     lines = [
         ("file", summary["file"]),
+        ("job", f"{summary['job']['name']}: {learning['rule']}, gamma {learning['gamma']:g}"),
         ("environment", f"{summary['environment']}, {summary['environments']} at once"),
-        ("observations", f"{space}, {summary['state_space']:,} states"),
+        ("observations", f"{named(summary['observation'])}, {summary['state_space']:,} states"),
         ("actions", str(summary["actions"])),
         ("trained", f"{summary['steps']:,} steps, {summary['episodes']:,} episodes"),
-        ("table", f"{summary['states']:,} states seen, {summary['dtype']}"),
+        ("table", f"{rows:,} states seen, {summary['dtype']}"),
     ]
     if "updates" in summary:
-        lines.append(("updates", f"{summary['updates']:,} counted"))
+        about = "" if looked_at == rows else "about "
+        lines.append(("updates", f"{about}{summary['updates']:,} counted"))
     lines += [
         ("digest", summary["digest"]),
         ("written by", f"{summary['written_by_ranks']} ranks; {versions}"),
     ]
     text = [f"{name:<13} {value}" for name, value in lines]
-    for name in ("largest", "smallest"):
-        text.append(f"{name} greedy values (observation, q, greedy actions)")
-        text += [row_text(row) for row in summary[name]]
+    if looked_at < rows:
+        text += ["", f"of {looked_at:,} states, a random sample (all: --whole):"]
+    for name, title in (("values", "greedy values"), ("visits", "updates of a state")):
+        if name in summary:
+            found = "  ".join(f"{q} {value:.4g}" for q, value in summary[name].items())
+            text.append(f"{title}, quantiles: {found}")
+    for name, title in (
+        ("largest", "largest greedy values"),
+        ("smallest", "smallest greedy values"),
+        ("most_visited", "most often updated"),
+    ):
+        if summary.get(name):
+            text.append(f"{title} (observation, q, greedy actions)")
+            text += [row_text(row) for row in summary[name]]
     return "\n".join(text)
+
+
+def difference_text(found: dict[str, Any]) -> str:
+    """Return what `difference.difference` found."""
+    only, common = found["only"], found["common"]
+    lines = [
+        f"A: {found['a']['file']}, step {found['a']['steps']:,}",
+        f"B: {found['b']['file']}, step {found['b']['steps']:,}",
+        *found["jobs"],
+        f"{common:,} states in both, {only[0]:,} only in A, {only[1]:,} only in B",
+    ]
+    if found["same"]:
+        return "\n".join([*lines, "the tables hold the same Q-values"])
+    if common:
+        share = 100 * found["policy_changes"] / common
+        lines += [
+            f"{found['equal']:,} of these have the same Q-values",
+            f"difference of a Q-value: mean {found['mean']:.4g}, largest {found['largest']:.4g}",
+            f"another greedy action in {found['policy_changes']:,} states ({share:.2g} %)",
+        ]
+    for side, name in enumerate("AB"):
+        if found["only_rows"][side]:
+            lines.append(f"only in {name} (some):")
+            lines += [row_text(row) for row in found["only_rows"][side]]
+    for title, key in (("largest differences", "largest_rows"), ("policy changes", "policy_rows")):
+        if found[key]:
+            lines.append(f"{title} (A, then B{', some' if key == 'policy_rows' else ''}):")
+            lines += [row_text(row) for pair in found[key] for row in pair]
+    return "\n".join(lines)

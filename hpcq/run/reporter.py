@@ -1,0 +1,169 @@
+"""What a run tells while it goes on: one report at a time, put together by rank 0."""
+
+import math
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.collectors.collector import EPISODES, LENGTHS, RETURNS
+from hpcq.exchange.mail import QUERIES, UPDATES
+from hpcq.job.schedules import Visits
+from hpcq.learning.learner import Learner
+from hpcq.run import metrics_files, rundir
+
+# What a rank tells of itself; the time of each phase follows.
+_TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
+_EXPLORATION = ("epsilon", "temperature", "confidence")
+_BALANCED = ("rows", "messages")
+
+
+class Reporter:
+    """Gathers what the ranks have done since the last report; rank 0 prints and stores it.
+
+    Sums of returns are added up over ranks and serve reports only: nothing that decides what the
+    run does may depend on them.
+
+    Parameters
+    ----------
+    last
+        tick at which the run is done.
+    saved
+        step of the newest checkpoint; None before the first.
+    """
+
+    def __init__(
+        self, learner: Learner, last: int, saved: int | None, say: Callable[[str], None]
+    ) -> None:
+        self._learner = learner
+        self._total = last * learner.job.environment.count
+        self._say = say
+        self._phases = list(dict.fromkeys(name for name, _ in learner.phases))
+        self._every = learner.job.run.report_every
+        self._time = time.perf_counter()
+        self._steps = learner.steps
+        self._seconds = 0.0
+        self.saved = saved
+        if learner.comm.rank == 0:
+            self._cut()
+
+    def due(self) -> bool:
+        """Return whether the next report is due by this rank's clock."""
+        return time.perf_counter() - self._time >= self._every
+
+    def report(self) -> None:
+        """Report what happened since the last report; nothing if nothing did. Collective."""
+        learner = self._learner
+        steps, now = learner.steps - self._steps, time.perf_counter()
+        if steps == 0:
+            return
+        mine = self._own()
+        ranks = np.empty((learner.comm.size, mine.size)) if learner.comm.rank == 0 else None
+        learner.comm.Gather(mine, ranks)
+        seconds, self._time, self._steps = now - self._time, now, learner.steps
+        self._seconds += seconds
+        if ranks is not None:
+            line = self._line(ranks, steps / seconds)
+            self._say(self._text(line))
+            self._store(line)
+
+    def _own(self) -> NDArray[np.float64]:
+        """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""
+        learner, shard = self._learner, self._learner.shard
+        tally = learner.collector.tally
+        messages = learner.exchange.inbox.counts[:, [UPDATES, QUERIES]].sum()
+        memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        spent = learner.stopwatch.take()
+        load = len(shard) / shard.table.hashes.shape[0]
+        told = (tally[EPISODES], tally[RETURNS], tally[LENGTHS], len(shard), load, messages)
+        values = (*told, shard.nbytes, memory, *(spent.get(p, math.nan) for p in self._phases))
+        tally[:] = 0
+        return np.array(values)
+
+    def _line(self, ranks: NDArray[np.float64], rate: float) -> dict[str, Any]:
+        """Return a report: the line of the metrics files. See the README for its keys."""
+        learner = self._learner
+        told = dict(zip(_TOLD, ranks.T, strict=False))
+        episodes = int(told["episodes"].sum())
+        learning_rate = learner.job.learning.learning_rate
+        line: dict[str, Any] = {
+            "step": learner.steps,
+            "tick": learner.tick,
+            "time": round(time.time(), 3),
+            "seconds": round(self._seconds, 3),
+            "steps_per_second": rate,
+            "episodes": episodes,
+            "mean_return": float(told["returns"].sum()) / episodes if episodes else None,
+            "mean_length": float(told["lengths"].sum()) / episodes if episodes else None,
+            **{key: learner.exploration.get(key) for key in _EXPLORATION},
+            "learning_rate": (
+                None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
+            ),
+            "states": int(told["rows"].sum()),
+            "table_bytes": int(told["table"].sum()),
+            "load": float(told["load"].max()),
+            "memory_bytes": int(told["memory"].max()),
+        }
+        for name in _BALANCED:
+            line[f"{name}_min"] = int(told[name].min())
+            line[f"{name}_mean"] = float(told[name].mean())
+            line[f"{name}_max"] = int(told[name].max())
+        share = learner.job.environment.count / learner.comm.size
+        spent = ranks[:, len(_TOLD) :] / share
+        for name, values in zip(self._phases, spent.T, strict=True):
+            line[f"ns_{name}"] = _number(values.mean())
+        # What ranks do by themselves; the rest is moving messages, and waiting.
+        busy = spent[:, [name != "exchange" for name in self._phases]].sum(axis=1)
+        line["busy_ns_min"] = _number(busy.min())
+        line["busy_ns_mean"] = _number(busy.mean())
+        line["busy_ns_max"] = _number(busy.max())
+        line["checkpoint_step"] = self.saved
+        line.update(dict.fromkeys(("evaluation_return", "evaluation_length")))
+        line.update(dict.fromkeys(("best_return", "best_step")))
+        return line
+
+    def _text(self, line: dict[str, Any]) -> str:
+        left = (self._total - line["step"]) / line["steps_per_second"]
+        returned = line["mean_return"]
+        exploration = [f"{key} {value:.3g}  " for key, value in self._learner.exploration.items()]
+        return (
+            f"{100 * line['step'] / self._total:5.1f} %  step {line['step']:,}  "
+            f"{rate_text(line['steps_per_second'])} steps/s  "
+            f"episodes {line['episodes']:,}  "
+            f"return {'-' if returned is None else f'{returned:.2f}'}  "
+            f"{''.join(exploration)}states {line['states']:,}  ETA {left:.0f} s"
+        )
+
+    def _cut(self) -> None:
+        """Let the files end where this run goes on."""
+        try:
+            line = metrics_files.cut(self._learner.job.directory, self._learner.steps)
+            self._seconds = float((line or {}).get("seconds") or 0.0)
+        except OSError as error:
+            self._warn(error)
+
+    def _store(self, line: dict[str, Any]) -> None:
+        try:
+            metrics_files.append(self._learner.job.directory, line)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        # Training is worth more than its log.
+        self._say(f"warning: {rundir.METRICS} not written: {error.strerror}")
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON has it: None where there is none."""
+    return round(float(value), 3) if math.isfinite(value) else None
+
+
+def rate_text(value: float) -> str:
+    """Return a rate for people, three digits and a unit."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:.1f}"

@@ -1,0 +1,133 @@
+"""A table, or the greedy policy, as columns in a file that other programs read.
+
+Observations are decoded: a column for each of their numbers. Memory is that of a piece of the
+table; the file appears under its name when it is whole.
+"""
+
+import csv
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.errors import DependencyError, JobError, StorageError
+from hpcq.view.inspect import best_actions
+from hpcq.view.table import Rows, Table
+
+Columns = dict[str, NDArray]
+
+
+def columns_of(table: Table, rows: Rows, what: str) -> Columns:
+    """Return some rows as columns, each (n,) or (n, A)."""
+    columns: Columns = {"key": rows.keys}
+    columns |= {f"observation{k}": v for k, v in table.codec.columns(rows.keys).items()}
+    best = best_actions(rows.q)
+    columns["action"] = best + table.header.action_start
+    columns["value"] = rows.q.max(axis=1)
+    if what == "table":
+        columns["q"] = rows.q
+        if table.header.visits:
+            columns["visits"] = rows.visits
+    return columns
+
+
+def flat(columns: Columns) -> Columns:
+    """Return the same with a column for every action: q[0], q[1], ..."""
+    found: Columns = {}
+    for name, values in columns.items():
+        if values.ndim == 1:
+            found[name] = values
+        else:
+            found |= {f"{name}[{i}]": values[:, i] for i in range(values.shape[1])}
+    return found
+
+
+def export(source: str | Path, target: str | Path, what: str = "table") -> int:
+    """Write a checkpoint's rows, in the order of their hashes, into another file; return how many.
+
+    Parameters
+    ----------
+    source
+        a checkpoint, or a run directory: its newest checkpoint.
+    target
+        a name that ends in .npz, .csv or .parquet.
+    what
+        "table": key, observation, greedy action and value, Q-values, visits; "policy": without the
+        last two.
+
+    Raises
+    ------
+    CheckpointError, JobError, DependencyError, StorageError
+        for a bad file, another ending, .parquet without pyarrow, a disk that is full.
+    """
+    target = Path(target)
+    write = WRITERS.get(target.suffix)
+    if write is None:
+        raise JobError(f"{target}: expected a name that ends in {', '.join(WRITERS)}")
+    with Table(source) as table:
+        partial = target.with_name(target.name + ".partial")
+        try:
+            write(partial, table, what)
+            os.replace(partial, target)
+        except OSError as error:
+            raise StorageError(f"{target}: cannot be written: {error.strerror}") from None
+        finally:
+            partial.unlink(missing_ok=True)
+        return len(table)
+
+
+def _pieces(table: Table, what: str) -> Iterator[Columns]:
+    for rows in table.pieces():
+        yield columns_of(table, rows, what)
+
+
+def _csv(path: Path, table: Table, what: str) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(flat(columns_of(table, table.rows(0, 0), what)))
+        for columns in _pieces(table, what):
+            writer.writerows(zip(*(c.tolist() for c in flat(columns).values()), strict=True))
+
+
+def _npz(path: Path, table: Table, what: str) -> None:
+    empty = columns_of(table, table.rows(0, 0), what)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, values in empty.items():
+            header = {
+                "descr": np.lib.format.dtype_to_descr(values.dtype),
+                "fortran_order": False,
+                "shape": (len(table), *values.shape[1:]),
+            }
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                for columns in _pieces(table, what):
+                    member.write(np.ascontiguousarray(columns[name]).data.cast("B"))
+
+
+def _parquet(path: Path, table: Table, what: str) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise DependencyError(
+            ".parquet needs pyarrow: pip install 'hpcq[parquet]', or export .csv or .npz"
+        ) from None
+
+    def batch(columns: Columns) -> Any:
+        return pyarrow.table(flat(columns))
+
+    empty = batch(columns_of(table, table.rows(0, 0), what))
+    with parquet.ParquetWriter(path, empty.schema) as writer:
+        for columns in _pieces(table, what):
+            writer.write_table(batch(columns))
+
+
+WRITERS: dict[str, Callable[[Path, Table, str], None]] = {
+    ".npz": _npz,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

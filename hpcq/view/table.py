@@ -1,0 +1,180 @@
+"""The table of a checkpoint: a mapping from observation to Q-values, read row by row as asked for.
+
+Rows stand in the order of their hashes: one is found by binary search, and any contiguous part of
+them is a random sample of the states.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.checkpoint.columns import keys_of
+from hpcq.checkpoint.reader import find_row, opened, table_pieces
+from hpcq.errors import CheckpointError, JobError
+from hpcq.hashing import mix64
+from hpcq.run import rundir
+from hpcq.spaces.codec import Codec
+
+
+class Rows(NamedTuple):
+    """Some rows of a table, n of them."""
+
+    hashes: NDArray[np.uint64]
+    """(n,), ascending"""
+    keys: NDArray[np.uint64]
+    """(n,), see `Codec`"""
+    q: NDArray[np.floating]
+    """(n, A)"""
+    visits: NDArray[np.uint32]
+    """(n, A) updates so far; (n, 0) where they are not counted"""
+
+
+def checkpoint_of(path: str | Path) -> Path:
+    """Return the file, or the newest checkpoint of the run directory, that `path` names.
+
+    Raises
+    ------
+    CheckpointError
+        if a directory holds none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for newest in rundir.list_checkpoints(path):
+        return newest
+    raise CheckpointError(f"{path}: no checkpoint (ckpt-STEP.h5) in this directory")
+
+
+class Table(Mapping[Any, NDArray]):
+    """The table of a checkpoint; ``table[observation]`` gives the state's Q-values, (A,).
+
+    Nothing is loaded: a row is read when it is asked for. Observations that were never updated are
+    not in it. Use it as a context manager, or `close` it, or leave that to Python.
+
+    Parameters
+    ----------
+    path
+        a checkpoint, or a run directory: its newest checkpoint.
+
+    Attributes
+    ----------
+    path : Path
+        the checkpoint
+    header : Header
+        what the file says of itself
+    codec : Codec
+        observation <-> key
+    q_init : float
+        what an absent state is worth
+
+    Raises
+    ------
+    CheckpointError
+        for a file that is not a checkpoint.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = checkpoint_of(path)
+        self._open = ExitStack()
+        self._file, self.header = self._open.enter_context(opened(self.path))
+        self.codec = Codec(self.header.observation)
+        self.job: dict[str, Any] = json.loads(self.header.job)
+        self.q_init = float(self.job["learning"]["q_init"])
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()
+
+    def __len__(self) -> int:
+        return self.header.rows
+
+    def __iter__(self) -> Iterator[Any]:
+        for rows in self.pieces():
+            for key in rows.keys.tolist():
+                yield self.observation(key)
+
+    def __getitem__(self, observation: Any) -> NDArray[np.floating]:
+        found = self.find(self.key(observation))
+        if found is None:
+            raise KeyError(observation)
+        return found.q[0]
+
+    def __contains__(self, observation: Any) -> bool:
+        try:
+            return self.find(self.key(observation)) is not None
+        except JobError:
+            return False
+
+    def arrays(self) -> Rows:
+        """Return all rows as arrays: `hashes`, `keys`, `q`, `visits`. Loads the whole table."""
+        return self.rows(0, self.header.rows)
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Return the rows `start` ... `stop - 1`, in the order of their hashes."""
+        pieces = list(self.pieces(start, stop))
+        if len(pieces) == 1:
+            return pieces[0]
+        header, count = self.header, 0 if not self.header.visits else self.header.actions
+        empty = Rows(
+            np.empty(0, np.uint64),
+            np.empty(0, np.uint64),
+            np.empty((0, header.actions), header.dtype),
+            np.empty((0, count), np.uint32),
+        )
+        return Rows(*map(np.concatenate, zip(empty, *pieces, strict=True)))
+
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[Rows]:
+        """Yield the rows `start` ... `stop - 1` in bounded pieces."""
+        stop = self.header.rows if stop is None else stop
+        for hashes, q, visits in table_pieces(self._file, self.header, start, stop):
+            yield Rows(hashes, keys_of(hashes), q, visits)
+
+    def key(self, observation: Any) -> int:
+        """Return the key of an observation.
+
+        Raises
+        ------
+        JobError
+            if it is not in the observation space.
+        """
+        try:
+            return self.codec.encode(observation)
+        except ValueError as error:
+            raise JobError(
+                f"{observation!r} is no observation of {self.header.environment}: {error}"
+            ) from None
+
+    def observation(self, key: int) -> Any:
+        """Return the observation of a key.
+
+        Raises
+        ------
+        CheckpointError
+            if it has none.
+        """
+        try:
+            return self.codec.decode(key)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: table/key: no observation: {error}") from None
+
+    def find(self, key: int) -> Rows | None:
+        """Return the row of a key, or None where it was never updated; binary search."""
+        hash_ = int(mix64.py_func(np.array([key], np.uint64))[0])
+        at = find_row(self._file, self.header, hash_)
+        found = self.rows(at, min(at + 1, self.header.rows))
+        return found if found.hashes.size and int(found.hashes[0]) == hash_ else None
+
+    def column(self, name: str) -> NDArray:
+        """Return a dataset that is small: one number for each environment, or of the digest."""
+        return self._file[name][:]

@@ -1,0 +1,19 @@
+"""A run of a few ticks on this process alone, saved."""
+
+from mpi4py import MPI
+
+from hpcq.checkpoint.saving import save
+from hpcq.envs import resolve
+from hpcq.learning.learner import Learner
+
+
+def checkpoint(job, directory, ticks=40):
+    """Train a job for some ticks; return the checkpoint."""
+    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner.begin()
+    for _ in range(ticks):
+        learner.advance()
+    directory.mkdir(parents=True, exist_ok=True)
+    path = save(learner, directory, "funnel", keep=100)[0]
+    learner.close()
+    return path

@@ -1,0 +1,124 @@
+"""metrics.jsonl and metrics.csv: a line per report, also of a run that was stopped and resumed."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import make_job
+import pytest
+from mpi4py import MPI
+
+from hpcq.errors import ExitCode
+from hpcq.run import metrics_files, train
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def job(directory, **run):
+    return make_job.make(
+        {"id": "Taxi-v4", "count": 16},
+        checkpoint={"every": 100},
+        run={"steps": 40_000, "directory": str(directory), "report_every": 1e-4, **run},
+    )
+
+
+class Stop(list):
+    """The list of stop signals: one that comes after so many reports."""
+
+    def __init__(self, reports):
+        super().__init__()
+        self._left = reports
+
+    def say(self, text):
+        self._left -= " steps/s " in text
+        if self._left == 0:
+            self.append(10)
+
+
+def rows(directory):
+    """Return what both files hold, as numbers and None."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    with (directory / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [list(line) for line in lines] == [list(line) for line in table]
+    for line, row in zip(lines, table, strict=True):
+        assert {k: None if v == "" else float(v) for k, v in row.items()} == line
+    return lines
+
+
+def check_order(lines):
+    for key in ("step", "tick"):
+        values = [line[key] for line in lines]
+        assert values == sorted(set(values))
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+
+
+def test_a_run_writes_lines_of_growing_steps(tmp_path):
+    assert train.start(job(tmp_path), MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    lines = rows(tmp_path)
+    assert len(lines) > 10
+    check_order(lines)
+    last = lines[-1]
+    assert last["step"] == last["checkpoint_step"] == 40_000
+    assert last["tick"] == 2500
+    # Taxi has 400 states that can be met before an end; one rank has all of them.
+    assert 350 < last["states"] <= 400
+    assert last["rows_min"] == last["rows_mean"] == last["rows_max"] == last["states"]
+    assert last["messages_max"] >= 16
+    assert 0 < last["load"] < 0.6
+    assert last["memory_bytes"] > last["table_bytes"] > 400 * 6 * 8
+    assert (last["epsilon"], last["learning_rate"]) == (0.2, 0.5)
+    timed = [line for line in lines if line["ns_step"] is not None]
+    assert timed
+    for line in timed:
+        parts = [v for k, v in line.items() if k.startswith("ns_") and k != "ns_exchange"]
+        assert sum(parts) == pytest.approx(line["busy_ns_mean"], abs=0.01)
+
+
+def test_episodes_and_returns_are_those_of_the_time_since_the_last_line(tmp_path):
+    # Every step is an episode that ends with 2.
+    environment = {
+        "id": "problems:Scripted-v0",
+        "kwargs": {"script": [[1, 2.0, True, False]]},
+        "count": 3,
+        "quiet_every": 10,
+    }
+    run = {"steps": 300, "directory": str(tmp_path), "report_every": 1e-6}
+    train.start(make_job.make(environment, run=run), MPI.COMM_SELF, lambda text: None, [])
+    lines = rows(tmp_path)
+    assert sum(line["episodes"] for line in lines) == 300
+    assert all((line["mean_return"], line["mean_length"]) == (2.0, 1.0) for line in lines)
+
+
+def test_a_stopped_and_resumed_run_has_each_step_once(tmp_path):
+    stop = Stop(20)
+    assert train.start(job(tmp_path), MPI.COMM_SELF, stop.say, stop) == ExitCode.STOPPED
+    before = rows(tmp_path)
+    # What a killed run wrote after its checkpoint, and a line that it did not finish.
+    late = {**before[-1], "step": 39_000}
+    metrics_files.append(tmp_path, late)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 39')
+    assert train.resume(tmp_path, (), MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    lines = rows(tmp_path)
+    assert lines[: len(before)] == before
+    assert late not in lines
+    check_order(lines)
+
+
+def test_cutting_keeps_what_was_before(tmp_path):
+    assert metrics_files.cut(tmp_path, 5) is None
+    for step in (1, 2, 3):
+        metrics_files.append(tmp_path, {"step": step, "value": step / 2})
+    assert metrics_files.cut(tmp_path, 2) == {"step": 2, "value": 1.0}
+    assert [line["step"] for line in rows(tmp_path)] == [1, 2]
+
+
+def test_the_readme_lists_every_key(tmp_path):
+    train.start(job(tmp_path, steps=1600), MPI.COMM_SELF, lambda text: None, [])
+    section = README.read_text().split("## Watching a run")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    keys = [key for cell in listed for key in re.findall(r"`(\w+)`", cell)]
+    assert keys == list(rows(tmp_path)[-1])
