@@ -67,7 +67,7 @@ EXTRAS = {
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }
-_JSON = ("observation", "versions", "extra")
+_JSON = ("observation", "action", "versions", "extra")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -104,7 +104,8 @@ class Header:
     observation: dict[str, Any]
     """the observation space, see codec.py"""
     actions: int
-    action_start: int
+    action: dict[str, Any]
+    """what their numbers stand for, see spaces/actions.py"""
     tick: int
     step: int
     rows: int

@@ -8,7 +8,7 @@ import click
 
 from hpcq import __version__
 from hpcq.bench.cli import bench
-from hpcq.cli import files, sites, training
+from hpcq.cli import files, results, sites, training
 from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import ExitCode, HpcqError
@@ -40,6 +40,9 @@ COMMANDS = (
     files.diff,
     files.export,
     files.verify,
+    results.evaluate,
+    results.plot,
+    results.report,
     sites.doctor,
     sites.submit,
     sites.sweeps,

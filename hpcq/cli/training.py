@@ -43,7 +43,7 @@ def run(
 
         checked = on_root(comm, load)
         if go_on:
-            return proceed(checked, comm, speaker(comm), caught)
+            return train.to_end(proceed(checked, comm, speaker(comm), caught))
         return train.start(checked, comm, speaker(comm), caught, overwrite)
 
     if go_on and overwrite:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.hashing import unit_interval
 from hpcq.native.kernels import kernel
+from hpcq.spaces.actions import numbered
 from hpcq.spaces.masks import bitsets
 
 
@@ -171,7 +172,7 @@ def table_environment(
         id_,
         observation,
         actions,
-        0,
+        numbered(actions),
         model,
         reset,
         step,

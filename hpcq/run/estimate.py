@@ -39,7 +39,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
-        environment.action_start, 0, 0, states, job.learning.dtype, method.visits,
+        environment.action, 0, 0, states, job.learning.dtype, method.visits,
         job.environment.count, ranks, method.rule.tables, method.masked,
         extra=method.extra_shapes(job.environment.count),
     )  # fmt: skip

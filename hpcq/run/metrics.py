@@ -81,7 +81,7 @@ def summarise(
     steps: int,
     seconds: float,
     clipped: int,
-    say: Callable[[str], None],
+    say: Callable[[str], object],
 ) -> None:
     """Print the end of a run and write summary.json; for rank 0.
 

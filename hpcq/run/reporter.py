@@ -36,7 +36,7 @@ class Reporter:
     """
 
     def __init__(
-        self, learner: Learner, last: int, saved: int | None, say: Callable[[str], None]
+        self, learner: Learner, last: int, saved: int | None, say: Callable[[str], object]
     ) -> None:
         self._learner = learner
         self._total = last * learner.job.environment.count
@@ -54,21 +54,23 @@ class Reporter:
         """Return whether the next report is due by this rank's clock."""
         return time.perf_counter() - self._time >= self._every
 
-    def report(self) -> None:
-        """Report what happened since the last report; nothing if nothing did. Collective."""
+    def report(self) -> dict[str, Any] | None:
+        """Report what happened since the last report; None if nothing did. Collective."""
         learner = self._learner
         steps, now = learner.steps - self._steps, time.perf_counter()
         if steps == 0:
-            return
+            return None
         mine = self._own()
         ranks = np.empty((learner.comm.size, mine.size)) if learner.comm.rank == 0 else None
         learner.comm.Gather(mine, ranks)
         seconds, self._time, self._steps = now - self._time, now, learner.steps
         self._seconds += seconds
+        line = None
         if ranks is not None:
             line = self._line(ranks, steps / seconds)
             self._say(self._text(line))
             self._store(line)
+        return learner.comm.bcast(line)
 
     def _own(self) -> NDArray[np.float64]:
         """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""

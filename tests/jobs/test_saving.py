@@ -7,7 +7,7 @@ import os
 import h5py
 import make_job
 import pytest
-from launch import hpcq, summary
+from launch import AT_ONCE, hpcq, summary
 
 from hpcq.checkpoint.schema import Header
 from hpcq.run.rundir import list_checkpoints
@@ -86,7 +86,7 @@ def test_a_file_of_an_older_format_is_refused_and_left_alone(tmp_path):
         for name, value in dataclasses.replace(header, format=0).attributes().items():
             file.attrs[name] = value
     _, done = run(2, tmp_path, TAXI, command="resume", code=65)
-    assert "checkpoint format 0, this hpcq reads 1; use the version of hpcq" in done.stderr
+    assert "checkpoint format 0, this hpcq reads 2; use the version of hpcq" in done.stderr
     assert list_checkpoints(directory) == [path]
     assert "format 0" in hpcq(None, "inspect", path, code=65).stderr
 
@@ -124,7 +124,7 @@ def test_a_module_that_cannot_be_imported_on_one_rank(tmp_path):
     file = make_job.write(tmp_path / "job.toml", job)
     path = f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"
     place = f"--set=run.directory='{tmp_path / 'run'}'"
-    done = hpcq(3, "run", file, place, code=70, env={"PYTHONPATH": path}, timeout=40)
+    done = hpcq(3, "run", file, place, code=70, env={"PYTHONPATH": path}, timeout=AT_ONCE)
     assert "hpcq: rank 1: " in done.stderr
     assert "no wheel" in done.stderr
 

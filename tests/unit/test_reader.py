@@ -18,6 +18,7 @@ from hpcq.checkpoint.schema import Header, extent
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError
 from hpcq.learning.learner import Learner
+from hpcq.spaces.actions import numbered
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 
@@ -190,6 +191,10 @@ def header(**changes):
         (header(format=0), "format 0, this hpcq reads 2"),
         (header(observation={"kind": "nonsense"}), "not an hpcq checkpoint"),
         (header(observation={}), "not an hpcq checkpoint"),
+        (header(action={}), "not an hpcq checkpoint"),
+        (header(action={"tuple": [{"tuple": 1}]}), "not an hpcq checkpoint"),
+        (header(action=numbered(10**30)), "not an hpcq checkpoint"),
+        (header(action=numbered(7)), "3 actions, but their description has others"),
         (header(job="[]"), "the job is not a JSON object"),
         (header(job="[" * 50_000), "not an hpcq checkpoint"),
         (lambda f: f.attrs.__setitem__("job", np.zeros(3)), "job is not a number or a text"),
