@@ -91,6 +91,7 @@ def header_of(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Heade
         environments=learner.job.environment.count,
         ranks=learner.comm.size,
         versions=versions(),
+        progress=learner.progress.as_dict(),
         extra=extra,
     )
 

@@ -14,11 +14,13 @@ from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
+    EvaluationSection,
     ExplorationSection,
     LearningSection,
     ModeSection,
     RunSection,
     Section,
+    StopSection,
 )
 
 _FREE = {
@@ -41,6 +43,8 @@ class Job(Section):
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
     mode: ModeSection = ModeSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    stop: StopSection = StopSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
@@ -59,6 +63,9 @@ class Job(Section):
                 "learning.learning_rate must not depend on visits; use a number, or the schedule "
                 "linear or exponential"
             )
+        for key in ("evaluation_return", "patience"):
+            if getattr(self.stop, key) is not None and self.evaluation.every is None:
+                raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
         return self
 
     @property
@@ -102,7 +109,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "mode", "run"):
+        for section in ("environment", "learning", "exploration", "mode", "evaluation", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)

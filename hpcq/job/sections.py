@@ -144,6 +144,46 @@ class ModeSection(Section):
     last one; or is the same for all"""
 
 
+class EvaluationSection(Section):
+    """When and how the greedy policy is tried. Nothing here changes what is learned."""
+
+    every: Annotated[int, Field(ge=1)] | None = None
+    """environment steps between evaluations; rounded up to whole ticks (Python environments: to
+    quiet ticks); default: no evaluation"""
+    episodes: Annotated[int, Field(ge=1, le=1 << 24)] = 100
+    """of one evaluation, one in each of so many environments; rounded up to whole VectorEnvs"""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """steps after which an episode counts as it stands; default: the environment's time limit,
+    1000 where it has none"""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """of all that is random in an evaluation; the same in each of them"""
+    keep_best: bool = True
+    """save the run after each evaluation that is the best so far, as best.h5"""
+
+
+class StopSection(Section):
+    """When the run is over before run.steps. The first rule that holds ends it."""
+
+    every: Annotated[int, Field(ge=1)] = 100_000
+    """environment steps between two looks at episodes and bellman_residual; rounded up to whole
+    ticks (Python environments: to quiet ticks)"""
+    episodes: Annotated[int, Field(ge=1)] | None = None
+    """episodes that have ended, over all environments"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """of training, in all processes of the run together"""
+    td_error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """converged: no update within td_window had a larger |target - q(s, a)|"""
+    td_window: Annotated[int, Field(ge=1)] = 1_000_000
+    """environment steps of one window after the other; rounded up as `every` is"""
+    bellman_residual: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """converged: in all states of the table, for all actions, q(s, a) is within this of what the
+    model says; for q_learning and negamax where the environment is a compiled table"""
+    evaluation_return: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """an evaluation's mean return is at least this"""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """so many evaluations in a row were no better than the best one before"""
+
+
 class CheckpointSection(Section):
     """When and how the run is saved. Nothing here changes what is learned."""
 
