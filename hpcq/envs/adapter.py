@@ -117,7 +117,10 @@ def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[]
     """Return a function that makes the environment with the job's wrappers around it."""
     if not section.wrappers:
         return make
-    layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    try:
+        layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    except JobError as error:
+        raise JobError(f"environment.wrappers: {error}") from None
 
     def made() -> Any:
         env = make()

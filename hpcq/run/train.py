@@ -218,7 +218,8 @@ def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
     path = directory / rundir.JOB
     if not path.exists():
         raise CheckpointError(
-            f"{directory} holds no run (no {rundir.JOB}); to use the table of a checkpoint, "
+            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            "runs/NAME of an earlier `hpcq run`; to use the table of a checkpoint, "
             "start a run with --set run.start_from=CHECKPOINT"
         )
     try:
