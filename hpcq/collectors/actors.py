@@ -62,10 +62,9 @@ def make_actors(count: int) -> Actors:
     return Actors(*(np.zeros(count, kind) for kind in kinds + masks))
 
 
-def part_of(actors: Actors, places: slice) -> Actors:
-    """Return the arrays of some of the environments: views."""
-    columns: Any = (column[places] for column in actors)
-    return Actors(*columns)
+def part_of(arrays: Any, places: slice) -> Any:
+    """Return the arrays of some of the environments, views: of `Actors`, or of `Windows`."""
+    return type(arrays)(*(column[places] for column in arrays))
 
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)

@@ -23,9 +23,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcq.collectors.actors import part_of
 from hpcq.collectors.collector import Collector, block
 from hpcq.collectors.parts import Parts
 from hpcq.collectors.python import PythonCollector
+from hpcq.collectors.windows import Windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES, Exchange, Inbox, Replies, room
@@ -44,9 +46,10 @@ _BITS = 8
 class _Part:
     """Some environments of a rank, and their side of the messages."""
 
-    def __init__(self, number: int, collector: Collector, mail: Exchange) -> None:
+    def __init__(self, number: int, collector: Collector, windows: Windows, mail: Exchange) -> None:
         self.number = number
         self.collector = collector
+        self.windows = windows
         self.mail = mail
         self.tick = 0
         self.lead = 0
@@ -72,13 +75,16 @@ class Asynchronous(Learner):
         self._parts: list[_Part] = []
         super().__init__(job, environment, comm, Exchange)
         desk = self.exchange
-        self._all = self.collector, desk
+        self._all = self.collector, self.windows, desk
         count = max(1, self.collector.words.size)
         updates = (desk.outbox.size - desk.replies_in.size) // count
+        start = 0
         for number, collector in enumerate(getattr(self.collector, "parts", [])):
             size = collector.words.size
+            windows = part_of(self.windows, slice(start, start + size))
             mail = Exchange(comm, desk.message, desk.reply_type, updates * size, 2 * size)
-            self._parts.append(_Part(number, collector, mail))
+            self._parts.append(_Part(number, collector, windows, mail))
+            start += size
         self._desk_counts = np.zeros((1, desk.sent.shape[1]), np.int64)
         self._desk_is_far, self._desk_start = np.zeros(1, np.bool_), np.zeros(1, np.int64)
         self._incoming, self._status = np.empty(0, np.uint8), MPI.Status()
@@ -174,6 +180,7 @@ class Asynchronous(Learner):
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Go on from the tick that all parts had in common."""
+        super().restore_extra(file, header)
         self._clock = header.tick
         for part in self._parts:
             part.tick = header.tick
@@ -186,10 +193,11 @@ class Asynchronous(Learner):
 
     def _turn_to(self, part: _Part) -> None:
         """Let the phases of a tick work on one part."""
-        self.collector, self.exchange, self.tick = part.collector, part.mail, part.tick
+        self.collector, self.windows = part.collector, part.windows
+        self.exchange, self.tick = part.mail, part.tick
 
     def _turn_back(self) -> None:
-        self.collector, self.exchange = self._all
+        self.collector, self.windows, self.exchange = self._all
 
     def _step_one(self) -> bool:
         """Step the next part that is ready to; return whether there is one."""
@@ -260,9 +268,9 @@ class Asynchronous(Learner):
             self._incoming = room(self._incoming, size)
             self.comm.Recv([self._incoming, size, MPI.BYTE], source, _REQUEST)
             number, updates, queries, _ = self._incoming[: _HEAD.itemsize].view(np.int32).tolist()
-            records = self._incoming[_HEAD.itemsize : size].view(self._all[1].message)
+            records = self._incoming[_HEAD.itemsize : size].view(self._all[2].message)
             before = self._replies.get((source, number))
-            replies = np.empty(0, self._all[1].reply_type)
+            replies = np.empty(0, self._all[2].reply_type)
             if before is not None:
                 # It has arrived: else this request would not have been sent.
                 before[0].Wait()
@@ -279,7 +287,7 @@ class Asynchronous(Learner):
         self, records: NDArray, updates: int, queries: int, replies: NDArray
     ) -> None:
         """Apply updates, then answer queries, as the owner of their states."""
-        before, desk = self.exchange, self._all[1]
+        before, desk = self.exchange, self._all[2]
         self._desk_counts[0, UPDATES], self._desk_counts[0, QUERIES] = updates, queries
         desk.inbox = Inbox(records, records, self._desk_is_far, self._desk_start, self._desk_counts)
         desk.replies = Replies(replies, replies, self._desk_start)

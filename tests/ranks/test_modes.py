@@ -26,7 +26,7 @@ def begun(job, comm, environment=None):
 
 def whole_table(learner, states):
     """Return q (states, actions) of all ranks together, the same on all."""
-    q = np.zeros((states, learner.shard.actions))
+    q = np.zeros((states, learner.shard.columns))
     for state, hash_ in enumerate(mix64.py_func(np.arange(states, dtype=np.uint64))):
         slot = learner.shard.row(int(hash_))
         q[state] = slot
