@@ -14,12 +14,13 @@ All rows are contiguous, little-endian and unfiltered.
 
 import json
 import math
-import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hpcq.checkpoint.checksum import crc32
 
 FORMAT = 1
 
@@ -41,6 +42,8 @@ EXTRAS = {
     "local/key": ("u8", "states"),
 }
 _JSON = ("observation", "versions", "extra")
+# Attributes that stand in a file only where there is something to say: older files lack them.
+OPTIONAL = ("extra",)
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -93,10 +96,10 @@ class Header:
 
     def attributes(self) -> dict[str, Any]:
         """Return HDF5 attributes: numbers and text, nested values as JSON, and a checksum."""
-        values = asdict(self)
-        for name in _JSON:
+        values = {k: v for k, v in asdict(self).items() if v or k not in OPTIONAL}
+        for name in values.keys() & _JSON:
             values[name] = json.dumps(values[name], sort_keys=True)
-        return {**values, "crc32": zlib.crc32(json.dumps(values, sort_keys=True).encode())}
+        return {**values, "crc32": crc32(json.dumps(values, sort_keys=True).encode())}
 
     @classmethod
     def from_attributes(cls, attributes: Any) -> "Header":
@@ -109,6 +112,8 @@ class Header:
         """
         values: dict[str, Any] = {}
         for name, kind in cls.__annotations__.items():
+            if name in OPTIONAL and name not in attributes:
+                continue
             value = attributes[name]
             if name in _JSON:
                 value = json.loads(value)
@@ -166,4 +171,4 @@ def integrity(extents: int) -> list[Dataset]:
 
 def extent(name: str, start: int, rows: NDArray) -> tuple[bytes, int, int, int]:
     """Return the integrity record of contiguous `rows` that stand at `start` of a dataset."""
-    return name.encode(), start, rows.shape[0], zlib.crc32(rows.data.cast("B"))
+    return name.encode(), start, rows.shape[0], crc32(rows.data.cast("B"))
