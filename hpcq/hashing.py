@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     BEHAVE = 0
     STEP = 1
     RESET = 2
+    EVALUATE = 8
 
 
 @kernel
@@ -60,6 +61,32 @@ def unmix64(hash_):
     x = (hash_ ^ (hash_ >> _S31) ^ (hash_ >> _S62)) * _INVERSE_B
     x = (x ^ (x >> _S27) ^ (x >> _S54)) * _INVERSE_A
     return x ^ (x >> _S30) ^ (x >> _S60)
+
+
+@kernel
+def _mix_all(keys, hashes):
+    for i in range(keys.size):
+        hashes[i] = mix64(keys[i])
+
+
+@kernel
+def _unmix_all(hashes, keys):
+    for i in range(hashes.size):
+        keys[i] = unmix64(hashes[i])
+
+
+def hashes_of(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the hash of each key."""
+    hashes = np.empty(keys.size, np.uint64)
+    _mix_all(keys, hashes)
+    return hashes
+
+
+def keys_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the key of each hash."""
+    keys = np.empty(hashes.size, np.uint64)
+    _unmix_all(hashes, keys)
+    return keys
 
 
 @intrinsic

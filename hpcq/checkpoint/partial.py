@@ -96,9 +96,9 @@ class PartialFile:
 
     def hurry(self, raw: Any, name: str, start: int, rows: NDArray) -> None:
         """Let the disk begin with rows that have been written, while the next ones are made."""
-        os.posix_fadvise(
-            raw.fileno(), self._place(name, start), rows.nbytes, os.POSIX_FADV_DONTNEED
-        )
+        place = self._place(name, start)
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(raw.fileno(), place, rows.nbytes, os.POSIX_FADV_DONTNEED)
 
     def _place(self, name: str, start: int) -> int:
         return self.offsets[name] + start * self.datasets[name].row_bytes

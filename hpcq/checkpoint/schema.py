@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint.checksum import crc32
 
-FORMAT = 1
+FORMAT = 2
 
 ENVIRONMENTS = {
     "environments/key": ("hash", "u8"),
@@ -41,9 +41,7 @@ EXTRAS = {
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }
-_JSON = ("observation", "versions", "extra")
-# Attributes that stand in a file only where there is something to say: older files lack them.
-OPTIONAL = ("extra",)
+_JSON = ("observation", "action", "versions", "extra", "progress")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -80,7 +78,8 @@ class Header:
     observation: dict[str, Any]
     """the observation space, see codec.py"""
     actions: int
-    action_start: int
+    action: dict[str, Any]
+    """what their numbers stand for, see spaces/actions.py"""
     tick: int
     step: int
     rows: int
@@ -92,12 +91,14 @@ class Header:
     versions: dict[str, str] = field(default_factory=dict)
     extra: dict[str, list[int]] = field(default_factory=dict)
     """the shapes of the datasets of `EXTRAS` that are there"""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """what decides when the run ends, see learning/progress.py"""
     format: int = FORMAT
 
     def attributes(self) -> dict[str, Any]:
         """Return HDF5 attributes: numbers and text, nested values as JSON, and a checksum."""
-        values = {k: v for k, v in asdict(self).items() if v or k not in OPTIONAL}
-        for name in values.keys() & _JSON:
+        values = asdict(self)
+        for name in _JSON:
             values[name] = json.dumps(values[name], sort_keys=True)
         return {**values, "crc32": crc32(json.dumps(values, sort_keys=True).encode())}
 
@@ -112,8 +113,6 @@ class Header:
         """
         values: dict[str, Any] = {}
         for name, kind in cls.__annotations__.items():
-            if name in OPTIONAL and name not in attributes:
-                continue
             value = attributes[name]
             if name in _JSON:
                 value = json.loads(value)

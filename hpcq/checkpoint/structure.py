@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint.h5 import h5py
-from hpcq.checkpoint.schema import FORMAT, OPTIONAL, Dataset, Header, integrity, layout
+from hpcq.checkpoint.schema import FORMAT, Dataset, Header, integrity, layout
 from hpcq.errors import FormatError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -62,7 +62,7 @@ def _attributes(file: Any) -> dict[str, Any]:
         )
     if not file.attrs["complete"]:
         raise ValueError("not a complete hpcq checkpoint: its writing was interrupted")
-    expected = {*Header.__annotations__, "crc32", "complete"} - (set(OPTIONAL) - found.keys())
+    expected = {*Header.__annotations__, "crc32", "complete"}
     if unknown := sorted(found.keys() ^ expected):
         raise ValueError(f"attribute {unknown[0]} is missing, or does not belong there")
     values = {name: file.attrs[name] for name in expected}

@@ -32,9 +32,9 @@ class PythonEnvironment:
         return self.action_set.count
 
     @property
-    def action_start(self) -> int:
-        """The first one, of a Discrete space; else 0."""
-        return self.action_set.start
+    def action(self) -> dict[str, Any]:
+        """What the numbers of the actions stand for, see `Actions.described`."""
+        return self.action_set.description
 
 
 def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
@@ -57,6 +57,11 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             raise
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise DependencyError(f"{name}: {error}") from error
+        except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+            raise JobError(
+                f"{name}: {error} Gymnasium knows the environments of a package once it is "
+                f"imported: name its module, too, as in 'package:{id_}'"
+            ) from error
         except gymnasium.error.Error as error:
             raise JobError(
                 f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"

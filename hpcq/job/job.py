@@ -14,11 +14,13 @@ from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
+    EvaluationSection,
     ExplorationSection,
     LearningSection,
     ModeSection,
     RunSection,
     Section,
+    StopSection,
 )
 
 _FREE = {
@@ -27,16 +29,31 @@ _FREE = {
 
 
 class Job(Section):
-    """A whole job. ``Job.load`` reads one from a file."""
+    """A whole job, with the sections and keys of a job file. ``Job.load`` reads one from a file.
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    Raises
+    ------
+    JobError
+        naming every wrong key, its value, and what was expected.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] = "job"
+    """of the job; of a file without it: the name of the file"""
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
     mode: ModeSection = ModeSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    stop: StopSection = StopSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
+
+    def __init__(self, /, **sections: Any) -> None:
+        try:
+            super().__init__(**sections)
+        except ValidationError as error:
+            raise JobError("\n".join(map(_explain, error.errors()))) from None
 
     @model_validator(mode="after")
     def _go_together(self) -> "Job":
@@ -46,6 +63,9 @@ class Job(Section):
                 "learning.learning_rate must not depend on visits; use a number, or the schedule "
                 "linear or exponential"
             )
+        for key in ("evaluation_return", "patience"):
+            if getattr(self.stop, key) is not None and self.evaluation.every is None:
+                raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
         return self
 
     @property
@@ -74,9 +94,9 @@ class Job(Section):
     def check(cls, data: dict[str, Any], source: str) -> "Job":
         """Validate a job given as nested dicts; `source` names it in messages."""
         try:
-            job = cls.model_validate(data)
-        except ValidationError as error:
-            lines = [_explain(problem) for problem in error.errors()]
+            job = cls(**data)
+        except JobError as error:
+            lines = str(error).split("\n")
             raise JobError("\n".join(f"{source}: {line}" for line in lines)) from None
         job._source = source
         return job
@@ -89,7 +109,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "mode", "run"):
+        for section in ("environment", "learning", "exploration", "mode", "evaluation", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)

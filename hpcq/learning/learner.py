@@ -26,6 +26,7 @@ from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import rules
+from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
@@ -59,6 +60,8 @@ class Learner:
     rows : Shard
         the rows that ticks read and update: the shard, but for modes that keep others
     collector : Collector
+    progress : Progress
+        what decides when the run ends
     stopwatch : Stopwatch
         how long the phases of a tick take on this rank
     """
@@ -79,6 +82,7 @@ class Learner:
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.progress = Progress()
         self.stopwatch = Stopwatch()
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
@@ -107,7 +111,9 @@ class Learner:
             job.learning.q_init,
             visits=self._rate is None or self.counts_updates,
         )
-        self._kernels = rules.kernels(environment.actions, self.shard.table.width)
+        watches = job.stop.td_error is not None
+        self._kernels = rules.kernels(environment.actions, self.shard.table.width, watches)
+        self._largest_error = np.zeros(1)
         self._places = np.empty(rules.PLACES, np.uint64)
         message, reply = rules.record_types(self.shard.dtype)
         self.exchange = route(among, message, reply, count, 2 * count)
@@ -204,6 +210,7 @@ class Learner:
                 self._exponent,
                 self._places,
                 done,
+                self._largest_error,
             )
             if done == updates:
                 return
@@ -227,6 +234,16 @@ class Learner:
             self.exchange.replies_in,
             self._cursors,
         )
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| of this rank's updates; `reset`: begin to look anew.
+
+        0 unless the job stops by it.
+        """
+        found = float(self._largest_error[0])
+        if reset:
+            self._largest_error[0] = 0.0
+        return found
 
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""

@@ -157,12 +157,24 @@ def _answer(table, inbox, epsilon, places, replies):
                 n += np.uint64(1)
 
 
-def _apply(table, inbox, rate, exponent, places, done):
+@inlined
+def _note_largest(largest_error, error):
+    largest_error[0] = max(largest_error[0], abs(np.float64(error)))
+
+
+@inlined
+def _note_nothing(largest_error, error):
+    pass
+
+
+def _apply(table, inbox, rate, exponent, places, done, largest_error=None):
     """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate      learning rate, unless visits are counted
     exponent  with visits: rate = 1 / (1 + N(s, a)) ** exponent
     places    int64 (PLACES,), scratch
+    largest_error
+              float64 (1,), in and out: of all |TD errors|, if the kernel notes them
 
     Returns the number of updates done: fewer than there are if the shard is full.
     """
@@ -193,6 +205,7 @@ def _apply(table, inbox, rate, exponent, places, done):
                     if earlier < MAX_VISITS:
                         visits[slot, action] = earlier + np.uint32(1)
                 old = q[slot, action]
+                note_error(largest_error, update.target - old)
                 q[slot, action] = old + rate * (update.target - old)
         before += updates
     return before
@@ -206,13 +219,15 @@ class Kernels(NamedTuple):
 
 
 @functools.cache
-def kernels(actions: int, width: int) -> Kernels:
+def kernels(actions: int, width: int, notes_errors: bool = False) -> Kernels:
     """Return the kernels for rows of `actions` Q-values, `width` of them to a cache line.
 
     Known at that time, both let loops unroll: 1.2 times the ticks.
     """
     locate = bind(_locate, WIDTH=width)
     policy = bind(_epsilon_greedy, ACTIONS=actions)
+    note_error = _note_largest if notes_errors else _note_nothing
     return Kernels(
-        bind(_answer, ACTIONS=actions, locate=locate, policy=policy), bind(_apply, locate=locate)
+        bind(_answer, ACTIONS=actions, locate=locate, policy=policy),
+        bind(_apply, locate=locate, note_error=note_error),
     )

@@ -4,12 +4,14 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from pathlib import Path
 
 from hpcq.errors import RunDirectoryError
 from hpcq.run.lock import RunLock
 
 JOB, SUMMARY = "job.json", "summary.json"
+BEST = "best.h5"
 METRICS, METRICS_CSV = "metrics.jsonl", "metrics.csv"
 
 _NAME = re.compile(r"^ckpt-(\d{15,})\.h5$")
@@ -52,6 +54,24 @@ def prune(
             path.unlink()
     for path in directory.glob("*.partial"):
         path.unlink()
+
+
+def keep_best(checkpoint: Path) -> None:
+    """Keep a checkpoint as best.h5, in place of the one before, whole or not at all.
+
+    It is another name of the same file where the disk knows such names, and stays when the
+    checkpoint is pruned.
+    """
+    best = checkpoint.with_name(BEST)
+    temporary = best.with_name(BEST + ".partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(checkpoint, temporary)
+    except OSError:
+        shutil.copyfile(checkpoint, temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, best)
 
 
 def take(directory: Path, lock: RunLock, job: str) -> None:
@@ -103,7 +123,7 @@ def prepare(directory: Path, job_text: str) -> None:
     """
     try:
         prune(directory, 0)
-        for name in (METRICS, METRICS_CSV, SUMMARY):
+        for name in (METRICS, METRICS_CSV, SUMMARY, BEST):
             (directory / name).unlink(missing_ok=True)
         write_job(directory, job_text)
     except OSError as error:
