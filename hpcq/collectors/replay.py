@@ -171,11 +171,16 @@ class Replay:
 
     def _arrays(self) -> dict[str, NDArray]:
         """Return what is saved: views of the rings, and of the replayed part of the actors."""
-        width = 1 + self._ratio
-        found = {name: getattr(self.rings, field) for name, field in RINGS.items()}
-        for name, field in PENDING.items():
+        width, masked = 1 + self._ratio, self.rings.mask.shape[1] > 0
+        found = {name: getattr(self.rings, field) for name, field in _told(RINGS, masked)}
+        for name, field in _told(PENDING, masked):
             found[name] = getattr(self.actors, field).reshape(-1, width)[:, 1:]
         return found
+
+
+def _told(fields: dict[str, str], masked: bool) -> list[tuple[str, str]]:
+    """Return the datasets and fields that there are: without masks, not theirs."""
+    return [(name, field) for name, field in fields.items() if masked or "mask" not in field]
 
 
 def ring_size(section: ReplaySection, environments: int) -> int:
@@ -187,7 +192,9 @@ def replay_shapes(section: ReplaySection, environments: int, masked: bool) -> di
     """Return the shapes of what is saved of the replay of a whole job."""
     if section.ratio == 0:
         return {}
-    size = ring_size(section, environments)
-    rings = make_rings(0, size, masked)
-    shapes = {name: [environments, *getattr(rings, f).shape[1:]] for name, f in RINGS.items()}
-    return shapes | {name: [environments, section.ratio] for name in PENDING}
+    rings = make_rings(0, ring_size(section, environments), masked)
+    shapes = {
+        name: [environments, *getattr(rings, field).shape[1:]]
+        for name, field in _told(RINGS, masked)
+    }
+    return shapes | {name: [environments, section.ratio] for name, _ in _told(PENDING, masked)}

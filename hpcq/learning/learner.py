@@ -18,7 +18,7 @@ from hpcq.checkpoint.columns import (
     keys_of,
     windows_to_columns,
 )
-from hpcq.checkpoint.schema import MASKS, PENDING, RINGS, WINDOWS
+from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import gym
 from hpcq.collectors.collector import Collector, CompiledCollector, block
 from hpcq.collectors.continuous import ContinuousCollector
@@ -222,7 +222,8 @@ class Learner:
             for name, field in MASKS.items():
                 getattr(actors, field)[:] = file[name][mine]
         if self.replay is not None:
-            self.replay.restore({name: file[name][mine] for name in (*RINGS, *PENDING)})
+            names = self.method.replay_shapes(self.job.environment.count)
+            self.replay.restore({name: file[name][mine] for name in names})
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""

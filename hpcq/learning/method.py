@@ -96,7 +96,11 @@ class Method:
             for name, field in WINDOWS.items():
                 arrays = make_windows(1, self.steps)
                 shapes[name] = [count, *getattr(arrays, field).shape[1:]]
-        return shapes | replay_shapes(self.replay, count, self.masked)
+        return shapes | self.replay_shapes(count)
+
+    def replay_shapes(self, count: int) -> dict[str, list[int]]:
+        """Return the shapes of what is saved of the replay of `count` environments."""
+        return replay_shapes(self.replay, count, self.masked)
 
     def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
         """Return the owner's kernels; see `owner.kernels`."""

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint.schema import EXTRAS, Header, layout
-from hpcq.collectors.replay import replay_shapes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.learning.method import Method
@@ -38,7 +37,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     held, peak = shard.memory_for(rows)
     senders = job.environment.count * (1 + job.replay.ratio)
     messages = (method.steps + 2) * MESSAGE_BYTES * senders
-    shapes = replay_shapes(job.replay, job.environment.count, method.masked)
+    shapes = method.replay_shapes(job.environment.count)
     rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks
     header = Header(
