@@ -16,6 +16,7 @@ from hpcq.checkpoint.schema import ENVIRONMENTS, Header
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learning.learner import Learner
+from hpcq.learning.progress import Progress
 from hpcq.parallel import agree, on_root
 
 
@@ -38,12 +39,20 @@ def load_run(learner: Learner, path: str | Path) -> None:
         with opened(path, found) as (file, header):
             columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
+            learner.progress = _progress(header, path)
             columns_to_actors(columns, learner.collector.actors)
             learner.restore_extra(file, header)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
     learner.restored()
+
+
+def _progress(header: Header, path: str | Path) -> Progress:
+    try:
+        return Progress.from_dict(header.progress)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:

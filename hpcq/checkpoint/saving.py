@@ -93,6 +93,7 @@ def header_of(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Heade
         tables=learner.method.rule.tables,
         masks=learner.method.masked,
         versions=versions(),
+        progress=learner.progress.as_dict(),
         extra=extra,
     )
 

@@ -67,7 +67,7 @@ EXTRAS = {
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }
-_JSON = ("observation", "action", "versions", "extra")
+_JSON = ("observation", "action", "versions", "extra", "progress")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -121,6 +121,8 @@ class Header:
     versions: dict[str, str] = field(default_factory=dict)
     extra: dict[str, list[int]] = field(default_factory=dict)
     """the shapes of the datasets of `EXTRAS` that are there"""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """what decides when the run ends, see learning/progress.py"""
     format: int = FORMAT
 
     def attributes(self) -> dict[str, Any]:

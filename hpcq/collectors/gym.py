@@ -116,6 +116,7 @@ class GymnasiumCollector:
     def begin(self) -> None:
         """Reset every environment: tick 0."""
         self._tick = 0
+        self._resetting[:] = False
         if not self.actors.hash.size:
             return
         keys = self._reset_all()

@@ -59,6 +59,11 @@ def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironmen
         _refuse_python_keys(section, section.id)
         return bundled.make(section)
     place, _, name = section.id.rpartition(":")
+    if is_file(name) or name.endswith(".toml"):
+        raise JobError(
+            f"environment.id = {section.id!r} is a file's name; expected an id such as Taxi-v4, "
+            "module:Name, or file.py:Name"
+        )
     try:
         module = load_module(place) if place else None
     except JobError as error:

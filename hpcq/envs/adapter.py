@@ -61,6 +61,11 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             raise
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise DependencyError(f"{name}: {error}") from error
+        except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+            raise JobError(
+                f"{name}: {error} Gymnasium knows the environments of a package once it is "
+                f"imported: name its module, too, as in 'package:{id_}'"
+            ) from error
         except gymnasium.error.Error as error:
             raise JobError(
                 f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"
@@ -112,7 +117,10 @@ def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[]
     """Return a function that makes the environment with the job's wrappers around it."""
     if not section.wrappers:
         return make
-    layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    try:
+        layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    except JobError as error:
+        raise JobError(f"environment.wrappers: {error}") from None
 
     def made() -> Any:
         env = make()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.errors import JobError
+from hpcq.job import bundled
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -16,7 +17,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
+        raise JobError(
+            f"{path}: cannot read the job file: {error.strerror}; {_where_from(path)}"
+        ) from None
     except UnicodeDecodeError:
         raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
     except (ValueError, RecursionError) as error:
@@ -27,6 +30,16 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     override(data, overrides)
     beside(data, Path())
     return data
+
+
+def _where_from(path: Path) -> str:
+    """Return how to come by a job file that is not there."""
+    name = path.name.removesuffix(".toml")
+    if path.with_name(f"{path.name}.toml").is_file():
+        return f"did you mean {path}.toml?"
+    if name in bundled.names():
+        return f"hpcq brings one of that name: `hpcq jobs copy {name}`"
+    return "`hpcq jobs` lists those that hpcq brings, `hpcq init ENV_ID` writes one"
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
@@ -72,12 +85,24 @@ def beside(data: dict[str, Any], folder: Path) -> None:
             part[key] = f"{(folder / place).resolve()}:{name}"
 
 
-def toml(value: Any) -> str:
-    """Return plain data as a TOML value on one line."""
+def toml(value: Any, grouped: bool = False) -> str:
+    """Return plain data as a TOML value on one line; `grouped`: 1_000_000 for 1000000."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+        inside = ", ".join(f"{_key(k)} = {toml(v, grouped)}" for k, v in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml, value)) + "]"
+        return "[" + ", ".join(toml(part, grouped) for part in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    if grouped and isinstance(value, int) and abs(value) >= 100_000:
+        return f"{value:_}"
+    return _json(value)
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _json(text)
+
+
+def _json(value: Any) -> str:
+    # Of what JSON allows in a text, only DEL is not TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -15,7 +15,9 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class _Schedule(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class Constant(_Schedule):
@@ -23,6 +25,7 @@ class Constant(_Schedule):
 
     schedule: Literal["constant"] = "constant"
     value: Fraction
+    """at every step"""
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -34,8 +37,11 @@ class Linear(_Schedule):
 
     schedule: Literal["linear"]
     start: Fraction
+    """at step 0"""
     end: Fraction
+    """from step `steps` on"""
     steps: Steps
+    """environment steps from `start` to `end`"""
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -47,8 +53,11 @@ class Exponential(_Schedule):
 
     schedule: Literal["exponential"]
     start: Annotated[float, Field(gt=0, le=1)]
+    """at step 0"""
     end: Annotated[float, Field(gt=0, le=1)]
+    """from step `steps` on"""
     steps: Steps
+    """environment steps from `start` to `end`"""
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -65,8 +74,11 @@ class Visits(_Schedule):
 
     schedule: Literal["visits"]
     exponent: Annotated[float, Field(gt=0.5, le=1)]
+    """how fast the rate falls"""
     start: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """rate of a first update"""
     end: Fraction = 0.0
+    """the least rate"""
 
     def at(self, step: int) -> float:
         """Return the rate of a first update; it is the same at every step."""
@@ -77,20 +89,25 @@ class ConstantNumber(Constant):
     """The same `value` (above 0) at every step."""
 
     value: Positive
+    """at every step"""
 
 
 class LinearNumber(Linear):
     """From `start` to `end` (both above 0) in equal parts over `steps` steps, then `end`."""
 
     start: Positive
+    """at step 0"""
     end: Positive
+    """from step `steps` on"""
 
 
 class ExponentialNumber(Exponential):
     """From `start` to `end` (both above 0) by equal factors over `steps` steps, then `end`."""
 
     start: Positive
+    """at step 0"""
     end: Positive
+    """from step `steps` on"""
 
 
 def _constant(value: Any) -> Any:
@@ -100,15 +117,17 @@ def _constant(value: Any) -> Any:
 
 
 Schedule = Annotated[
-    Constant | Linear | Exponential, Field(discriminator="schedule"), BeforeValidator(_constant)
+    Constant | Linear | Exponential,
+    Field(discriminator="schedule"),
+    BeforeValidator(_constant, Fraction | Constant | Linear | Exponential),
 ]
 PositiveSchedule = Annotated[
     ConstantNumber | LinearNumber | ExponentialNumber,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant),
+    BeforeValidator(_constant, Positive | ConstantNumber | LinearNumber | ExponentialNumber),
 ]
 LearningRate = Annotated[
     Constant | Linear | Exponential | Visits,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant),
+    BeforeValidator(_constant, Fraction | Constant | Linear | Exponential | Visits),
 ]

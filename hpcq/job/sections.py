@@ -9,9 +9,14 @@ from hpcq.job.schedules import Constant, LearningRate, PositiveSchedule, Schedul
 
 
 class Section(BaseModel):
-    """Frozen, strict about types, and without unknown keys."""
+    """Frozen, strict about types, and without unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    The text under a key is its meaning in `hpcq reference`.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -25,9 +30,13 @@ class Discretise(Section):
     """
 
     bins: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    """equal parts between `low` and `high`"""
     low: list[Finite] | None = None
+    """lower end; default: the space's own bound"""
     high: list[Finite] | None = None
+    """upper end; default: the space's own bound"""
     edges: list[list[Finite]] | None = None
+    """instead of bins: ascending numbers that cut the whole line"""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Discretise":
@@ -45,9 +54,13 @@ class Levels(Section):
     """
 
     levels: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    """equally spaced values, `low` and `high` among them"""
     low: list[Finite] | None = None
+    """least value; default: the space's own bound"""
     high: list[Finite] | None = None
+    """largest value; default: the space's own bound"""
     values: list[list[Finite]] | None = None
+    """instead of levels: the values themselves"""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Levels":
@@ -64,16 +77,16 @@ class Wrapper(Section):
     entry: str
     """"module:Name" or "path/to/file.py:Name" """
     kwargs: dict[str, Any] = {}
-    """passed to it, after the environment"""
+    """keyword arguments passed to it, after the environment"""
 
 
 class EnvironmentSection(Section):
     """What is learned: an environment, and how many of it run at once."""
 
     id: str
-    """Gymnasium id, hpcq/NAME (envs/bundled.py), "module:Name", or "path/to/file.py:Name" """
+    """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
     kwargs: dict[str, Any] = {}
-    """passed to the environment"""
+    """keyword arguments passed to the environment"""
     wrappers: list[Wrapper] = []
     """around the environment, the first one innermost"""
     codec: Literal["exact", "digest"] = "exact"
@@ -109,6 +122,7 @@ class LearningSection(Section):
     gamma: Annotated[float, Field(ge=0, le=1)]
     """discount per step"""
     learning_rate: LearningRate
+    """how much of the difference between target and Q-value an update takes"""
     n_step: Annotated[int, Field(ge=1, le=256)] = 1
     """rewards in a return before it bootstraps"""
     trace_decay: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -164,6 +178,46 @@ class ModeSection(Section):
     last one; or is the same for all"""
 
 
+class EvaluationSection(Section):
+    """When and how the greedy policy is tried. Nothing here changes what is learned."""
+
+    every: Annotated[int, Field(ge=1)] | None = None
+    """environment steps between evaluations; rounded up to whole ticks (Python environments: to
+    quiet ticks); default: no evaluation"""
+    episodes: Annotated[int, Field(ge=1, le=1 << 24)] = 100
+    """of one evaluation, one in each of so many environments; rounded up to whole VectorEnvs"""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """steps after which an episode counts as it stands; default: the environment's time limit,
+    1000 where it has none"""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """of all that is random in an evaluation; the same in each of them"""
+    keep_best: bool = True
+    """save the run after each evaluation that is the best so far, as best.h5"""
+
+
+class StopSection(Section):
+    """When the run is over before run.steps. The first rule that holds ends it."""
+
+    every: Annotated[int, Field(ge=1)] = 100_000
+    """environment steps between two looks at episodes and bellman_residual; rounded up to whole
+    ticks (Python environments: to quiet ticks)"""
+    episodes: Annotated[int, Field(ge=1)] | None = None
+    """episodes that have ended, over all environments"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """of training, in all processes of the run together"""
+    td_error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """converged: no update within td_window had a larger |target - q(s, a)|"""
+    td_window: Annotated[int, Field(ge=1)] = 1_000_000
+    """environment steps of one window after the other; rounded up as `every` is"""
+    bellman_residual: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """converged: in all states of the table, for all actions, q(s, a) is within this of what the
+    model says; for q_learning and negamax where the environment is a compiled table"""
+    evaluation_return: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """an evaluation's mean return is at least this"""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """so many evaluations in a row were no better than the best one before"""
+
+
 class CheckpointSection(Section):
     """When and how the run is saved. Nothing here changes what is learned."""
 
@@ -186,6 +240,7 @@ class RunSection(Section):
     steps: Annotated[int, Field(ge=1, lt=1 << 62)]
     """environment steps of all environments together; rounded up to whole ticks"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """of every random number"""
     directory: str | None = None
     """run directory; default: runs/NAME, NAME from the job file"""
     start_from: str | None = None

@@ -36,6 +36,7 @@ from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import owner
 from hpcq.learning.method import Method
+from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
@@ -72,6 +73,8 @@ class Learner:
     collector : Collector
     windows : Windows
         of returns of several steps
+    progress : Progress
+        what decides when the run ends
     stopwatch : Stopwatch
         how long the phases of a tick take on this rank
     """
@@ -92,6 +95,7 @@ class Learner:
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.progress = Progress()
         self.stopwatch = Stopwatch()
         self.method = method = Method.of(job, environment)
         seed = seed_word(job.run.seed)
@@ -122,8 +126,10 @@ class Learner:
             visits=method.visits or self.counts_updates,
             masks=method.masked,
         )
-        self._kernels = method.owner_kernels(self.shard.table.width)
+        watches = job.stop.td_error is not None
+        self._kernels = method.owner_kernels(self.shard.table.width, watches)
         self._actors = method.actor_kernels()
+        self._largest_error = np.zeros(1)
         self._places = np.empty(owner.PLACES, np.uint64)
         message, reply = record_types(self.shard.dtype, method.masked)
         self.exchange = route(among, message, reply, method.steps * count, 2 * count)
@@ -250,6 +256,7 @@ class Learner:
                 self._least,
                 self._places,
                 done,
+                self._largest_error,
             )
             if done == updates:
                 return
@@ -275,6 +282,16 @@ class Learner:
             self.exchange.replies_in,
             self._cursors,
         )
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| of this rank's updates; `reset`: begin to look anew.
+
+        0 unless the job stops by it.
+        """
+        found = float(self._largest_error[0])
+        if reset:
+            self._largest_error[0] = 0.0
+        return found
 
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""

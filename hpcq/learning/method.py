@@ -94,10 +94,12 @@ class Method:
                 shapes[name] = [count, *getattr(arrays, field).shape[1:]]
         return shapes
 
-    def owner_kernels(self, width: int) -> owner.Kernels:
-        """Return the owner's kernels for `width` rows to a cache line."""
+    def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
+        """Return the owner's kernels; see `owner.kernels`."""
         tells = self.steps > 1 and self.rule.cuts
-        return owner.kernels(self.rule, self.policy, self.actions, width, self.masked, tells)
+        return owner.kernels(
+            self.rule, self.policy, self.actions, width, self.masked, tells, notes_errors
+        )
 
     def actor_kernels(self) -> actors.Kernels:
         """Return the actors' kernels."""

@@ -196,7 +196,17 @@ def _answer(table, inbox, parameter, places, replies):
                 n += np.uint64(1)
 
 
-def _apply(table, inbox, rate, exponent, least, places, done):
+@inlined
+def _note_largest(largest_error, error):
+    largest_error[0] = max(largest_error[0], abs(np.float64(error)))
+
+
+@inlined
+def _note_nothing(largest_error, error):
+    pass
+
+
+def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None):
     """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate, exponent, least
@@ -204,6 +214,8 @@ def _apply(table, inbox, rate, exponent, least, places, done):
         max(least, rate / (1 + N(s, a)) ** exponent)
     places
         uint64 (PLACES,), scratch
+    largest_error
+        float64 (1,), in and out: of all |TD errors|, if the kernel notes them
 
     Returns the number of updates done: fewer than there are if the shard is full.
     """
@@ -233,6 +245,7 @@ def _apply(table, inbox, rate, exponent, least, places, done):
                         step = max(least, rate * (1.0 + earlier) ** -exponent)
                     if earlier < MAX_VISITS:
                         visits[slot, column] = earlier + np.uint32(1)
+                note_error(largest_error, message.target - q[slot, column])
                 update(q, slot, column, message.target, step)
                 keep_mask(table.masks, slot, message)
         before += updates
@@ -248,7 +261,13 @@ class Kernels(NamedTuple):
 
 @functools.cache
 def kernels(
-    rule: Rule, policy: Policy, actions: int, width: int, masked: bool, tells_greedy: bool
+    rule: Rule,
+    policy: Policy,
+    actions: int,
+    width: int,
+    masked: bool = False,
+    tells_greedy: bool = False,
+    notes_errors: bool = False,
 ) -> Kernels:
     """Return the kernels for rows of `actions` actions, `width` of them to a cache line.
 
@@ -260,6 +279,8 @@ def kernels(
         whether queries and updates carry the legal actions.
     tells_greedy
         whether replies say if the action is greedy.
+    notes_errors
+        whether the largest |TD error| is kept.
     """
     locate = bind(_locate, WIDTH=width)
     names: dict[str, Any] = {
@@ -292,5 +313,6 @@ def kernels(
             locate=locate,
             update=bind(rule.update),
             keep_mask=_keep_mask if masked else _keep_none,
+            note_error=_note_largest if notes_errors else _note_nothing,
         ),
     )

@@ -81,6 +81,7 @@ def summarise(
     steps: int,
     seconds: float,
     clipped: int,
+    ended: str | None,
     say: Callable[[str], object],
 ) -> None:
     """Print the end of a run and write summary.json; for rank 0.
@@ -91,6 +92,8 @@ def summarise(
         done in this process, for the rate; a resumed run has done more.
     clipped
         numbers that were outside their bins' range, on all ranks, in this process.
+    ended
+        the rule of [stop] that ended the run, in words; None: it has done its steps.
     """
     digested = learner.environment.observation["kind"] == "Digest"
     bound = collision_bound(digest.rows) if digested else None
@@ -99,6 +102,9 @@ def summarise(
         "environment": learner.environment.id,
         **exact_returns(learner, path),
         "steps": learner.steps,
+        "ended_by": ended or f"run.steps = {learner.job.run.steps:,}",
+        "best_return": learner.progress.best_return,
+        "best_step": learner.progress.best_step,
         "seconds": round(seconds, 3),
         "steps_per_second": round(steps / seconds, 1) if seconds > 0 else None,
         "states": digest.rows,

@@ -19,6 +19,7 @@ from hpcq.errors import EnvironmentFault
 from hpcq.hashing import environment_words, seed_word
 from hpcq.job.job import Job
 from hpcq.learning import modes
+from hpcq.learning.evaluation import evaluating
 from hpcq.learning.learner import warm
 from hpcq.native.kernels import bind
 from hpcq.native.origin import is_kernel, is_ours
@@ -82,6 +83,8 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
         own = environment
     try:
         warm(job, environment, modes.learner)
+        if job.evaluation.every is not None:
+            warm(evaluating(job), environment)
         if own:
             check_compiled(own)
     except EnvironmentFault as error:

@@ -1,9 +1,11 @@
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from hpcq.errors import ExitCode, JobError
+from hpcq.job.files import toml
 from hpcq.job.job import Job
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
@@ -58,6 +60,7 @@ def test_the_effective_job_is_a_job(tmp_path):
     ("change", "message"),
     [
         ("learning.gama=1", "unknown key learning.gama; did you mean 'gamma'"),
+        ("gamma=1", "unknown key gamma; did you mean 'learning.gamma'"),
         ("lerning.gamma=1", "unknown key lerning; did you mean 'learning'"),
         ("learning.gamma=2", r"learning.gamma = 2.*less than or equal to 1"),
         ("learning.gamma=nan", r"learning.gamma = nan"),
@@ -103,7 +106,12 @@ def test_every_mistake_is_listed(tmp_path):
     with pytest.raises(JobError) as caught:
         load(tmp_path, "[environment]\nid = 3\n[learning]\ngamma = 2\n")
     text = str(caught.value)
-    for part in ("environment.id", "learning.gamma", "learning.learning_rate is missing", "run is"):
+    for part in (
+        "environment.id",
+        "learning.gamma",
+        "learning.learning_rate is missing",
+        "section [run] is missing; `hpcq reference run`",
+    ):
         assert part in text
 
 
@@ -112,7 +120,7 @@ def test_every_mistake_is_listed(tmp_path):
     [
         ("steps = = 3", r"job.toml: not valid TOML.*line 1"),
         ("[run]\nsteps = 1\nsteps = 2", "not valid TOML"),
-        ("", "environment is missing"),
+        ("", r"section \[environment\] is missing"),
     ],
 )
 def test_broken_files_are_explained(tmp_path, text, message):
@@ -123,8 +131,13 @@ def test_broken_files_are_explained(tmp_path, text, message):
 def test_missing_and_binary_files_are_explained(tmp_path):
     with pytest.raises(JobError, match="none.toml: cannot read the job file: No such file"):
         Job.load(tmp_path / "none.toml")
-    with pytest.raises(JobError, match="cannot read the job file: Is a directory"):
+    with pytest.raises(JobError, match="Is a directory; .*`hpcq init ENV_ID` writes one"):
         Job.load(tmp_path)
+    with pytest.raises(JobError, match="`hpcq jobs copy taxi`"):
+        Job.load(tmp_path / "taxi.toml")
+    (tmp_path / "mine.toml").write_text("")
+    with pytest.raises(JobError, match="did you mean .*/mine.toml?"):
+        Job.load(tmp_path / "mine")
     (tmp_path / "binary.toml").write_bytes(b"\xff\x00\x80")
     with pytest.raises(JobError, match="not a text file"):
         Job.load(tmp_path / "binary.toml")
@@ -137,3 +150,15 @@ def test_a_number_of_too_many_digits_is_one_message(tmp_path, number):
     with pytest.raises(JobError) as found:
         Job.load(path)
     assert len(str(found.value)) < 1000
+
+
+def test_data_as_toml_is_read_back():
+    data = {
+        "a b": {"c-d": [True, 1.5, 'x"y\n\x7f', -3]},
+        "many": 1_234_567,
+        "small": 1e-30,
+        "none": {},
+    }
+    for grouped in (False, True):
+        assert tomllib.loads(f"x = {toml(data, grouped)}") == {"x": data}
+    assert toml({"n": 1_234_567}, grouped=True) == "{ n = 1_234_567 }"
