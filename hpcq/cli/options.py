@@ -9,3 +9,10 @@ SET = click.option(
     metavar="SECTION.KEY=VALUE",
     help="Change a key of the job, for example run.steps=1000000. May be repeated.",
 )
+
+LIVE = click.option(
+    "--live/--no-live",
+    default=None,
+    envvar="HPCQ_LIVE",
+    help="Show the run as a live view, or as lines. Default: live on a terminal.",
+)

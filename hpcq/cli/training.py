@@ -1,17 +1,28 @@
 """The commands that train: run, resume; and what a job will need."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hpcq.cli.options import SET
+from hpcq.cli.options import LIVE, SET
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.errors import ExitCode
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+
+def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], None]:
+    """Return what says things to people: on rank 0 the live view, or plain lines."""
+    from hpcq.run import terminal
+    from hpcq.run.live import LiveView
+
+    if comm.rank == 0 and (terminal.is_terminal() if live is None else live):
+        return LiveView()
+    return speaker(comm)
 
 
 @click.command()
@@ -20,8 +31,14 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
 @click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
 @click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
+@LIVE
 def run(
-    job: Path, overrides: tuple[str, ...], overwrite: bool, go_on: bool, member: int | None
+    job: Path,
+    overrides: tuple[str, ...],
+    overwrite: bool,
+    go_on: bool,
+    member: int | None,
+    live: bool | None,
 ) -> ExitCode:
     """Train the job of a TOML file.
 
@@ -43,8 +60,8 @@ def run(
 
         checked = on_root(comm, load)
         if go_on:
-            return proceed(checked, comm, speaker(comm), caught)
-        return train.start(checked, comm, speaker(comm), caught, overwrite)
+            return proceed(checked, comm, _voice(comm, live), caught)
+        return train.start(checked, comm, _voice(comm, live), caught, overwrite)
 
     if go_on and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
@@ -55,7 +72,10 @@ def run(
 @click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @SET
 @click.option("--override", is_flag=True, help="Let the job learn in another way from here on.")
-def resume(directory: Path, overrides: tuple[str, ...], override: bool) -> ExitCode:
+@LIVE
+def resume(
+    directory: Path, overrides: tuple[str, ...], override: bool, live: bool | None
+) -> ExitCode:
     """Go on with a run from its newest whole checkpoint, on any number of ranks.
 
     \b
@@ -67,7 +87,7 @@ def resume(directory: Path, overrides: tuple[str, ...], override: bool) -> ExitC
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.run import train
 
-        return train.resume(directory, overrides, comm, speaker(comm), caught, override)
+        return train.resume(directory, overrides, comm, _voice(comm, live), caught, override)
 
     return on_ranks(body)
 

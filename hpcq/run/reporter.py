@@ -15,6 +15,8 @@ from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.run import metrics_files, rundir
+from hpcq.run.live import LiveView
+from hpcq.run.words import rate_text, time_text
 
 # What a rank tells of itself; the time of each phase follows.
 _TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
@@ -33,14 +35,24 @@ class Reporter:
         tick at which the run is done.
     saved
         step of the newest checkpoint; None before the first.
+    title
+        of the run, in a few words.
+    say
+        prints a line; or the live view.
     """
 
     def __init__(
-        self, learner: Learner, last: int, saved: int | None, say: Callable[[str], None]
+        self,
+        learner: Learner,
+        last: int,
+        saved: int | None,
+        title: str,
+        say: Callable[[str], None],
     ) -> None:
         self._learner = learner
         self._total = last * learner.job.environment.count
         self._say = say
+        self._title = title
         self._phases = list(dict.fromkeys(name for name, _ in learner.phases))
         self._every = learner.job.run.report_every
         self._time = time.perf_counter()
@@ -51,7 +63,9 @@ class Reporter:
             self._cut()
 
     def due(self) -> bool:
-        """Return whether the next report is due by this rank's clock."""
+        """Return whether the next report is due by this rank's clock; paint if it is time to."""
+        if isinstance(self._say, LiveView):
+            self._say.step(self._learner.steps)
         return time.perf_counter() - self._time >= self._every
 
     def report(self, found: Evaluation | None = None) -> None:
@@ -73,8 +87,16 @@ class Reporter:
         self._seconds += seconds
         if ranks is not None:
             line = self._line(ranks, steps / seconds, found)
-            self._say(self._text(line))
+            if isinstance(self._say, LiveView):
+                self._say.report(line, self._title, self._total)
+            else:
+                self._say(self._text(line))
             self._store(line)
+
+    def close(self) -> None:
+        """Leave the live view, if there is one, as it is."""
+        if isinstance(self._say, LiveView):
+            self._say.close()
 
     def _own(self) -> NDArray[np.float64]:
         """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""
@@ -145,7 +167,7 @@ class Reporter:
             f"episodes {line['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
             f"{self._evaluation_text(line)}"
-            f"epsilon {line['epsilon']:.3g}  states {line['states']:,}  ETA {left:.0f} s"
+            f"epsilon {line['epsilon']:.3g}  states {line['states']:,}  {time_text(left)} left"
         )
 
     def _evaluation_text(self, line: dict[str, Any]) -> str:
@@ -176,11 +198,3 @@ class Reporter:
 def _number(value: float) -> float | None:
     """Return a number as JSON has it: None where there is none."""
     return round(float(value), 3) if math.isfinite(value) else None
-
-
-def rate_text(value: float) -> str:
-    """Return a rate for people, three digits and a unit."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:.1f}"

@@ -249,11 +249,12 @@ def _train(
             f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
             "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
         )
-    say(_plan(learner, last, writer))
+    title = _title(learner)
+    say(f"{title}, {_plan(learner, last, writer)}")
     plan = SavePlan(job, quiet, learner.tick)
     room = Room(learner)
     room.check()
-    reporter = Reporter(learner, last, learner.steps if path else None, say)
+    reporter = Reporter(learner, last, learner.steps if path else None, title, say)
     rules, evaluations = Stopping(learner), Evaluations(learner, watchdog.beat)
     if path is not None:
         evaluations.keep(path)
@@ -295,6 +296,7 @@ def _train(
     seconds = time.perf_counter() - started
     assert path is not None
     reporter.report()
+    reporter.close()
     digest = learner.digest()
     evaluations.close()
     learner.close()
@@ -314,13 +316,19 @@ def _train(
     return ExitCode.DONE
 
 
-def _plan(learner: Learner, last: int, writer: str) -> str:
+def _title(learner: Learner) -> str:
     job, environment, ranks = learner.job, learner.environment, learner.comm.size
     kind = "python" if isinstance(environment, PythonEnvironment) else "compiled"
     count = job.environment.count
-    share = learner.collector.actors.hash.size
     return (
         f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
-        f"{ranks} rank{'s' * (ranks != 1)} (about {max(share, 1)} each), "
-        f"{last * count:,} steps, run directory {job.directory}, checkpoints by {writer}"
+        f"{ranks} rank{'s' * (ranks != 1)}"
+    )
+
+
+def _plan(learner: Learner, last: int, writer: str) -> str:
+    job, share = learner.job, learner.collector.actors.hash.size
+    return (
+        f"about {max(share, 1)} each, {last * job.environment.count:,} steps, "
+        f"run directory {job.directory}, checkpoints by {writer}"
     )
