@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint import isolated
 from hpcq.checkpoint.columns import hashes_of
-from hpcq.checkpoint.schema import Dataset, Header, integrity, layout
+from hpcq.checkpoint.schema import EXTRAS, Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError
 from hpcq.spaces.codec import Codec
 from hpcq.table.digest import Digest, digest_rows
@@ -149,12 +149,14 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
 def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
     """Check that every key and action is one: a kernel would use it as an index unchecked."""
     states = Codec(header.observation).size
+    bounds = {"states": states, "actions": header.actions}
     for name, bound in (
         ("table/key", states),
         ("environments/key", states),
         ("pending/key", states),
         ("environments/action", header.actions),
         ("pending/action", header.actions),
+        *((name, bounds[EXTRAS[name][1]]) for name in header.extra if EXTRAS[name][1]),
     ):
         for values in file[name].pieces(0, file[name].shape[0]):
             if int(values.min()) < 0 or int(values.max()) >= bound:

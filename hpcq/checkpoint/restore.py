@@ -40,10 +40,12 @@ def load_run(learner: Learner, path: str | Path) -> None:
             columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
             learner.progress = _progress(header, path)
-        columns_to_actors(columns, learner.collector.actors)
+            columns_to_actors(columns, learner.collector.actors)
+            learner.restore_extra(file, header)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
+    learner.restored()
 
 
 def _progress(header: Header, path: str | Path) -> Progress:

@@ -8,6 +8,7 @@ temporary and is an error on all.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import TypeVar
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcq import __version__
 from hpcq.checkpoint.columns import actors_to_columns, keys_of
 from hpcq.checkpoint.h5 import HAS_MPI, h5py
 from hpcq.checkpoint.partial import Extent, PartialFile
-from hpcq.checkpoint.schema import ENVIRONMENTS, Header
+from hpcq.checkpoint.schema import EXTRAS, Header
 from hpcq.checkpoint.writers import WRITERS, Slab
 from hpcq.errors import DependencyError
 from hpcq.learning.learner import Learner, total_digest
@@ -66,8 +68,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def header_of(learner: Learner, rows: int) -> Header:
-    """Return the header of a checkpoint of this learner with `rows` rows in all."""
+def header_of(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
+    """Return the header of a checkpoint of this learner with `rows` rows in all.
+
+    Parameters
+    ----------
+    extra
+        shapes of what the mode saves beside the rest, over all ranks.
+    """
     environment = learner.environment
     return Header(
         job=learner.job.text(),
@@ -84,6 +92,7 @@ def header_of(learner: Learner, rows: int) -> Header:
         ranks=learner.comm.size,
         versions=versions(),
         progress=learner.progress.as_dict(),
+        extra=extra,
     )
 
 
@@ -95,7 +104,18 @@ def _table_rows_per_piece(learner: Learner) -> int:
     return _rows_per_piece(8 + learner.shard.actions * learner.shard.dtype.itemsize)
 
 
-def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Slab]:
+def _columns(learner: Learner) -> dict[str, NDArray]:
+    """Return this rank's part of all that is not the table."""
+    return {**actors_to_columns(learner.collector.actors), **learner.extra_columns()}
+
+
+def _slabs(
+    learner: Learner,
+    first_row: int,
+    columns: dict[str, NDArray],
+    starts: dict[str, int],
+    found: list[Digest],
+) -> Iterator[Slab]:
     """Yield this rank's part of every dataset, in bounded pieces; leave its digest in `found`.
 
     A piece is valid until the next one is asked for.
@@ -110,19 +130,21 @@ def _slabs(learner: Learner, first_row: int, found: list[Digest]) -> Iterator[Sl
             yield "table/visits", start, visits
         start += hashes.size
     found.append(total)
-    for name, column in actors_to_columns(learner.collector.actors).items():
-        rows = _rows_per_piece(column.itemsize)
-        for at in range(0, column.size, rows):
-            yield name, learner.start + at, column[at : at + rows]
+    for name, column in columns.items():
+        rows = _rows_per_piece(_row_bytes(column))
+        for at in range(0, len(column), rows):
+            yield name, starts[name] + at, column[at : at + rows]
 
 
-def _slab_count(learner: Learner) -> int:
+def _row_bytes(column: NDArray) -> int:
+    return column.itemsize * math.prod(column.shape[1:])
+
+
+def _slab_count(learner: Learner, columns: dict[str, NDArray]) -> int:
     """Return how many slabs `_slabs` yields."""
     pieces = -(-len(learner.shard) // _table_rows_per_piece(learner))
-    columns = [np.dtype(dtype).itemsize for _, dtype in ENVIRONMENTS.values()]
-    count = learner.collector.actors.hash.size
     return pieces * (3 if learner.shard.keeps_visits else 2) + sum(
-        -(-count // _rows_per_piece(itemsize)) for itemsize in columns
+        -(-len(column) // _rows_per_piece(_row_bytes(column))) for column in columns.values()
     )
 
 
@@ -154,10 +176,19 @@ def save(
     """
     comm = learner.comm
     path = directory / checkpoint_name(learner.steps)
-    counts = comm.allgather((len(learner.shard), _slab_count(learner)))
-    rows = [count for count, _ in counts]
-    header = header_of(learner, sum(rows))
-    file = PartialFile(path.with_suffix(".h5.partial"), header, sum(slabs for _, slabs in counts))
+    columns = _columns(learner)
+    lengths = {name: len(column) for name, column in columns.items()}
+    counts = comm.allgather((len(learner.shard), _slab_count(learner, columns), lengths))
+    first_row = sum(rows for rows, _, _ in counts[: comm.rank])
+    starts = {name: sum(before[name] for _, _, before in counts[: comm.rank]) for name in columns}
+    extra = {
+        name: [sum(part[name] for _, _, part in counts), *columns[name].shape[1:]]
+        for name in columns
+        if name in EXTRAS
+    }
+    header = header_of(learner, sum(rows for rows, _, _ in counts), extra)
+    slabs = sum(slabs for _, slabs, _ in counts)
+    file = PartialFile(path.with_suffix(".h5.partial"), header, slabs)
     found: list[Digest] = []
 
     @contextlib.contextmanager
@@ -171,7 +202,8 @@ def save(
         with timed("lay out"):
             file.offsets = on_root(comm, _or_storage_error(file, file.create))
         with timed("write"):
-            extents = WRITERS[writer](comm, file, _slabs(learner, sum(rows[: comm.rank]), found))
+            pieces = _slabs(learner, first_row, columns, starts, found)
+            extents = WRITERS[writer](comm, file, pieces)
         with timed("flush"):
             agree(comm, _or_storage_error(file, file.flush))
         with timed("read back"):

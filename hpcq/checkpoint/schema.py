@@ -5,6 +5,7 @@
     /table/visits   u4 (n, A)    updates so far; only where the learning rate needs them
     /environments/* (N)          what each environment is doing, in environment order
     /pending/*      (N)          the update that each environment has not sent yet
+    /local/*                     periodic mode: the states that each rank holds beside its own rows
     /integrity/extents           (dataset, start, count, crc32), covering all of the above
     /integrity/digest u8 (3)     rows and two sums over rows, see digest.py
 
@@ -33,7 +34,13 @@ ENVIRONMENTS = {
     "pending/action": ("update_action", "u4"),
     "pending/target": ("update_target", "f8"),
 }
-_JSON = ("observation", "versions", "progress")
+# What a mode saves beside the rest, and what its values must stay below: states, actions, or
+# nothing in particular. The rows of all ranks follow each other in rank order.
+EXTRAS = {
+    "local/count": ("u8", ""),
+    "local/key": ("u8", "states"),
+}
+_JSON = ("observation", "versions", "extra", "progress")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -80,6 +87,8 @@ class Header:
     ranks: int
     """of the run that wrote the file; readers need not care"""
     versions: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, list[int]] = field(default_factory=dict)
+    """the shapes of the datasets of `EXTRAS` that are there"""
     progress: dict[str, Any] = field(default_factory=dict)
     """what decides when the run ends, see learning/progress.py"""
     format: int = FORMAT
@@ -118,6 +127,10 @@ class Header:
         for name, least in (("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0)):
             if values[name] < least:
                 raise ValueError(f"{name} is {values[name]}, expected at least {least}")
+        for name, shape in header.extra.items():
+            sizes = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
+            if name not in EXTRAS or not sizes or not shape:
+                raise ValueError(f"extra has {name!r} of shape {shape!r}")
         if header.attributes()["crc32"] != attributes["crc32"]:
             raise ValueError("wrong checksum of the attributes, the file is damaged")
         return header
@@ -132,10 +145,17 @@ def layout(header: Header) -> list[Dataset]:
     ]
     if header.visits:
         table.append(Dataset("table/visits", np.dtype("u4"), shape))
-    return table + [
-        Dataset(name, np.dtype(dtype), (header.environments,))
-        for name, (_, dtype) in ENVIRONMENTS.items()
-    ]
+    return (
+        table
+        + [
+            Dataset(name, np.dtype(dtype), (header.environments,))
+            for name, (_, dtype) in ENVIRONMENTS.items()
+        ]
+        + [
+            Dataset(name, np.dtype(EXTRAS[name][0]), tuple(shape))
+            for name, shape in header.extra.items()
+        ]
+    )
 
 
 def integrity(extents: int) -> list[Dataset]:

@@ -10,12 +10,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.job import files
+from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
     EvaluationSection,
     ExplorationSection,
     LearningSection,
+    ModeSection,
     RunSection,
     Section,
     StopSection,
@@ -33,6 +35,7 @@ class Job(Section):
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
+    mode: ModeSection = ModeSection()
     evaluation: EvaluationSection = EvaluationSection()
     stop: StopSection = StopSection()
     checkpoint: CheckpointSection = CheckpointSection()
@@ -40,7 +43,13 @@ class Job(Section):
     _source: str = ""
 
     @model_validator(mode="after")
-    def _rules_have_evaluations(self) -> "Job":
+    def _go_together(self) -> "Job":
+        if self.mode.kind == "periodic" and isinstance(self.learning.learning_rate, Visits):
+            raise ValueError(
+                "mode.kind = 'periodic' merges by the number of updates at one learning rate: "
+                "learning.learning_rate must not depend on visits; use a number, or the schedule "
+                "linear or exponential"
+            )
         for key in ("evaluation_return", "patience"):
             if getattr(self.stop, key) is not None and self.evaluation.every is None:
                 raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
@@ -87,7 +96,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "evaluation", "run"):
+        for section in ("environment", "learning", "exploration", "mode", "evaluation", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -139,7 +148,7 @@ def _shown(value: Any) -> str:
 def _explain(problem: Any) -> str:
     """Put one of pydantic's findings in words: key, value, what was expected."""
     if not problem["loc"]:
-        return str(problem["msg"]).removeprefix("Value error, ")
+        return str(problem["ctx"]["error"])
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)

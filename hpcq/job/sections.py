@@ -116,6 +116,20 @@ class ExplorationSection(Section):
     """probability of a uniformly random action; 1: uniform behaviour"""
 
 
+class ModeSection(Section):
+    """How the ranks learn together."""
+
+    kind: Literal["lockstep", "periodic", "asynchronous"] = "lockstep"
+    """lockstep: all ranks take every tick together, and the table does not depend on their number;
+    periodic: each rank learns by itself, and from time to time all tables are merged;
+    asynchronous: no rank waits for a slower one"""
+    merge_every: Annotated[int, Field(ge=1)] = 64
+    """periodic: ticks from one merge to the next"""
+    averaging: Literal["importance", "equal"] = "importance"
+    """periodic: a rank's weight in a merge follows from how often it has updated a value since the
+    last one; or is the same for all"""
+
+
 class EvaluationSection(Section):
     """When and how the greedy policy is tried. Nothing here changes what is learned."""
 

@@ -19,7 +19,7 @@ from hpcq.errors import EnvironmentFault
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Constant
-from hpcq.job.sections import ExplorationSection
+from hpcq.job.sections import ExplorationSection, ModeSection
 from hpcq.learning.learner import Learner
 
 # Ticks between two quiet ones: an evaluation has none.
@@ -50,7 +50,7 @@ def evaluating(job: Job) -> Job:
     }
     changed = {name: getattr(job, name).model_copy(update=keys) for name, keys in parts.items()}
     greedy = ExplorationSection(epsilon=Constant(value=0.0))
-    return job.model_copy(update={**changed, "exploration": greedy})
+    return job.model_copy(update={**changed, "exploration": greedy, "mode": ModeSection()})
 
 
 class Evaluator:
@@ -65,7 +65,7 @@ class Evaluator:
     def __init__(self, learner: Learner, beat: Callable[[], None] = lambda: None) -> None:
         job, environment = evaluating(learner.job), learner.environment
         self._player = Learner(job, environment, learner.comm)
-        self._player.shard = learner.shard
+        self._player.shard = self._player.rows = learner.shard
         self._beat = beat
         self._limit = job.evaluation.max_steps or environment.max_episode_steps or HORIZON
         # The next state is the other player's, and so is what is won there.

@@ -5,10 +5,12 @@ applied in environment order before the queries of this one are answered, so the
 tick t is a function of the job alone, whatever the number of ranks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcq.checkpoint.columns import hashes_of, keys_of
 from hpcq.collectors import actors, gym
@@ -46,12 +48,17 @@ class Learner:
         holds what.
     route
         makes the exchange: how messages travel shapes nothing either.
+    among
+        the ranks that answer each other in every tick; default: all of `comm`.
 
     Attributes
     ----------
     tick : int
         ticks done; -1 before `begin`
     shard : Shard
+        the rows that this rank owns
+    rows : Shard
+        the rows that ticks read and update: the shard, but for modes that keep others
     collector : Collector
     progress : Progress
         what decides when the run ends
@@ -59,13 +66,18 @@ class Learner:
         how long the phases of a tick take on this rank
     """
 
+    counts_updates = False
+    """whether `rows` counts updates, also where the learning rate does not need it"""
+
     def __init__(
         self,
         job: Job,
         environment: CompiledEnvironment | PythonEnvironment,
         comm: MPI.Intracomm,
         route: Callable[..., Exchange] = make_exchange,
+        among: MPI.Intracomm | None = None,
     ) -> None:
+        among = among or comm
         self.job = job
         self.environment = environment
         self.comm = comm
@@ -92,21 +104,21 @@ class Learner:
         rate = job.learning.learning_rate
         self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
         self._rate = None if isinstance(rate, Visits) else rate
-        self.shard = Shard(
-            comm.size,
+        self.shard = self.rows = Shard(
+            among.size,
             environment.actions,
             np.dtype(job.learning.dtype),
             job.learning.q_init,
-            visits=self._rate is None,
+            visits=self._rate is None or self.counts_updates,
         )
         watches = job.stop.td_error is not None
         self._kernels = rules.kernels(environment.actions, self.shard.table.width, watches)
         self._largest_error = np.zeros(1)
         self._places = np.empty(rules.PLACES, np.uint64)
         message, reply = rules.record_types(self.shard.dtype)
-        self.exchange = route(comm, message, reply, count, 2 * count)
-        self._cursors = np.zeros(comm.size, np.int64)
-        self._ranks = np.uint64(comm.size)
+        self.exchange = route(among, message, reply, count, 2 * count)
+        self._cursors = np.zeros(among.size, np.int64)
+        self._ranks = np.uint64(among.size)
         self._seed = seed
         self._flags = self._agreed = 0
         self._phases = (
@@ -123,6 +135,33 @@ class Learner:
     def steps(self) -> int:
         """Environment steps done, over all ranks."""
         return max(0, self.tick) * self.job.environment.count
+
+    @property
+    def quiet_every(self) -> int:
+        """The job can be saved after ticks that are multiples of this."""
+        return self.collector.quiet_every
+
+    @property
+    def tables(self) -> tuple[Shard, ...]:
+        """All rows that this rank holds in memory."""
+        return (self.shard,)
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the messages and bytes that this rank sent to others in the last `advance`."""
+        return self.exchange.network_messages(), self.exchange.bytes_sent_elsewhere()
+
+    def extra_columns(self) -> dict[str, NDArray]:
+        """Return this rank's part of what a mode saves beside the rest; see `schema.EXTRAS`."""
+        return {}
+
+    def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
+        """Bring back what `extra_columns` returned; the rest has been restored."""
+
+    def restored(self) -> None:
+        """Do what is left to do once all ranks are back. Collective."""
+
+    def settle(self) -> None:
+        """Come to a tick at which the run can be saved, where a mode needs it. Collective."""
 
     def begin(self) -> None:
         """Reset every environment and choose the first actions: tick 0. Collective."""
@@ -165,7 +204,7 @@ class Learner:
         updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
         while True:
             done = self._kernels.apply(
-                self.shard.table,
+                self.rows.table,
                 exchange.inbox,
                 rate,
                 self._exponent,
@@ -175,11 +214,11 @@ class Learner:
             )
             if done == updates:
                 return
-            self.shard.grow()
+            self.rows.grow()
 
     def _answer(self) -> None:
         self._kernels.answer(
-            self.shard.table,
+            self.rows.table,
             self.exchange.inbox,
             self.job.exploration.epsilon.at(self.steps),
             self._places,
@@ -231,8 +270,12 @@ def total_digest(comm: MPI.Intracomm, local: Digest) -> Digest:
     return Digest(*(int(value) for value in sums))
 
 
-def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None:
-    """Compile, or load from the cache, every kernel that this job uses.
+def warm(
+    job: Job,
+    environment: CompiledEnvironment | PythonEnvironment,
+    make: "Callable[..., Learner]" = Learner,
+) -> None:
+    """Compile, or load from the cache, every kernel that this job uses, by a learner of its mode.
 
     A Python environment is not made for this; a small compiled one takes its place.
     """
@@ -242,7 +285,7 @@ def warm(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None
     tiny = job.model_copy(
         update={"environment": job.environment.model_copy(update={"count": 1, "vector": None})}
     )
-    learner = Learner(tiny, environment, MPI.COMM_SELF)
+    learner = make(tiny, environment, MPI.COMM_SELF)
     learner.begin()
     learner.advance()
     learner.advance()

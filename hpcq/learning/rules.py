@@ -180,7 +180,7 @@ def _apply(table, inbox, rate, exponent, largest_error, places, done):
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, buckets = table.ranks, table.buckets
-    by_visits = visits.shape[1] > 0
+    counted, by_visits = visits.shape[1] > 0, exponent > 0.0
     before = 0
     for source in range(inbox.starts.size):
         at, updates = inbox.starts[source], inbox.counts[source, UPDATES]
@@ -198,9 +198,10 @@ def _apply(table, inbox, rate, exponent, largest_error, places, done):
                         return before + np.int64(i) - at
                     slot = np.uint64(made)
                 action = np.uint64(update.action)
-                if by_visits:
+                if counted:
                     earlier = visits[slot, action]
-                    rate = (1.0 + earlier) ** -exponent
+                    if by_visits:
+                        rate = (1.0 + earlier) ** -exponent
                     if earlier < MAX_VISITS:
                         visits[slot, action] = earlier + np.uint32(1)
                 old = q[slot, action]

@@ -6,6 +6,8 @@ that takes part (the user's: see origin.py), so that any change leads to a fresh
 """
 
 import atexit
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -17,13 +19,14 @@ from typing import Any
 
 import numba
 from numba.core import config as numba_config
+from numba.core.caching import FunctionCache
 
 from hpcq.native.cache import wanted
 from hpcq.native.origin import identity_of, is_kernel, is_ours
 
 _PACKAGE = Path(__file__).parents[1]
 # nogil: the watchdog's thread runs while a kernel does.
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False, "nogil": True}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "nogil": True}
 
 
 def cache_root() -> Path:
@@ -54,6 +57,21 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
+class _SharedCache(FunctionCache):
+    """numba's cache, saved to by one process at a time.
+
+    Of two that save at once, numba can enter the code of one under the signature of the other
+    (numba#4807): jobs of an array, say, that start together.
+    """
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        # What cannot be kept, on a full disk, is compiled again.
+        with contextlib.suppress(OSError), open(Path(self.cache_path, "lock"), "a") as lock:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            super().save_overload(sig, data)
+
+
 _DIGEST = _sources_digest()
 _ROOT = cache_root()
 
@@ -68,7 +86,10 @@ def _compile(
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_ROOT / name)
     try:
-        return numba.njit(**{**_OPTIONS, "cache": cache}, forceinline=inline)(function)
+        compiled = numba.njit(**_OPTIONS, forceinline=inline)(function)
+        if cache:
+            compiled._cache = _SharedCache(function)
+        return compiled
     finally:
         config.CACHE_DIR = before
 

@@ -25,7 +25,7 @@ class Evaluations:
         self._keeps = section.keep_best
         self._every, self._evaluator = 0, None
         if section.every is not None:
-            self._every = tick_of(section.every, learner.job, learner.collector.quiet_every)
+            self._every = tick_of(section.every, learner.job, learner.quiet_every)
             self._evaluator = Evaluator(learner, beat)
 
     def due(self) -> bool:

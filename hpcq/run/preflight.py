@@ -17,6 +17,7 @@ from hpcq.envs.load import told
 from hpcq.errors import EnvironmentFault
 from hpcq.hashing import environment_words, seed_word
 from hpcq.job.job import Job
+from hpcq.learning import modes
 from hpcq.learning.evaluation import evaluating
 from hpcq.learning.learner import warm
 from hpcq.native.kernels import bind
@@ -69,7 +70,7 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
     if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
         own = environment
     try:
-        warm(job, environment)
+        warm(job, environment, modes.learner)
         if job.evaluation.every is not None:
             warm(evaluating(job), environment)
         if own:

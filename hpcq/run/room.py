@@ -19,13 +19,21 @@ class Room:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._limit = learner.job.run.table_gib
-        ticks = learner.collector.quiet_every + 1
+        ticks = learner.quiet_every + 1
         self._margin = ticks * learner.job.environment.count
-        self._most = None if self._limit is None else most_rows(learner.shard, self._limit)
+        # Each of a rank's tables may take its part.
+        self._most = [
+            most_rows(table, self._limit / len(learner.tables))
+            for table in learner.tables
+            if self._limit is not None
+        ]
 
     def short(self) -> bool:
         """Return whether this rank must ask for a stop."""
-        return self._most is not None and len(self._learner.shard) + self._margin > self._most
+        return any(
+            len(table) + self._margin > most
+            for table, most in zip(self._learner.tables, self._most, strict=False)
+        )
 
     def check(self) -> None:
         """Refuse to train where a rank is short from the beginning. Collective.
@@ -42,8 +50,9 @@ class Room:
 
     def explain(self) -> str:
         """Return what is needed to go on, in words. Collective."""
-        shard = self._learner.shard
-        _, peak = shard.memory_for(len(shard) + 2 * self._margin)
+        tables = self._learner.tables
+        shard = max(tables, key=len)
+        peak = shard.memory_for(len(shard) + 2 * self._margin)[1] * len(tables)
         peak, rows, rank = self._learner.comm.allreduce(
             (peak, len(shard), self._learner.comm.rank), MPI.MAX
         )

@@ -17,6 +17,7 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job.files import override
 from hpcq.job.job import Job
+from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.run import preflight, rundir
@@ -78,7 +79,7 @@ def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
         agree(comm, compiled)
     # From here on the user's environments are stepped.
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
-    return agree(comm, lambda: Learner(job, environment, comm))
+    return agree(comm, lambda: modes.learner(job, environment, comm))
 
 
 def _load_start(learner: Learner, watchdog: Watchdog) -> None:
@@ -153,7 +154,7 @@ def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
 
 
 def _check_length(learner: Learner) -> None:
-    last = last_tick(learner.job, learner.collector.quiet_every)
+    last = last_tick(learner.job, learner.quiet_every)
     if learner.tick > last:
         error = JobError(
             f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "
@@ -242,7 +243,7 @@ def _train(
 
     `path` is the checkpoint of the learner's present tick, if there is one.
     """
-    job, comm, quiet = learner.job, learner.comm, learner.collector.quiet_every
+    job, comm, quiet = learner.job, learner.comm, learner.quiet_every
     last = last_tick(job, quiet)
     if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
         say(

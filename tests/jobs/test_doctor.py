@@ -1,5 +1,6 @@
 """Each condition is made for real, and `hpcq doctor` must find it, and say what to do."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -23,8 +24,9 @@ def finding(done, words):
 
 @pytest.fixture(scope="session")
 def other_packages(tmp_path_factory):
-    """Return a function that installs one package into a folder of its own."""
+    """Return a function that installs one package into a folder of its own, once."""
 
+    @functools.cache
     def install(name):
         folder = tmp_path_factory.mktemp(name)
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]

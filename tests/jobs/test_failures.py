@@ -10,7 +10,7 @@ from pathlib import Path
 
 import make_job
 import pytest
-from launch import end, hpcq, ranks_of, start, wait_for
+from launch import AT_ONCE, end, hpcq, ranks_of, start, wait_for
 
 from hpcq.run.rundir import list_checkpoints
 
@@ -35,7 +35,9 @@ def message(done):
 def test_an_environment_that_raises(tmp_path, only):
     kwargs = {} if only is None else {"only": only}
     job = broken(tmp_path, "raise", **kwargs)
-    done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70, timeout=30)
+    done = hpcq(
+        2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70, timeout=AT_ONCE
+    )
     text = message(done)
     assert "RuntimeError: the user's bug" in text
     assert "tick 3, episode 0, action 0: step: raised" in text
@@ -61,7 +63,9 @@ def test_an_environment_that_raises(tmp_path, only):
 )
 def test_an_environment_that_breaks_the_contract(tmp_path, how, words):
     job = broken(tmp_path, how, only=1)
-    done = hpcq(3, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70, timeout=30)
+    done = hpcq(
+        3, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70, timeout=AT_ONCE
+    )
     assert words in message(done)
     assert "rank 1: " in message(done)
 
@@ -109,13 +113,13 @@ def test_a_checkpoint_of_another_job_is_refused(tmp_path):
 def test_an_environment_that_crashes_the_interpreter(tmp_path):
     job = broken(tmp_path, "segv", only=1)
     with pytest.raises(AssertionError, match=r"exit 139"):
-        hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", timeout=30)
+        hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", timeout=AT_ONCE)
 
 
 def test_an_environment_that_sleeps_for_ever(tmp_path):
     job = broken(tmp_path, "sleep", only=1)
     directory = f"--set=run.directory='{tmp_path / 'run'}'"
-    done = hpcq(3, "run", job, directory, "--set=run.stalled_after=2", code=76, timeout=40)
+    done = hpcq(3, "run", job, directory, "--set=run.stalled_after=5", code=76, timeout=AT_ONCE)
     assert "rank 1 on " in done.stderr
     guilty = done.stderr.split("hpcq: rank 1 on ")[1].split("hpcq: ")[0]
     assert "came to no exchange" in guilty
@@ -128,7 +132,9 @@ def test_an_environment_that_sleeps_on_the_only_rank(tmp_path):
     job = broken(tmp_path, "sleep")
     for ranks in (None, 1):
         directory = f"--set=run.directory='{tmp_path / str(ranks)}'"
-        done = hpcq(ranks, "run", job, directory, "--set=run.stalled_after=1", code=76, timeout=40)
+        done = hpcq(
+            ranks, "run", job, directory, "--set=run.stalled_after=1", code=76, timeout=AT_ONCE
+        )
         assert "came to no exchange" in done.stderr
 
 
@@ -136,7 +142,7 @@ def test_an_environment_that_sleeps_on_the_only_rank(tmp_path):
 def endless(tmp_path):
     """Start a job on three ranks that would never end; return (process, run directory)."""
     directory = tmp_path / "run"
-    job = make_job.make({"id": "Taxi-v4", "count": 64}, run={"steps": 10**12, "stalled_after": 2})
+    job = make_job.make({"id": "Taxi-v4", "count": 64}, run={"steps": 10**12, "stalled_after": 5})
     file = make_job.write(tmp_path / "job.toml", job)
     process = start(
         3, "run", file, f"--set=run.directory='{directory}'", "--set=checkpoint.every=50"
@@ -162,7 +168,7 @@ def gone(pids):
 
 def test_a_stopped_rank_ends_the_job(endless):
     process, directory = endless
-    ranks = ranks_of(process)
+    ranks = ranks_of(process, 3)
     os.kill(ranks[1], signal.SIGSTOP)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 76, output
@@ -175,7 +181,7 @@ def test_a_stopped_rank_ends_the_job(endless):
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_killed_rank_ends_the_job(endless, rank):
     process, directory = endless
-    ranks = ranks_of(process)
+    ranks = ranks_of(process, 3)
     os.kill(ranks[rank], signal.SIGKILL)
     assert process.wait(timeout=30) == 137
     wait_for(lambda: gone(ranks), 10)
@@ -184,7 +190,7 @@ def test_a_killed_rank_ends_the_job(endless, rank):
 
 def test_a_killed_launcher_leaves_no_orphans(endless):
     process, directory = endless
-    ranks = ranks_of(process)
+    ranks = ranks_of(process, 3)
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: gone(ranks), 30)
     hpcq(None, "verify", list_checkpoints(directory)[0])
@@ -195,12 +201,12 @@ def test_a_killed_launcher_leaves_no_orphans(endless):
 
 def test_two_jobs_in_one_run_directory(endless):
     process, directory = endless
-    done = hpcq(2, "resume", directory, code=73, timeout=30)
+    done = hpcq(2, "resume", directory, code=73, timeout=AT_ONCE)
     owner = f"{directory} is in use: job job on host {socket.gethostname()}, process "
-    assert message(done).startswith(f"hpcq: {owner}{ranks_of(process)[0]}; ")
+    assert message(done).startswith(f"hpcq: {owner}{ranks_of(process, 3)[0]}; ")
     job = make_job.write(directory.parent / "other.toml", make_job.make(make_job.GARNET))
     again = ("run", job, f"--set=run.directory='{directory}'", "--overwrite")
-    assert owner in message(hpcq(1, *again, code=73, timeout=30))
+    assert owner in message(hpcq(1, *again, code=73, timeout=AT_ONCE))
     os.kill(process.pid, signal.SIGUSR1)
     assert process.wait(timeout=30) == 75
     assert not (directory / "run.lock").exists()

@@ -7,7 +7,7 @@ import os
 import h5py
 import make_job
 import pytest
-from launch import hpcq, summary
+from launch import AT_ONCE, hpcq, summary
 
 from hpcq.checkpoint.schema import Header
 from hpcq.run.rundir import list_checkpoints
@@ -124,7 +124,7 @@ def test_a_module_that_cannot_be_imported_on_one_rank(tmp_path):
     file = make_job.write(tmp_path / "job.toml", job)
     path = f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"
     place = f"--set=run.directory='{tmp_path / 'run'}'"
-    done = hpcq(3, "run", file, place, code=70, env={"PYTHONPATH": path}, timeout=40)
+    done = hpcq(3, "run", file, place, code=70, env={"PYTHONPATH": path}, timeout=AT_ONCE)
     assert "hpcq: rank 1: " in done.stderr
     assert "no wheel" in done.stderr
 

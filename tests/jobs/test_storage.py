@@ -30,7 +30,7 @@ def in_small_disk(tmp_path, script, size="3m"):
         ["unshare", "--map-root-user", "--mount", "bash", "-c", f"set -eu; {prelude}; {script}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         env=dict(os.environ),
         check=False,
     )
@@ -130,7 +130,7 @@ def test_a_run_directory_that_goes_away(tmp_path):
     try:
         wait_for(lambda: directory.exists() and list_checkpoints(directory))
         directory.rename(tmp_path / "elsewhere")
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
     finally:
         end(process)
     assert process.returncode == 74, output

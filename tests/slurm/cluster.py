@@ -152,7 +152,7 @@ class Cluster:
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
             try:
-                daemon.wait(10)
+                daemon.wait(20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
@@ -163,7 +163,7 @@ class Cluster:
             list(map(str, command)),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             env={**self.environment, **variables},
             check=False,
         )
@@ -193,7 +193,7 @@ class Cluster:
         """Return how often the job was requeued."""
         return int(self.job(number)["Restarts"])
 
-    def wait(self, condition, what, seconds=30):
+    def wait(self, condition, what, seconds=120):
         """Wait until `condition` returns something true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -202,7 +202,7 @@ class Cluster:
             time.sleep(0.2)
         raise AssertionError(f"waited {seconds} s for {what}\n{self.log()}")
 
-    def finish(self, number, seconds=180):
+    def finish(self, number, seconds=400):
         """Wait until a job has ended for good; return its state."""
         live = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED")
         self.wait(lambda: self.state(number) not in live, f"job {number} to end", seconds)

@@ -9,7 +9,7 @@ REASON = "== failed with exit code {}; not requeued. The reason:"
 
 def failed(cluster, folder, *arguments):
     number = cluster.submit("--ntasks=2", "--time=5", TRAIN, *arguments, cwd=folder)
-    assert cluster.finish(number, 60) == "FAILED"
+    assert cluster.finish(number) == "FAILED"
     assert cluster.restarts(number) == 0
     log = (folder / f"hpcq-{number}.log").read_text()
     assert log.count("== start 1") == 1

@@ -19,7 +19,7 @@ def hpcq(cluster, tmp_path):
     def run(*arguments, code=0, **variables):
         done = subprocess.run(
             [HPCQ, *map(str, arguments)],
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=120,
             cwd=tmp_path, env={**cluster.environment, **variables},
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
@@ -30,7 +30,7 @@ def hpcq(cluster, tmp_path):
 
 def finished(cluster, number, tasks):
     """Wait for an array, and check that every task did its work at once."""
-    cluster.wait(lambda: not cluster("squeue", "-h", "-j", number), f"array {number}", 120)
+    cluster.wait(lambda: not cluster("squeue", "-h", "-j", number), f"array {number}", 400)
     for task in range(tasks):
         assert cluster.state(f"{number}_{task}") == "COMPLETED"
 
@@ -47,9 +47,9 @@ def test_a_sweep_of_six_jobs_one_of_them_requeued(cluster, hpcq, tmp_path):
     done = hpcq("submit", "lake.toml", "--ntasks=2", "--time=5", HPCQ_TEST_SLOWLY=str(mark))
     number = done.stdout.split("submitted as ")[1].partition(";")[0]
     log = tmp_path / f"hpcq-{number}-4.log"
-    cluster.wait(lambda: log.exists() and "run directory" in log.read_text(), "task 4 to run", 60)
+    cluster.wait(lambda: log.exists() and "run directory" in log.read_text(), "task 4 to run", 300)
     cluster("scancel", "--batch", "--signal=USR1", f"{number}_4")
-    cluster.wait(lambda: cluster.restarts(f"{number}_4") == 1, "the requeue", 60)
+    cluster.wait(lambda: cluster.restarts(f"{number}_4") == 1, "the requeue", 300)
     mark.unlink()
     finished(cluster, number, 6)
     assert "resuming" in log.read_text()

@@ -63,7 +63,7 @@ class Work:
         found = self.folder / f"hpcq-{self.number}.log"
         return found.read_text() if found.exists() else ""
 
-    def wait(self, condition, what, seconds=90):
+    def wait(self, condition, what, seconds=300):
         """Wait for a condition; show the log if it does not come."""
         try:
             return self.cluster.wait(condition, what, seconds)
@@ -76,7 +76,7 @@ class Work:
 
     def wait_restart(self, restarts=1):
         """Wait until Slurm has requeued the job so often."""
-        self.wait(lambda: self.cluster.restarts(self.number) >= restarts, "a restart", 120)
+        self.wait(lambda: self.cluster.restarts(self.number) >= restarts, "a restart")
 
     def finish(self, state="COMPLETED"):
         """Wait for the job's end and check the state it ends in."""

@@ -14,7 +14,6 @@ import collections
 import itertools
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHON
 
 import killed_in
 import make_job
-from launch import HPCQ, end, hpcq, ranks_of, start, summary, wait_for
+from launch import HPCQ, end, hpcq, kill, ranks_of, start, summary, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.run.rundir import list_checkpoints
@@ -81,7 +80,7 @@ class Chain:
             [*command, *place, *map(str, self.arguments())],
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=240,
             env=dict(os.environ),
             check=False,
         )
@@ -96,11 +95,12 @@ class Chain:
             lock = self.directory / "run.lock"
             wait_for(lambda: lock.exists() or process.poll() is not None)
             time.sleep(self.rng.uniform(0.0, 2 * MOST_SECONDS) ** 2 / 2)
-            victims = ranks_of(process)
+            victims = ranks_of(process, ranks)
             if not victims:
                 return False
-            os.kill(process.pid if how == "launcher" else self.rng.choice(victims), signal.SIGKILL)
-            process.wait(timeout=30)
+            kill(process.pid if how == "launcher" else self.rng.choice(victims))
+            if process.wait(timeout=60) == 0:
+                return False
             wait_for(lambda: not any(map(alive, victims)), 30)
             return True
         finally:

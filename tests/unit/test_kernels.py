@@ -96,3 +96,33 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(tmp_path, m
     assert found != kernels.cache_root()
     monkeypatch.setenv("HPCQ_CACHE_DIR", str(tmp_path / "cache"))
     assert kernels.cache_root() == tmp_path / "cache"
+
+
+SAVE_SLOWLY = """
+import sys, time
+from numba.core.caching import IndexDataCacheFile as Index
+sys.path.insert(0, sys.argv[1])
+save = Index._save_index
+Index._save_index = lambda *arguments: (time.sleep(0.5), save(*arguments))
+from hpcq.native.kernels import bind
+import template
+twice = bind(template.twice)
+print(int(twice(int(sys.argv[2]) if sys.argv[3] == "int" else float(sys.argv[2]))))
+"""
+
+
+def test_two_processes_that_compile_at_once_both_enter_what_they_made(tmp_path):
+    (tmp_path / "template.py").write_text("def twice(x):\n    return x + x\n")
+    environment = {**os.environ, "HPCQ_CACHE_DIR": str(tmp_path / "cache")}
+    for number in (1, 20):
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", SAVE_SLOWLY, str(tmp_path), str(number), kind],
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for kind in ("int", "float")
+        ]
+        assert [int(one.communicate()[0]) for one in both] == [2 * number] * 2
+        assert len(list((tmp_path / "cache").rglob("*twice*.nbc"))) == 2

@@ -1,0 +1,18 @@
+"""The modes of learning together: one learner for each, chosen by the job."""
+
+from mpi4py import MPI
+
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.job.job import Job
+from hpcq.learning.learner import Learner
+from hpcq.learning.periodic import Periodic
+
+_LEARNERS = {"lockstep": Learner, "periodic": Periodic}
+
+
+def learner(
+    job: Job, environment: CompiledEnvironment | PythonEnvironment, comm: MPI.Intracomm
+) -> Learner:
+    """Return the learner of the job's mode. Collective."""
+    return _LEARNERS[job.mode.kind](job, environment, comm)

@@ -1,0 +1,170 @@
+"""Periodic mode: every rank learns on rows of its own; every so many ticks all are merged.
+
+Between merges nothing is sent. A rank reads and updates its local copies of rows. At a merge the
+owner of (s, a) replaces its value by the weighted mean of what the P ranks have made of it,
+
+    Q(s, a) = sum_k w_k Q_k(s, a) / sum_k w_k,     w_k = (1 - eta) ** -N_k(s, a)
+
+N_k being the updates of (s, a) by rank k since the last merge and eta the learning rate: Woo,
+Joshi, Chi, "The Blessing of Heterogeneity in Federated Q-Learning: Linear Speedup and Beyond",
+JMLR 26(26), 2025, importance averaging. A rank that has not updated it counts with N_k = 0 and the
+value of the last merge. Equal averaging, w_k = 1, loses what few ranks see among many that do not.
+
+A state that a rank has not met before reads as q_init there until the next merge, which brings it
+the owner's value, then and ever after. What the rank has made of q_init until then is brought to
+where it would have come from the owner's value: an update is linear in the value it starts from.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcq.checkpoint.columns import hashes_of, keys_of
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.errors import CheckpointError
+from hpcq.exchange.flat import Flat
+from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.hashing import first_hash
+from hpcq.job.job import Job
+from hpcq.learning import merging
+from hpcq.learning.learner import Learner
+from hpcq.table.shard import Shard
+
+# A rate of 1 forgets all that was before; its weight stays a number.
+_MOST_RATE = 1.0 - 2.0**-53
+
+
+class Periodic(Learner):
+    """A learner whose ranks tick by themselves, on `rows`, and merge into `shard`.
+
+    A tick sends nothing; `advance` is collective at merges alone, and only there are flags agreed.
+    """
+
+    counts_updates = True
+
+    def __init__(
+        self,
+        job: Job,
+        environment: CompiledEnvironment | PythonEnvironment,
+        comm: MPI.Intracomm,
+    ) -> None:
+        super().__init__(job, environment, comm, among=MPI.COMM_SELF)
+        self.shard = Shard(
+            comm.size, self.rows.actions, self.rows.dtype, job.learning.q_init, visits=False
+        )
+        # Hashes of the rows that the last merge brought, ascending.
+        self._held = np.empty(0, np.uint64)
+        self._traffic = 0, 0
+
+    @property
+    def quiet_every(self) -> int:
+        """The job can be saved at merges that are quiet ticks, too."""
+        return math.lcm(self.job.mode.merge_every, self.collector.quiet_every)
+
+    @property
+    def tables(self) -> tuple[Shard, ...]:
+        """The rank's own rows, and its copies."""
+        return self.shard, self.rows
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the messages and bytes that this rank sent to others in the last `advance`."""
+        return self._traffic
+
+    def begin(self) -> None:
+        """Reset every environment: tick 0. Collective."""
+        super().begin()
+        self._meet()
+        self._merge(0)
+
+    def advance(self, flags: int = 0) -> int:
+        """Do one tick; at a merge, return the flags of all ranks, or-ed. Collective there."""
+        super().advance()
+        self._meet()
+        if self.tick % self.job.mode.merge_every == 0:
+            return self._merge(flags)
+        self._traffic = 0, 0
+        return 0
+
+    def _meet(self) -> None:
+        """Hold a row for every state that has just been read."""
+        actors, done = self.collector.actors, 0
+        while (done := merging.meet(self.rows.table, actors, done)) < actors.hash.size:
+            self.rows.grow()
+
+    def _merge(self, flags: int) -> int:
+        """Merge all ranks' rows at their owners, and take the result. Collective."""
+        actions, rows = self.rows.actions, len(self.rows)
+        record = np.dtype([("words", "u8", (merging.ACTIONS + 2 * actions,))])
+        reply = np.dtype([("values", "f8", (actions,))])
+        exchange = Flat(self.comm, record, reply, 0, rows)
+        out = exchange.outbox["words"]
+        for hashes, q, updates in self.rows.pieces(rows):
+            out[:, merging.HASH] = hashes
+            out[:, merging.NEW] = ~np.isin(hashes, self._held, assume_unique=True)
+            out[:, merging.ACTIONS : merging.ACTIONS + actions] = updates
+            out.view(np.float64)[:, merging.ACTIONS + actions :] = q
+            self._held = hashes
+        # Local rows stand in the order of their hashes: so they do by owner.
+        firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
+        starts = np.searchsorted(self._held, np.array(firsts, np.uint64))
+        exchange.sent[:, UPDATES] = 0
+        exchange.sent[:, START] = exchange.sent[:, REPLIES_AT] = [0, *starts]
+        exchange.sent[:, QUERIES] = np.diff([0, *starts, rows])
+        agreed = exchange.send(flags)
+        records = int(exchange.inbox.counts[:, QUERIES].sum())
+        words = exchange.inbox.far["words"][:records]
+        self._merge_records(words)
+        merging.read(self.shard.table, words, exchange.replies.far["values"])
+        exchange.reply()
+        merging.take(self.rows.table, exchange.replies_in["values"])
+        self._traffic = exchange.network_messages(), exchange.bytes_sent_elsewhere()
+        exchange.free()
+        return agreed
+
+    def _merge_records(self, words: NDArray[np.uint64]) -> None:
+        assert self._rate is not None
+        decay = -math.log1p(-min(self._rate.at(self.steps), _MOST_RATE))
+        order = np.argsort(words[:, merging.HASH], kind="stable")
+        importance = self.job.mode.averaging == "importance"
+        values, done = words.view(np.float64), 0
+        while True:
+            done = merging.merge(
+                self.shard.table, words, values, order, done, self.comm.size, decay, importance
+            )
+            if done == order.size:
+                return
+            self.shard.grow()
+
+    def extra_columns(self) -> dict[str, NDArray]:
+        """Return the states that this rank holds copies of."""
+        count = np.array([self._held.size], np.uint64)
+        return {"local/count": count, "local/key": keys_of(self._held)}
+
+    def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
+        """Bring the copies back, without their values.
+
+        Raises
+        ------
+        CheckpointError
+            if the run was saved by another number of ranks, or in another mode.
+        """
+        none = np.empty(0, np.uint64)
+        counts = (file["local/count"][:] if "local/count" in file else none).astype(np.int64)
+        if len(counts) != self.comm.size:
+            raise CheckpointError(
+                f"a run in periodic mode goes on with as many ranks as it was saved on: "
+                f"{header.ranks}, not {self.comm.size}"
+            )
+        start = int(counts[: self.comm.rank].sum())
+        self._held = hashes_of(file["local/key"][start : start + int(counts[self.comm.rank])])
+        nothing = np.zeros((self._held.size, self.rows.actions))
+        self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing.astype(np.uint32))
+
+    def restored(self) -> None:
+        """Fetch the values of the copies from their owners. Collective."""
+        self._merge(0)

@@ -1,0 +1,101 @@
+import math
+
+import make_job
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from hpcq.envs import resolve
+from hpcq.errors import JobError
+from hpcq.job.job import Job
+from hpcq.learning import modes
+from hpcq.learning.learner import Learner
+from hpcq.learning.merging import merge
+from hpcq.table.shard import Shard
+
+HALF = math.log(2.0)
+"""-log(1 - eta) for eta = 1/2"""
+
+
+def merged(shard, records, ranks, importance):
+    """Merge records (hash, met since the last merge, updates, values)."""
+    words = np.zeros((len(records), 2 + 2 * shard.actions), np.uint64)
+    values = words.view(np.float64)
+    for i, (hash_, new, updates, q) in enumerate(records):
+        words[i, :2] = hash_, new
+        words[i, 2 : 2 + shard.actions] = updates
+        values[i, 2 + shard.actions :] = q
+    order = np.argsort(words[:, 0], kind="stable")
+    done = merge(shard.table, words, values, order, 0, ranks, HALF, importance)
+    assert done == len(records)
+
+
+def shard_with(q_init=0.0, **rows):
+    shard = Shard(1, 2, np.dtype(np.float64), q_init)
+    for hash_, q in rows.items():
+        shard.load(np.array([int(hash_[1:])], np.uint64), np.array([q]), np.zeros((1, 0), "u4"))
+    return shard
+
+
+def test_weights_worked_by_hand():
+    # eta = 1/2: one update weighs 2, three weigh 8, a rank without any weighs 1 with the old value.
+    shard = shard_with(h7=[1.0, 5.0])
+    records = [(7, 0, [1, 0], [2.0, 5.0]), (7, 0, [3, 0], [4.0, 5.0])]
+    merged(shard, records, 3, importance=True)
+    assert shard.row(7) == pytest.approx([(2 * 2 + 8 * 4 + 1 * 1) / 11, 5.0], rel=1e-15)
+
+
+def test_equal_weights_worked_by_hand():
+    shard = shard_with(h7=[1.0, 5.0])
+    records = [(7, 0, [1, 0], [2.0, 5.0]), (7, 0, [3, 0], [4.0, 5.0])]
+    merged(shard, records, 3, importance=False)
+    assert shard.row(7) == pytest.approx([(2 + 4 + 1) / 3, 5.0], rel=1e-15)
+
+
+def test_what_was_made_of_q_init_counts_as_made_of_the_owners_value():
+    # From q_init = 8 two updates at rate 1/2 towards 0 give 2; from the owner's 4 they give 1.
+    for importance in (True, False):
+        shard = shard_with(8.0, h7=[4.0, 8.0])
+        merged(shard, [(7, 1, [2, 0], [2.0, 8.0])], 1, importance)
+        assert shard.row(7) == pytest.approx([1.0, 8.0], rel=1e-15)
+
+
+def test_so_many_updates_that_the_weights_overflow():
+    shard = shard_with(h7=[1.0, 1.0])
+    records = [(7, 0, [100_000, 1], [3.0, 3.0]), (7, 0, [100_000, 100_000], [5.0, 5.0])]
+    merged(shard, records, 2, importance=True)
+    assert shard.row(7).tolist() == [4.0, 5.0]
+
+
+def test_rows_that_nobody_updated_are_not_made():
+    shard = shard_with()
+    merged(shard, [(7, 1, [0, 0], [0.0, 0.0]), (9, 1, [0, 1], [0.0, 6.0])], 1, importance=True)
+    assert len(shard) == 1
+    assert shard.row(9).tolist() == [0.0, 6.0]
+
+
+@pytest.mark.parametrize("averaging", ["importance", "equal"])
+@pytest.mark.parametrize("every", [1, 8])
+def test_one_rank_by_itself_learns_as_in_lockstep(averaging, every):
+    learning = {"gamma": 0.95, "q_init": 0.25, "learning_rate": 0.3}
+    job = make_job.make({**make_job.GARNET, "max_episode_steps": 7}, learning=learning)
+    mode = {"kind": "periodic", "merge_every": every, "averaging": averaging}
+    periodic = job.model_copy(update={"mode": type(job.mode)(**mode)})
+    environment = resolve(job.environment)
+    learners = [
+        Learner(job, environment, MPI.COMM_SELF),
+        modes.learner(periodic, environment, MPI.COMM_SELF),
+    ]
+    for learner in learners:
+        learner.begin()
+        for _ in range(320):
+            learner.advance()
+    assert learners[0].digest() == learners[1].digest()
+
+
+def test_a_learning_rate_by_visits_is_refused():
+    job = make_job.make(make_job.GARNET).model_dump()
+    job["mode"]["kind"] = "periodic"
+    job["learning"]["learning_rate"] = {"schedule": "visits", "exponent": 0.7}
+    with pytest.raises(JobError, match="test: mode.kind = 'periodic' merges by .* not depend on"):
+        Job.check(job, "test")
