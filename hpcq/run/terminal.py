@@ -1,4 +1,4 @@
-"""Whether somebody watches: is our output, or that of the launcher it goes through, a terminal?
+"""Whether somebody watches: our output, or that of the launcher it goes through, is a terminal.
 
 mpirun gives rank 0 a terminal of its own (Open MPI) or a pipe and passes on what is written there,
 be it to a terminal or to a file. What counts is mpirun's own output, if mpirun is our parent; on
