@@ -14,6 +14,7 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.hashing import mix64, unit_interval
 from hpcq.job.job import Job
 from hpcq.native.kernels import kernel
+from hpcq.spaces.actions import numbered
 
 
 class Walk(NamedTuple):
@@ -73,7 +74,7 @@ def _walk(name: str) -> tuple[CompiledEnvironment, int]:
     states = 1 << bits
     model = Walk(np.uint64(64 - bits), math.log(states))
     observation = {"kind": "Discrete", "n": states, "start": 0}
-    environment = CompiledEnvironment(name, observation, 4, 0, model, reset, step, None)
+    environment = CompiledEnvironment(name, observation, 4, numbered(4), model, reset, step, None)
     return environment, states if filled else 0
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from hpcq.checkpoint import isolated
 from hpcq.checkpoint.columns import hashes_of
 from hpcq.checkpoint.schema import EXTRAS, Dataset, Header, integrity, layout
-from hpcq.errors import CheckpointError
+from hpcq.errors import CheckpointError, JobError
+from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 from hpcq.table.digest import Digest, digest_rows
 
@@ -98,12 +99,14 @@ def read_header(path: str | Path) -> Header:
 
 
 def _check_spaces(path: str | Path, header: Header) -> None:
-    """Refuse a header whose job is no JSON object, or whose observation space is none."""
+    """Refuse a header whose job is no JSON object, or whose spaces are none."""
     try:
         if not isinstance(json.loads(header.job), dict):
             raise ValueError("the job is not a JSON object")
         Codec(header.observation)
-    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        if Actions.described(header.action).count != header.actions:
+            raise ValueError(f"{header.actions} actions, but their description has others")
+    except (JobError, KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
 
 

@@ -87,7 +87,7 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("environment", header.environment, environment.id),
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
-        ("first action", header.action_start, environment.action_start),
+        ("action space", header.action, environment.action),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

@@ -82,7 +82,7 @@ def header_of(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Heade
         environment=environment.id,
         observation=environment.observation,
         actions=environment.actions,
-        action_start=environment.action_start,
+        action=environment.action,
         tick=learner.tick,
         step=learner.steps,
         rows=rows,

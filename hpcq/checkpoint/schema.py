@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 
 ENVIRONMENTS = {
     "environments/key": ("hash", "u8"),
@@ -40,7 +40,7 @@ EXTRAS = {
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }
-_JSON = ("observation", "versions", "extra", "progress")
+_JSON = ("observation", "action", "versions", "extra", "progress")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -77,7 +77,8 @@ class Header:
     observation: dict[str, Any]
     """the observation space, see codec.py"""
     actions: int
-    action_start: int
+    action: dict[str, Any]
+    """what their numbers stand for, see spaces/actions.py"""
     tick: int
     step: int
     rows: int

@@ -32,9 +32,9 @@ class PythonEnvironment:
         return self.action_set.count
 
     @property
-    def action_start(self) -> int:
-        """The first one, of a Discrete space; else 0."""
-        return self.action_set.start
+    def action(self) -> dict[str, Any]:
+        """What the numbers of the actions stand for, see `Actions.described`."""
+        return self.action_set.description
 
 
 def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:

@@ -49,7 +49,8 @@ class CompiledEnvironment:
     observation: dict[str, Any]
     """the observation space, as `codec.describe` gives it"""
     actions: int
-    action_start: int
+    action: dict[str, Any]
+    """what their numbers stand for, see `Actions.described`"""
     model: Any
     reset: Any
     step: Any
@@ -108,7 +109,7 @@ def compiled_environment(
         "",
         observation,
         action_set.count,
-        action_set.start,
+        action_set.description,
         model,
         reset,
         step,

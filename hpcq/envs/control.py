@@ -17,6 +17,7 @@ from hpcq.envs.compiled import ContinuousEnvironment, integer
 from hpcq.errors import JobError
 from hpcq.hashing import second_draw, unit_interval
 from hpcq.native.kernels import kernel
+from hpcq.spaces.actions import numbered
 
 
 class Bins(NamedTuple):
@@ -167,6 +168,7 @@ def _make(
     actions: int,
     limit: int,
     see: Any = observe,
+    action: dict[str, Any] | None = None,
 ) -> ContinuousEnvironment:
     if not isinstance(bins, list | tuple) or len(bins) != len(low):
         raise JobError(f"{id_}: bins = {bins!r}, expected a list of {len(low)} integers")
@@ -185,7 +187,16 @@ def _make(
     )
     observation = {"kind": "MultiDiscrete", "nvec": list(bins), "start": [0] * len(bins)}
     return ContinuousEnvironment(
-        id_, observation, actions, 0, model, reset, step, limit, see, len(low)
+        id_,
+        observation,
+        actions,
+        action or numbered(actions),
+        model,
+        reset,
+        step,
+        limit,
+        see,
+        len(low),
     )
 
 
@@ -270,6 +281,7 @@ def pendulum(
         torques,
         limit,
         observe_pendulum,
+        {"dtype": "float32", "shape": [1], "values": [np.linspace(-2, 2, torques).tolist()]},
     )
 
 

@@ -25,6 +25,7 @@ from hpcq.envs.rows import GOES_ON, WON, bit
 from hpcq.errors import JobError
 from hpcq.hashing import hi64, second_draw, unit_interval
 from hpcq.native.kernels import bind, kernel
+from hpcq.spaces.actions import numbered
 
 OPPONENTS = ("self", "random", "perfect")
 
@@ -148,7 +149,7 @@ def _environment(
         id_,
         observation,
         actions,
-        0,
+        numbered(actions),
         model,
         bind(reset, **parts),
         bind(step, **parts),

@@ -13,6 +13,7 @@ import numpy as np
 from hpcq.envs.compiled import CompiledEnvironment, integer, number
 from hpcq.hashing import hi64, mix64, second_draw, seed_word, unit_interval
 from hpcq.native.kernels import kernel
+from hpcq.spaces.actions import numbered
 
 NORTH, SOUTH, WEST, EAST = range(4)
 
@@ -82,4 +83,6 @@ def gridworld(
     integer(id_, "seed", seed, 0, (1 << 63) - 1)
     observation = {"kind": "MultiDiscrete", "nvec": [height, width], "start": [0, 0]}
     model = Grid(width, height, float(walls), seed_word(seed))
-    return CompiledEnvironment(id_, observation, 4, 0, model, reset, step, max_episode_steps)
+    return CompiledEnvironment(
+        id_, observation, 4, numbered(4), model, reset, step, max_episode_steps
+    )

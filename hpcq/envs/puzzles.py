@@ -23,6 +23,7 @@ from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.envs.permutations import is_odd, item, rank, replaced, unrank
 from hpcq.hashing import hi64, second_draw
 from hpcq.native.kernels import bind, kernel
+from hpcq.spaces.actions import numbered
 
 _ORDERS = 20_160  # 8! / 2
 _TILES = 8
@@ -151,7 +152,7 @@ def eight_puzzle(max_episode_steps: int | None, *, scramble: int = 0) -> Compile
         "hpcq/EightPuzzle-v0",
         {"kind": "MultiDiscrete", "nvec": [9, _ORDERS], "start": [0, 0]},
         4,
-        0,
+        numbered(4),
         Slide(np.uint64(9 * _ORDERS), scramble),
         bind(_reset, move=slide, ACTIONS=4),
         bind(_step, move=slide),
@@ -167,7 +168,7 @@ def pocket_cube(max_episode_steps: int | None, *, scramble: int = 0) -> Compiled
         "hpcq/PocketCube-v0",
         {"kind": "MultiDiscrete", "nvec": [5040, 729], "start": [0, 0]},
         9,
-        0,
+        numbered(9),
         Cube(np.uint64(5040 * 729), scramble, order, twist),
         bind(_reset, move=turn, ACTIONS=9),
         bind(_step, move=turn),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.hashing import unit_interval
 from hpcq.native.kernels import kernel
+from hpcq.spaces.actions import numbered
 
 
 class TableModel(NamedTuple):
@@ -152,7 +153,9 @@ def table_environment(
     """
     states, actions, _ = model.probability.shape
     observation = observation or {"kind": "Discrete", "n": states, "start": 0}
-    return CompiledEnvironment(id_, observation, actions, 0, model, reset, step, max_episode_steps)
+    return CompiledEnvironment(
+        id_, observation, actions, numbered(actions), model, reset, step, max_episode_steps
+    )
 
 
 TOY_TEXT = (

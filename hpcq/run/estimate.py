@@ -38,7 +38,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
-        environment.action_start, 0, 0, states, job.learning.dtype, visits,
+        environment.action, 0, 0, states, job.learning.dtype, visits,
         job.environment.count, ranks,
     )  # fmt: skip
     return {

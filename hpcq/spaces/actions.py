@@ -6,7 +6,7 @@ first component the most significant.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,20 +36,34 @@ class Actions:
     """
 
     def __init__(self, space: Any, levels: Any = None) -> None:
-        from gymnasium import spaces
-
-        self._discrete = isinstance(space, spaces.Discrete)
-        self.start = int(space.start) if self._discrete else 0
-        """the first action of a Discrete space; else 0"""
         try:
-            floats = iter(_levels(describe(space), levels))
-            tree = _values(space, floats)
+            tree = _values(space, iter(_levels(describe(space), levels)))
+            self._fill(tree)
         except JobError as error:
             raise JobError(f"action space {space}: {error}") from None
+        self.description: dict[str, Any] = _describe(tree)
+        """the tree as JSON, from which `described` makes the actions again"""
+
+    @classmethod
+    def described(cls, description: dict[str, Any]) -> "Actions":
+        """Return the actions of a description: from a checkpoint, say. Needs no Gymnasium.
+
+        Raises
+        ------
+        JobError, KeyError, TypeError, ValueError
+            for what is not a description.
+        """
+        actions = cls.__new__(cls)
+        actions.description = description
+        actions._fill(_described(description))
+        return actions
+
+    def _fill(self, tree: Any) -> None:
         radices = [len(values) for leaf in _leaves(tree) for values in leaf[1]]
         self.count = math.prod(radices)
+        """how many there are"""
         if self.count > MOST:
-            raise JobError(f"action space {space}: {self.count:,} actions, more than {MOST:,}")
+            raise JobError(f"{self.count:,} actions, more than {MOST:,}")
         digits = iter(np.unravel_index(np.arange(self.count), radices) if radices else [])
         self._tree = _tables(tree, digits, self.count)
 
@@ -74,6 +88,39 @@ class Actions:
 
 class _Leaf(tuple):
     __slots__ = ()
+
+
+def numbered(count: int) -> dict[str, Any]:
+    """Return the description of the actions 0 ... `count` - 1."""
+    return {"dtype": "int64", "shape": [], "values": [{"start": 0, "n": count}]}
+
+
+def _describe(tree: Any) -> dict[str, Any]:
+    if isinstance(tree, _Leaf):
+        dtype, values, shape = tree
+        return {
+            "dtype": np.dtype(dtype).name,
+            "shape": list(shape),
+            "values": [
+                {"start": each.start, "n": len(each)} if isinstance(each, range) else each.tolist()
+                for each in values
+            ],
+        }
+    if isinstance(tree, dict):
+        return {"dict": {name: _describe(part) for name, part in tree.items()}}
+    return {"tuple": [_describe(part) for part in tree]}
+
+
+def _described(description: dict[str, Any]) -> Any:
+    if "dict" in description:
+        return {name: _described(part) for name, part in description["dict"].items()}
+    if "tuple" in description:
+        return tuple(_described(part) for part in description["tuple"])
+    values: list[Sequence] = [
+        range(each["start"], each["start"] + each["n"]) if isinstance(each, dict) else each
+        for each in description["values"]
+    ]
+    return _Leaf((np.dtype(description["dtype"]), values, tuple(description["shape"])))
 
 
 def _levels(description: dict[str, Any], section: Any) -> list[NDArray]:

@@ -114,7 +114,7 @@ def _job(table: Table) -> Job:
 
 
 def _check_comparable(a: Table, b: Table) -> None:
-    for what in ("observation", "actions", "action_start"):
+    for what in ("observation", "actions", "action"):
         mine, theirs = getattr(a.header, what), getattr(b.header, what)
         if mine != theirs:
             raise CheckpointError(

@@ -26,12 +26,23 @@ def columns_of(table: Table, rows: Rows, what: str) -> Columns:
     columns: Columns = {"key": rows.keys}
     columns |= {f"observation{k}": v for k, v in table.codec.columns(rows.keys).items()}
     best = best_actions(rows.q)
-    columns["action"] = best + table.header.action_start
+    columns |= _named("action", table.actions.batch(best))
     columns["value"] = rows.q.max(axis=1)
     if what == "table":
         columns["q"] = rows.q
         if table.header.visits:
             columns["visits"] = rows.visits
+    return columns
+
+
+def _named(name: str, batch: Any) -> Columns:
+    """Return a batch of actions as columns, one for each leaf of its tuples and dicts."""
+    if isinstance(batch, np.ndarray):
+        return {name: batch if batch.ndim == 1 else batch.reshape(len(batch), -1)}
+    parts = batch.items() if isinstance(batch, dict) else enumerate(batch)
+    columns: Columns = {}
+    for key, part in parts:
+        columns |= _named(f"{name}.{key}", part)
     return columns
 
 

@@ -38,12 +38,11 @@ def best_actions(q: NDArray) -> NDArray[np.int64]:
 def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
     """Return the first of some rows as JSON."""
     q, key = rows.q[0], int(rows.keys[0])
-    best = np.flatnonzero(q == q.max()) + table.header.action_start
     row = {
         "key": key,
         "observation": plain(table.observation(key)),
         "q": [float(value) for value in q],
-        "greedy": best.tolist(),
+        "greedy": [plain(table.actions.one(n)) for n in np.flatnonzero(q == q.max()).tolist()],
     }
     if table.header.visits:
         row["visits"] = rows.visits[0].tolist()

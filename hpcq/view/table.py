@@ -18,6 +18,7 @@ from hpcq.checkpoint.reader import find_row, opened, table_pieces
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import mix64
 from hpcq.run import rundir
+from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 
 
@@ -69,6 +70,8 @@ class Table(Mapping[Any, NDArray]):
         what the file says of itself
     codec : Codec
         observation <-> key
+    actions : Actions
+        number <-> what the environment takes
     q_init : float
         what an absent state is worth
 
@@ -83,6 +86,7 @@ class Table(Mapping[Any, NDArray]):
         self._open = ExitStack()
         self._file, self.header = self._open.enter_context(opened(self.path))
         self.codec = Codec(self.header.observation)
+        self.actions = Actions.described(self.header.action)
         self.job: dict[str, Any] = json.loads(self.header.job)
         self.q_init = float(self.job["learning"]["q_init"])
 

@@ -142,7 +142,7 @@ def test_the_greedy_player_wins_nim_from_every_won_position(train):
     ("name", "error"),
     [
         ("frozenlake", 0.01),
-        ("inventory", 0.02),
+        ("inventory", 0.01),
         ("queue", 0.01),
         ("taxi-values", 1e-9),
         ("cliffwalking-values", 1e-9),

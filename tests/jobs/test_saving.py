@@ -86,7 +86,7 @@ def test_a_file_of_an_older_format_is_refused_and_left_alone(tmp_path):
         for name, value in dataclasses.replace(header, format=0).attributes().items():
             file.attrs[name] = value
     _, done = run(2, tmp_path, TAXI, command="resume", code=65)
-    assert "checkpoint format 0, this hpcq reads 1; use the version of hpcq" in done.stderr
+    assert "checkpoint format 0, this hpcq reads 2; use the version of hpcq" in done.stderr
     assert list_checkpoints(directory) == [path]
     assert "format 0" in hpcq(None, "inspect", path, code=65).stderr
 

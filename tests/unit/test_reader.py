@@ -18,6 +18,7 @@ from hpcq.checkpoint.schema import Header, extent
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError
 from hpcq.learning.learner import Learner
+from hpcq.spaces.actions import numbered
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 
@@ -115,7 +116,7 @@ def link(file, name, to):
         (lambda path: path.write_bytes(b""), "not a readable HDF5 file"),
         (lambda path: path.unlink(), "no such file"),
         (edit(lambda f: f.attrs.__delitem__("complete")), "not a complete hpcq checkpoint"),
-        (edit(lambda f: f.attrs.__setitem__("format", 99)), "format 99, this hpcq reads 1"),
+        (edit(lambda f: f.attrs.__setitem__("format", 99)), "format 99, this hpcq reads 2"),
         (edit(lambda f: f.attrs.__setitem__("tick", 41)), "checksum of the attributes"),
         (edit(lambda f: f.attrs.__setitem__("tick", "x")), "tick is not int"),
         (edit(lambda f: f.attrs.__setitem__("rows", 10**15)), "checksum of the attributes"),
@@ -187,9 +188,13 @@ def header(**changes):
         (header(rows=1 << 62, actions=1 << 62), "table/key is uint64"),
         (header(rows=-1), "rows is -1, expected at least 0"),
         (header(dtype="object"), "dtype 'object', expected float32 or float64"),
-        (header(format=0), "format 0, this hpcq reads 1"),
+        (header(format=0), "format 0, this hpcq reads 2"),
         (header(observation={"kind": "nonsense"}), "not an hpcq checkpoint"),
         (header(observation={}), "not an hpcq checkpoint"),
+        (header(action={}), "not an hpcq checkpoint"),
+        (header(action={"tuple": [{"tuple": 1}]}), "not an hpcq checkpoint"),
+        (header(action=numbered(10**30)), "not an hpcq checkpoint"),
+        (header(action=numbered(7)), "3 actions, but their description has others"),
         (header(job="[]"), "the job is not a JSON object"),
         (header(job="[" * 50_000), "not an hpcq checkpoint"),
         (lambda f: f.attrs.__setitem__("job", np.zeros(3)), "job is not a number or a text"),
