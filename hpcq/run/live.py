@@ -26,6 +26,17 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _COLORS = ("green", "cyan", "red", "yellow", "magenta", "blue")
 
 
+class Terminal(Console):
+    """Standard output, which may have no reader any more: training is worth more than its view."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(force_terminal=True, highlight=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Say no more."""
+        self.quiet = True
+
+
 class LiveView:
     """Called, it says a line as plain output would; `report` paints.
 
@@ -36,7 +47,7 @@ class LiveView:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stdout, force_terminal=True, highlight=False)
+        self._console = console or Terminal(file=sys.stdout)
         self._live: Live | None = None
         self._line: dict[str, Any] = {}
         self._title, self._total, self._step = "", 1, 0
@@ -46,7 +57,7 @@ class LiveView:
 
     def __call__(self, line: str) -> None:
         """Say a line, above the view."""
-        with contextlib.suppress(OSError):  # the reader of our output has gone
+        with contextlib.suppress(OSError):
             self._console.print(line, markup=False, soft_wrap=True)
 
     def report(self, line: dict[str, Any], title: str, total: int) -> None:

@@ -16,6 +16,7 @@ from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.run import metrics_files, rundir
 from hpcq.run.live import LiveView
+from hpcq.run.tensorboard import TensorBoard
 from hpcq.run.words import rate_text, time_text
 
 # What a rank tells of itself; the time of each phase follows.
@@ -59,8 +60,11 @@ class Reporter:
         self._steps = learner.steps
         self._seconds = 0.0
         self.saved = saved
+        self._board: TensorBoard | None = None
         if learner.comm.rank == 0:
             self._cut()
+            if learner.job.run.tensorboard:
+                self._board = TensorBoard(learner.job.directory, learner.steps)
 
     def due(self) -> bool:
         """Return whether the next report is due by this rank's clock; paint if it is time to."""
@@ -94,7 +98,9 @@ class Reporter:
             self._store(line)
 
     def close(self) -> None:
-        """Leave the live view, if there is one, as it is."""
+        """Close the files; leave the live view, if there is one, as it is."""
+        if self._board is not None:
+            self._board.close()
         if isinstance(self._say, LiveView):
             self._say.close()
 
@@ -187,6 +193,8 @@ class Reporter:
     def _store(self, line: dict[str, Any]) -> None:
         try:
             metrics_files.append(self._learner.job.directory, line)
+            if self._board is not None:
+                self._board.add(line)
         except OSError as error:
             self._warn(error)
 

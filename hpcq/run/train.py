@@ -20,7 +20,7 @@ from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
-from hpcq.run import preflight, rundir
+from hpcq.run import preflight, rundir, tensorboard
 from hpcq.run.evaluations import Evaluations
 from hpcq.run.lock import RunLock
 from hpcq.run.metrics import summarise
@@ -37,6 +37,7 @@ MAY_CHANGE = (
     "run.report_every",
     "run.stalled_after",
     "run.table_gib",
+    "run.tensorboard",
     "checkpoint.",
     "stop.",
 )
@@ -98,6 +99,8 @@ def start(
 ) -> ExitCode:
     """Run a job from the beginning; `caught` fills with stop signals. Collective."""
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
+    if job.run.tensorboard:
+        on_root(comm, tensorboard.check)
     with _guarded(job, comm) as watchdog:
         on_root(comm, lambda: rundir.check(job.directory, overwrite))
         learner = _make_learner(job, comm, watchdog)
@@ -119,6 +122,8 @@ def resume(
     """Go on with the newest checkpoint of a run directory that verifies. Collective."""
     job = on_root(comm, lambda: _read_job(directory, overrides, override))
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
+    if job.run.tensorboard:
+        on_root(comm, tensorboard.check)
     with _guarded(job, comm) as watchdog:
         with watchdog.patient(math.inf):
             path, notes = on_root(comm, lambda: _newest(directory, job, override))
@@ -176,7 +181,8 @@ def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         if not assignment.startswith(MAY_CHANGE + (MAY_OVERRIDE if anew else ())):
             raise JobError(
                 f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
-                "run.report_every, run.stalled_after, run.table_gib, checkpoint.* and stop.*"
+                "run.report_every, run.stalled_after, run.table_gib, run.tensorboard, "
+                "checkpoint.* and stop.*"
                 + ("" if anew else f", and with --override {', '.join(MAY_OVERRIDE)}")
                 + "; to change more, start a new run from this "
                 "table with --set run.start_from=CHECKPOINT and another run.directory"
