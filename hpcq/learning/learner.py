@@ -208,9 +208,9 @@ class Learner:
                 exchange.inbox,
                 rate,
                 self._exponent,
-                self._largest_error,
                 self._places,
                 done,
+                self._largest_error,
             )
             if done == updates:
                 return

@@ -167,14 +167,14 @@ def _note_nothing(largest_error, error):
     pass
 
 
-def _apply(table, inbox, rate, exponent, largest_error, places, done):
+def _apply(table, inbox, rate, exponent, places, done, largest_error=None):
     """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate      learning rate, unless visits are counted
     exponent  with visits: rate = 1 / (1 + N(s, a)) ** exponent
+    places    int64 (PLACES,), scratch
     largest_error
               float64 (1,), in and out: of all |TD errors|, if the kernel notes them
-    places    int64 (PLACES,), scratch
 
     Returns the number of updates done: fewer than there are if the shard is full.
     """
