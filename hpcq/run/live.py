@@ -108,7 +108,7 @@ class LiveView:
     def _view(self) -> Group:
         """Return what is seen: a title, the bar, and a line for each aspect of the run."""
         rows = Table.grid(padding=(0, 2))
-        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(style="dim", no_wrap=True, min_width=len("evaluation"))
         rows.add_column(overflow="ellipsis", no_wrap=True)
         for name, text in (
             ("episodes", self._episodes()),
