@@ -1,3 +1,53 @@
-"""Distributed tabular Q-learning: a hash-partitioned table over MPI ranks."""
+"""Distributed tabular Q-learning: a hash-partitioned table over MPI ranks.
+
+What stands in `__all__` is loaded when it is first used: ``import hpcq`` starts no MPI.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hpcq.api import train, training
+    from hpcq.envs.compiled import compiled_environment, second_draw, unit_interval
+    from hpcq.job.job import Job
+    from hpcq.native.kernels import kernel
+    from hpcq.view.evaluate import evaluate
+    from hpcq.view.policy import Policy, load_policy
+    from hpcq.view.table import Table, load_table
+
+__all__ = [
+    "Job",
+    "Policy",
+    "Table",
+    "compiled_environment",
+    "evaluate",
+    "kernel",
+    "load_policy",
+    "load_table",
+    "second_draw",
+    "train",
+    "training",
+    "unit_interval",
+]
+
+_PLACES = {
+    "hpcq.api": ("train", "training"),
+    "hpcq.envs.compiled": ("compiled_environment", "kernel", "second_draw", "unit_interval"),
+    "hpcq.job.job": ("Job",),
+    "hpcq.view.evaluate": ("evaluate",),
+    "hpcq.view.policy": ("Policy", "load_policy"),
+    "hpcq.view.table": ("Table", "load_table"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(place), name)
+    raise AttributeError(f"module 'hpcq' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

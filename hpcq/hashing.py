@@ -63,6 +63,32 @@ def unmix64(hash_):
     return x ^ (x >> _S30) ^ (x >> _S60)
 
 
+@kernel
+def _mix_all(keys, hashes):
+    for i in range(keys.size):
+        hashes[i] = mix64(keys[i])
+
+
+@kernel
+def _unmix_all(hashes, keys):
+    for i in range(hashes.size):
+        keys[i] = unmix64(hashes[i])
+
+
+def hashes_of(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the hash of each key."""
+    hashes = np.empty(keys.size, np.uint64)
+    _mix_all(keys, hashes)
+    return hashes
+
+
+def keys_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the key of each hash."""
+    keys = np.empty(hashes.size, np.uint64)
+    _unmix_all(hashes, keys)
+    return keys
+
+
 @intrinsic
 def hi64(typingctx: Any, a: Any, b: Any) -> Any:
     """Return the upper half of the 128-bit product of two uint64: one instruction."""

@@ -1,40 +1,13 @@
-"""Keys of hashes, and the environments of a rank as columns of a checkpoint; and back."""
+"""The environments of a rank as columns of a checkpoint, hashes as keys; and back."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.schema import ENVIRONMENTS
 from hpcq.collectors.actors import Actors
-from hpcq.hashing import mix64, unmix64
-from hpcq.native.kernels import kernel
+from hpcq.hashing import hashes_of, keys_of
 
 _HASHES = ("hash", "update_hash")
-
-
-@kernel
-def _mix(keys, hashes):
-    for i in range(keys.size):
-        hashes[i] = mix64(keys[i])
-
-
-@kernel
-def _unmix(hashes, keys):
-    for i in range(hashes.size):
-        keys[i] = unmix64(hashes[i])
-
-
-def hashes_of(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the hash of each key."""
-    hashes = np.empty(keys.size, np.uint64)
-    _mix(keys, hashes)
-    return hashes
-
-
-def keys_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the key of each hash."""
-    keys = np.empty(hashes.size, np.uint64)
-    _unmix(hashes, keys)
-    return keys
 
 
 def actors_to_columns(actors: Actors) -> dict[str, NDArray]:

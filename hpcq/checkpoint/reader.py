@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint import isolated
-from hpcq.checkpoint.columns import hashes_of
 from hpcq.checkpoint.schema import EXTRAS, Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError, JobError
+from hpcq.hashing import hashes_of
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 from hpcq.table.digest import Digest, digest_rows

@@ -8,7 +8,7 @@ import click
 
 from hpcq import __version__
 from hpcq.bench.cli import bench
-from hpcq.cli import files, sites, training
+from hpcq.cli import files, jobs, results, sites, training
 from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import ExitCode, HpcqError
@@ -32,6 +32,9 @@ def hpcq() -> None:
 
 
 COMMANDS = (
+    jobs.jobs,
+    jobs.reference,
+    jobs.init,
     training.run,
     training.resume,
     training.estimate,
@@ -40,6 +43,9 @@ COMMANDS = (
     files.diff,
     files.export,
     files.verify,
+    results.evaluate,
+    results.plot,
+    results.report,
     sites.doctor,
     sites.submit,
     sites.sweeps,
@@ -57,8 +63,9 @@ def main(arguments: list[str] | None = None) -> Any:
     # An h5py with MPI imports mpi4py: that alone must start nothing.
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = hpcq.main(arguments, prog_name="hpcq", standalone_mode=False)
+        code = hpcq.main(list(arguments), prog_name="hpcq", standalone_mode=False, obj=arguments)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:

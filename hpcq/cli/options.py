@@ -16,3 +16,10 @@ LIVE = click.option(
     envvar="HPCQ_LIVE",
     help="Show the run as a live view, or as lines. Default: live on a terminal.",
 )
+
+RANKS = click.option(
+    "-n",
+    "--ranks",
+    type=click.IntRange(1),
+    help="Start mpirun on this machine, with so many ranks. Default: one process.",
+)

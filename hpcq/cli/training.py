@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcq.cli.options import LIVE, SET
+from hpcq.cli.options import LIVE, RANKS, SET
 from hpcq.cluster.launch import on_ranks, speaker
+from hpcq.cluster.mpirun import is_rank, run_on_ranks
 from hpcq.errors import ExitCode
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], None]:
+def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
     """Return what says things to people: on rank 0 the live view, or plain lines."""
     from hpcq.run import terminal
     from hpcq.run.live import LiveView
@@ -27,23 +28,28 @@ def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], None]:
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path))
+@RANKS
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
 @click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
 @click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
 @LIVE
+@click.pass_obj
 def run(
+    arguments: list[str],
     job: Path,
+    ranks: int | None,
     overrides: tuple[str, ...],
     overwrite: bool,
     go_on: bool,
     member: int | None,
     live: bool | None,
-) -> ExitCode:
+) -> int:
     """Train the job of a TOML file.
 
     \b
-    mpirun -n 4 hpcq run jobs/taxi.toml --set run.directory=/scratch/taxi
+    hpcq run -n 2 taxi.toml                      (on this machine)
+    mpirun -n 64 hpcq run taxi.toml --set run.directory=/scratch/taxi
     """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
@@ -60,27 +66,36 @@ def run(
 
         checked = on_root(comm, load)
         if go_on:
-            return proceed(checked, comm, _voice(comm, live), caught)
+            return train.to_end(proceed(checked, comm, _voice(comm, live), caught))
         return train.start(checked, comm, _voice(comm, live), caught, overwrite)
 
     if go_on and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
+    if ranks is not None and not is_rank():
+        return run_on_ranks(ranks, arguments)
     return on_ranks(body)
 
 
 @click.command()
 @click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@RANKS
 @SET
 @click.option("--override", is_flag=True, help="Let the job learn in another way from here on.")
 @LIVE
+@click.pass_obj
 def resume(
-    directory: Path, overrides: tuple[str, ...], override: bool, live: bool | None
-) -> ExitCode:
+    arguments: list[str],
+    directory: Path,
+    ranks: int | None,
+    overrides: tuple[str, ...],
+    override: bool,
+    live: bool | None,
+) -> int:
     """Go on with a run from its newest whole checkpoint, on any number of ranks.
 
     \b
-    mpirun -n 8 hpcq resume runs/taxi
-    hpcq resume runs/taxi --set run.steps=50000000      (extends a finished run)
+    hpcq resume -n 2 runs/taxi
+    mpirun -n 8 hpcq resume runs/taxi --set run.steps=50000000      (extends a finished run)
     hpcq resume runs/taxi --override --set learning.gamma=0.95
     """
 
@@ -89,6 +104,8 @@ def resume(
 
         return train.resume(directory, overrides, comm, _voice(comm, live), caught, override)
 
+    if ranks is not None and not is_rank():
+        return run_on_ranks(ranks, arguments)
     return on_ranks(body)
 
 

@@ -51,7 +51,7 @@ def on_ranks(
 
 
 def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:
-    MPI = _load_mpi()
+    MPI = load_mpi()
     library = short_name(MPI.Get_library_version())
     if cannot_join(library):
         refuse_singletons(1, library)
@@ -84,7 +84,14 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
     return code
 
 
-def _load_mpi() -> Any:
+def load_mpi() -> Any:
+    """Return the module `mpi4py.MPI`.
+
+    Raises
+    ------
+    DependencyError
+        where there is no MPI library.
+    """
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

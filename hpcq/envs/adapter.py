@@ -57,6 +57,11 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             raise
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise DependencyError(f"{name}: {error}") from error
+        except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+            raise JobError(
+                f"{name}: {error} Gymnasium knows the environments of a package once it is "
+                f"imported: name its module, too, as in 'package:{id_}'"
+            ) from error
         except gymnasium.error.Error as error:
             raise JobError(
                 f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"

@@ -72,12 +72,24 @@ def beside(data: dict[str, Any], folder: Path) -> None:
             part[key] = f"{(folder / place).resolve()}:{name}"
 
 
-def toml(value: Any) -> str:
-    """Return plain data as a TOML value on one line."""
+def toml(value: Any, grouped: bool = False) -> str:
+    """Return plain data as a TOML value on one line; `grouped`: 1_000_000 for 1000000."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+        inside = ", ".join(f"{_key(k)} = {toml(v, grouped)}" for k, v in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml, value)) + "]"
+        return "[" + ", ".join(toml(part, grouped) for part in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    if grouped and isinstance(value, int) and abs(value) >= 100_000:
+        return f"{value:_}"
+    return _json(value)
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _json(text)
+
+
+def _json(value: Any) -> str:
+    # Of what JSON allows in a text, only DEL is not TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

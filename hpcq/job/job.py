@@ -30,9 +30,16 @@ _FREE = {
 
 
 class Job(Section):
-    """A whole job. ``Job.load`` reads one from a file."""
+    """A whole job, with the sections and keys of a job file. ``Job.load`` reads one from a file.
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    Raises
+    ------
+    JobError
+        naming every wrong key, its value, and what was expected.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] = "job"
+    """of the job; of a file without it: the name of the file"""
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
@@ -42,6 +49,12 @@ class Job(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
+
+    def __init__(self, /, **sections: Any) -> None:
+        try:
+            super().__init__(**sections)
+        except ValidationError as error:
+            raise JobError("\n".join(map(_explain, error.errors()))) from None
 
     @model_validator(mode="after")
     def _go_together(self) -> "Job":
@@ -82,9 +95,9 @@ class Job(Section):
     def check(cls, data: dict[str, Any], source: str) -> "Job":
         """Validate a job given as nested dicts; `source` names it in messages."""
         try:
-            job = cls.model_validate(data)
-        except ValidationError as error:
-            lines = [_explain(problem) for problem in error.errors()]
+            job = cls(**data)
+        except JobError as error:
+            lines = str(error).split("\n")
             raise JobError("\n".join(f"{source}: {line}" for line in lines)) from None
         job._source = source
         return job

@@ -14,7 +14,9 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class _Schedule(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class Constant(_Schedule):
@@ -22,6 +24,7 @@ class Constant(_Schedule):
 
     schedule: Literal["constant"] = "constant"
     value: Fraction
+    """at every step"""
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -33,8 +36,11 @@ class Linear(_Schedule):
 
     schedule: Literal["linear"]
     start: Fraction
+    """at step 0"""
     end: Fraction
+    """from step `steps` on"""
     steps: Steps
+    """environment steps from `start` to `end`"""
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -46,8 +52,11 @@ class Exponential(_Schedule):
 
     schedule: Literal["exponential"]
     start: Annotated[float, Field(gt=0, le=1)]
+    """at step 0"""
     end: Annotated[float, Field(gt=0, le=1)]
+    """from step `steps` on"""
     steps: Steps
+    """environment steps from `start` to `end`"""
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -63,6 +72,7 @@ class Visits(_Schedule):
 
     schedule: Literal["visits"]
     exponent: Annotated[float, Field(gt=0.5, le=1)]
+    """how fast the rate falls"""
 
 
 def _constant(value: Any) -> Any:
@@ -72,10 +82,12 @@ def _constant(value: Any) -> Any:
 
 
 Schedule = Annotated[
-    Constant | Linear | Exponential, Field(discriminator="schedule"), BeforeValidator(_constant)
+    Constant | Linear | Exponential,
+    Field(discriminator="schedule"),
+    BeforeValidator(_constant, Fraction | Constant | Linear | Exponential),
 ]
 LearningRate = Annotated[
     Constant | Linear | Exponential | Visits,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant),
+    BeforeValidator(_constant, Fraction | Constant | Linear | Exponential | Visits),
 ]

@@ -8,9 +8,14 @@ from hpcq.job.schedules import Constant, LearningRate, Schedule
 
 
 class Section(BaseModel):
-    """Frozen, strict about types, and without unknown keys."""
+    """Frozen, strict about types, and without unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    The text under a key is its meaning in `hpcq reference`.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -24,9 +29,13 @@ class Discretise(Section):
     """
 
     bins: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    """equal parts between `low` and `high`"""
     low: list[Finite] | None = None
+    """lower end; default: the space's own bound"""
     high: list[Finite] | None = None
+    """upper end; default: the space's own bound"""
     edges: list[list[Finite]] | None = None
+    """instead of bins: ascending numbers that cut the whole line"""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Discretise":
@@ -44,9 +53,13 @@ class Levels(Section):
     """
 
     levels: list[Annotated[int, Field(ge=1, le=65_536)]] | None = None
+    """equally spaced values, `low` and `high` among them"""
     low: list[Finite] | None = None
+    """least value; default: the space's own bound"""
     high: list[Finite] | None = None
+    """largest value; default: the space's own bound"""
     values: list[list[Finite]] | None = None
+    """instead of levels: the values themselves"""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Levels":
@@ -63,16 +76,16 @@ class Wrapper(Section):
     entry: str
     """"module:Name" or "path/to/file.py:Name" """
     kwargs: dict[str, Any] = {}
-    """passed to it, after the environment"""
+    """keyword arguments passed to it, after the environment"""
 
 
 class EnvironmentSection(Section):
     """What is learned: an environment, and how many of it run at once."""
 
     id: str
-    """Gymnasium id, hpcq/NAME (envs/bundled.py), "module:Name", or "path/to/file.py:Name" """
+    """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
     kwargs: dict[str, Any] = {}
-    """passed to the environment"""
+    """keyword arguments passed to the environment"""
     wrappers: list[Wrapper] = []
     """around the environment, the first one innermost"""
     codec: Literal["exact", "digest"] = "exact"
@@ -103,6 +116,7 @@ class LearningSection(Section):
     gamma: Annotated[float, Field(ge=0, le=1)]
     """discount per step"""
     learning_rate: LearningRate
+    """how much of the difference between target and Q-value an update takes"""
     q_init: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Q-value of what was never updated"""
     dtype: Literal["float32", "float64"] = "float64"
@@ -192,6 +206,7 @@ class RunSection(Section):
     steps: Annotated[int, Field(ge=1, lt=1 << 62)]
     """environment steps of all environments together; rounded up to whole ticks"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """of every random number"""
     directory: str | None = None
     """run directory; default: runs/NAME, NAME from the job file"""
     start_from: str | None = None

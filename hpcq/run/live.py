@@ -5,6 +5,7 @@ by the thread that learns: nothing goes on beside it, and nothing is left of it 
 """
 
 import contextlib
+import statistics
 import sys
 import time
 from typing import Any
@@ -21,7 +22,8 @@ from hpcq.run.estimate import size
 from hpcq.run.words import number_text, rate_text, time_text
 
 _SECONDS = 0.5
-_REMEMBERED = 60
+_REMEMBERED = 30
+_SMOOTHED = 5
 _BARS = " ▁▂▃▄▅▆▇█"
 _COLORS = ("green", "cyan", "red", "yellow", "magenta", "blue")
 
@@ -53,6 +55,8 @@ class LiveView:
         self._title, self._total, self._step = "", 1, 0
         self._last_evaluation: dict[str, Any] = {}
         self._returns: list[float] = []
+        self._rates: list[float] = []
+        self._over = ""
         self._painted = 0.0
 
     def __call__(self, line: str) -> None:
@@ -74,6 +78,7 @@ class LiveView:
         """
         self._line, self._title, self._total = line, title, total
         self._step = line["step"]
+        self._rates = [*self._rates[1 - _SMOOTHED :], line["steps_per_second"]]
         if line["evaluation_return"] is not None:
             self._last_evaluation = line
         if line["mean_return"] is not None:
@@ -94,6 +99,7 @@ class LiveView:
     def close(self) -> None:
         """Leave the view as it is; what is said from now on comes below."""
         if self._live is not None:
+            self._over = "done" if self._step >= self._total else "ended"
             self._paint()
             self._live.stop()
             self._live = None
@@ -109,7 +115,7 @@ class LiveView:
         """Return what is seen: a title, the bar, and a line for each aspect of the run."""
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True, min_width=len("evaluation"))
-        rows.add_column(overflow="ellipsis", no_wrap=True)
+        rows.add_column()
         for name, text in (
             ("episodes", self._episodes()),
             ("evaluation", self._evaluation()),
@@ -125,9 +131,10 @@ class LiveView:
         return Group(Text(), title, self._bar(), Padding(rows, (1, 0, 1, 0)))
 
     def _bar(self) -> Table:
-        line, share = self._line, self._step / self._total
-        left = (self._total - self._step) / line["steps_per_second"]
-        ahead = "done" if self._step >= self._total else f"{time_text(left)} left"
+        share = self._step / self._total
+        # A report between two others is short, and its rate a chance one.
+        rate = statistics.median(self._rates)
+        ahead = self._over or f"{time_text((self._total - self._step) / rate)} left"
         bar = Table.grid(padding=(0, 2), expand=True)
         bar.add_column(ratio=1)
         for _ in range(4):
@@ -136,7 +143,7 @@ class LiveView:
             ProgressBar(self._total, self._step),
             f"[bold]{100 * share:.1f} %[/]",
             f"{number_text(self._step)} of {number_text(self._total)} steps",
-            f"[bold green]{rate_text(line['steps_per_second'])}/s[/]",
+            f"[bold green]{rate_text(rate)}/s[/]",
             ahead,
         )
         return bar

@@ -77,7 +77,7 @@ def summarise(
     seconds: float,
     clipped: int,
     ended: str | None,
-    say: Callable[[str], None],
+    say: Callable[[str], object],
 ) -> None:
     """Print the end of a run and write summary.json; for rank 0.
 

@@ -4,23 +4,23 @@ import json
 
 from mpi4py import MPI
 
-from hpcq.errors import ExitCode, JobError
+from hpcq.errors import JobError
 from hpcq.job.files import toml
 from hpcq.job.job import Job
 from hpcq.parallel import on_root
 from hpcq.run import rundir
-from hpcq.run.train import MAY_CHANGE, Say, resume, start
+from hpcq.run.train import MAY_CHANGE, Say, Training, resuming, starting
 
 
-def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> ExitCode:
+def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> Training:
     """Go on with the job's run if its directory holds one, else begin. Collective.
 
     What a resumed run may change follows the job file.
     """
     if not on_root(comm, lambda: _holds_run_of(job)):
-        return start(job, comm, say, caught)
+        return starting(job, comm, say, caught)
     changes = (f"{k}={toml(v)}" for k, v in _keys(job).items() if k.startswith(MAY_CHANGE))
-    return resume(job.directory, tuple(changes), comm, say, caught)
+    return resuming(job.directory, tuple(changes), comm, say, caught)
 
 
 def _keys(job: Job) -> dict[str, object]:

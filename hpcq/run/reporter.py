@@ -48,7 +48,7 @@ class Reporter:
         last: int,
         saved: int | None,
         title: str,
-        say: Callable[[str], None],
+        say: Callable[[str], object],
     ) -> None:
         self._learner = learner
         self._total = last * learner.job.environment.count
@@ -72,8 +72,8 @@ class Reporter:
             self._say.step(self._learner.steps)
         return time.perf_counter() - self._time >= self._every
 
-    def report(self, found: Evaluation | None = None) -> None:
-        """Report what happened since the last report; nothing if nothing did. Collective.
+    def report(self, found: Evaluation | None = None) -> dict[str, Any] | None:
+        """Report what happened since the last report; None if nothing did. Collective.
 
         Parameters
         ----------
@@ -83,12 +83,13 @@ class Reporter:
         learner = self._learner
         steps, now = learner.steps - self._steps, time.perf_counter()
         if steps == 0:
-            return
+            return None
         mine = self._own()
         ranks = np.empty((learner.comm.size, mine.size)) if learner.comm.rank == 0 else None
         learner.comm.Gather(mine, ranks)
         seconds, self._time, self._steps = now - self._time, now, learner.steps
         self._seconds += seconds
+        line = None
         if ranks is not None:
             line = self._line(ranks, steps / seconds, found)
             if isinstance(self._say, LiveView):
@@ -96,6 +97,7 @@ class Reporter:
             else:
                 self._say(self._text(line))
             self._store(line)
+        return learner.comm.bcast(line)
 
     def close(self) -> None:
         """Close the files; leave the live view, if there is one, as it is."""

@@ -3,10 +3,11 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from enum import IntFlag
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -18,6 +19,7 @@ from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job.files import override
 from hpcq.job.job import Job
 from hpcq.learning import modes
+from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.run import preflight, rundir, tensorboard
@@ -30,7 +32,9 @@ from hpcq.run.saveplan import SavePlan
 from hpcq.run.stopping import Stopping, tick_of
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
+# Yields a report now and then, the same on all ranks, and returns how the run ended.
+Training = Generator[dict[str, Any], None, ExitCode]
 
 MAY_CHANGE = (
     "run.steps",
@@ -94,9 +98,25 @@ def _load_start(learner: Learner, watchdog: Watchdog) -> None:
         restore.load_table(learner, source)
 
 
+def to_end(training: Training) -> ExitCode:
+    """Train without looking at the reports. Collective."""
+    while True:
+        try:
+            next(training)
+        except StopIteration as end:
+            return end.value
+
+
 def start(
     job: Job, comm: MPI.Intracomm, say: Say, caught: list[int], overwrite: bool = False
 ) -> ExitCode:
+    """Run a job from the beginning; see `starting`. Collective."""
+    return to_end(starting(job, comm, say, caught, overwrite))
+
+
+def starting(
+    job: Job, comm: MPI.Intracomm, say: Say, caught: list[int], overwrite: bool = False
+) -> Training:
     """Run a job from the beginning; `caught` fills with stop signals. Collective."""
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
     if job.run.tensorboard:
@@ -108,7 +128,7 @@ def start(
         _load_start(learner, watchdog)
         on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
         learner.begin()
-        return _train(learner, None, writer, say, caught, watchdog)
+        return (yield from _train(learner, None, writer, say, caught, watchdog))
 
 
 def resume(
@@ -119,6 +139,18 @@ def resume(
     caught: list[int],
     override: bool = False,
 ) -> ExitCode:
+    """Go on with a run; see `resuming`. Collective."""
+    return to_end(resuming(directory, overrides, comm, say, caught, override))
+
+
+def resuming(
+    directory: Path,
+    overrides: tuple[str, ...],
+    comm: MPI.Intracomm,
+    say: Say,
+    caught: list[int],
+    override: bool = False,
+) -> Training:
     """Go on with the newest checkpoint of a run directory that verifies. Collective."""
     job = on_root(comm, lambda: _read_job(directory, overrides, override))
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
@@ -143,7 +175,7 @@ def resume(
         on_root(comm, lambda: rundir.write_job(directory, job.text()))
         if path is None:
             learner.begin()
-        return _train(learner, path, writer, say, caught, watchdog)
+        return (yield from _train(learner, path, writer, say, caught, watchdog))
 
 
 @contextmanager
@@ -244,7 +276,7 @@ def _train(
     say: Say,
     caught: list[int],
     watchdog: Watchdog,
-) -> ExitCode:
+) -> Training:
     """Tick until the job is done or a stop is asked for. Collective.
 
     `path` is the checkpoint of the learner's present tick, if there is one.
@@ -299,10 +331,10 @@ def _train(
             reporter.saved = learner.steps
             evaluations.keep(path)
         if agreed & Flag.REPORT or found:
-            reporter.report(found)
+            yield from _tell(reporter, watchdog, found)
     seconds = time.perf_counter() - started
     assert path is not None
-    reporter.report()
+    yield from _tell(reporter, watchdog)
     reporter.close()
     digest = learner.digest()
     evaluations.close()
@@ -321,6 +353,16 @@ def _train(
         on_root(comm, lambda: summarise(learner, path, digest, done, seconds, clipped, ended, say))
     comm.Barrier()
     return ExitCode.DONE
+
+
+def _tell(
+    reporter: Reporter, watchdog: Watchdog, found: Evaluation | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a report, if there is one, and be patient with who looks at it. Collective."""
+    line = reporter.report(found)
+    if line is not None:
+        with watchdog.patient(math.inf):
+            yield line
 
 
 def _title(learner: Learner) -> str:

@@ -47,7 +47,13 @@ def describe(space: Any) -> dict[str, Any]:
     if isinstance(space, spaces.Graph):
         edge = None if space.edge_space is None else describe(space.edge_space)
         return {"kind": "Graph", "node": describe(space.node_space), "edge": edge}
-    raise JobError(f"{type(space).__name__} is none of Gymnasium's spaces")
+    if np.dtype(space.dtype).kind == "U":
+        # Packages have spaces of their own for text, such as MiniGrid's missions.
+        return {"kind": "Text", "max_length": None}
+    raise JobError(
+        f"{type(space).__name__} is none of Gymnasium's spaces; leave it out, or turn it into one, "
+        "in a Gymnasium wrapper (environment.wrappers)"
+    )
 
 
 def _box(space: Any) -> dict[str, Any]:

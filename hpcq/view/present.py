@@ -80,3 +80,20 @@ def difference_text(found: dict[str, Any]) -> str:
             lines.append(f"{title} (A, then B{', some' if key == 'policy_rows' else ''}):")
             lines += [row_text(row) for pair in found[key] for row in pair]
     return "\n".join(lines)
+
+
+def evaluation_text(found: dict[str, Any]) -> str:
+    """Return what `evaluate.evaluate` found."""
+    width = found["half_width"]
+    interval = "" if width is None else f" ± {width:.4g} (95 % confidence)"
+    lines = [
+        f"{found['file']}: greedy policy in {found['environment']}, seed {found['seed']}",
+        f"mean return   {found['mean_return']:.6g}{interval}, {found['episodes']:,} episodes",
+        f"returns       {found['smallest_return']:.6g} ... {found['largest_return']:.6g}",
+        f"mean length   {found['mean_length']:.6g} steps",
+    ]
+    if found["truncated"]:
+        lines.append(f"truncated     {found['truncated']:,} episodes, at their time limit")
+    if found["unseen"]:
+        lines.append(f"unseen        {100 * found['unseen']:.2g} % of the steps, in unknown states")
+    return "\n".join(lines)

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import keys_of
 from hpcq.checkpoint.reader import find_row, opened, table_pieces
 from hpcq.errors import CheckpointError, JobError
-from hpcq.hashing import mix64
+from hpcq.hashing import hashes_of, keys_of, mix64
 from hpcq.run import rundir
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
@@ -179,6 +178,31 @@ class Table(Mapping[Any, NDArray]):
         found = self.rows(at, min(at + 1, self.header.rows))
         return found if found.hashes.size and int(found.hashes[0]) == hash_ else None
 
+    def find_all(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
+        """Return which of many keys are in the table (n,), and their Q-values (n, A), else nan.
+
+        One pass over the table; memory is that of the answer and of a piece.
+        """
+        hashes = hashes_of(keys)
+        order = np.argsort(hashes)
+        ascending = hashes[order]
+        seen = np.zeros(keys.size, np.bool_)
+        q = np.full((keys.size, self.header.actions), np.nan, self.header.dtype)
+        for rows in self.pieces():
+            first = np.searchsorted(ascending, rows.hashes[0])
+            last = np.searchsorted(ascending, rows.hashes[-1], "right")
+            at = np.searchsorted(rows.hashes, ascending[first:last])
+            found = rows.hashes[at] == ascending[first:last]
+            here = order[first:last][found]
+            seen[here] = True
+            q[here] = rows.q[at[found]]
+        return seen, q
+
     def column(self, name: str) -> NDArray:
         """Return a dataset that is small: one number for each environment, or of the digest."""
         return self._file[name][:]
+
+
+def load_table(path: str | Path) -> Table:
+    """Return the table of a checkpoint, or of a run directory; see `Table`."""
+    return Table(path)

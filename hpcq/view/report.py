@@ -1,0 +1,174 @@
+"""A run as pictures in files, and as one page that needs nothing else: no network, no scripts."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcq import __version__
+from hpcq.errors import StorageError
+from hpcq.run import rundir
+from hpcq.view import figures, grids
+from hpcq.view.inspect import inspect
+from hpcq.view.present import summary_text
+from hpcq.view.rundata import RunData, load_run
+from hpcq.view.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "report.html"
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 0.5rem; }
+p.sub { color: #666; margin-top: 0.2rem; } img { max-width: 100%; }
+table { border-collapse: collapse; } td { padding: 0.15rem 1.2rem 0.15rem 0; vertical-align: top; }
+td:first-child { color: #666; white-space: nowrap; } td { overflow-wrap: anywhere; }
+pre { background: #f6f6f6; padding: 0.8rem 1rem; overflow-x: auto; font-size: 12.5px; }
+p.note { color: #666; font-size: 0.9rem; margin: 0.2rem 0; }
+"""
+
+_SECTIONS = {
+    "learning": ("Learning", "Training explores; evaluations and exact returns are of the greedy "
+                 "policy. Returns are undiscounted."),
+    "maps": ("Values and policy", "Arrows show every greedy action."),
+    "distribution": ("States", "Values are discounted."),
+    "progress": ("Progress", ""),
+    "phases": ("Where the time goes", "Measured on one tick of 17; exchange includes waiting for "
+               "other ranks."),
+    "balance": ("Balance over ranks", "Work: all phases but the exchange."),
+}  # fmt: skip
+
+
+def pictures(run: RunData) -> Iterator[tuple[str, "Figure"]]:
+    """Yield (name, figure) of all that is known of a run."""
+    figures.load_matplotlib()
+    import matplotlib
+
+    with ExitStack() as stack:
+        stack.enter_context(matplotlib.rc_context(figures.STYLE))
+        made: dict[str, Callable[[], Any]] = {
+            "learning": lambda: figures.learning(run.lines, run.summary),
+            "progress": lambda: figures.progress(run.lines),
+            "phases": lambda: figures.phases(run.lines),
+            "balance": lambda: figures.balance(run.lines),
+        }
+        if run.checkpoint is not None:
+            table = stack.enter_context(Table(run.checkpoint))
+            made["maps"] = lambda: figures.maps(table, grids.grids_of(table.header))
+            made["distribution"] = lambda: figures.distribution(table)
+        for name in _SECTIONS:
+            figure = made[name]() if name in made else None
+            if figure is not None:
+                yield name, figure
+
+
+def plot(directory: Path, output: Path | None = None) -> list[Path]:
+    """Write the pictures of a run as PNG files; return their names.
+
+    Parameters
+    ----------
+    output
+        folder; default: the run directory.
+    """
+    output = output or directory
+    written = []
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, figure in pictures(load_run(directory)):
+            written.append(output / f"{name}.png")
+            figure.savefig(written[-1], dpi=150)
+    except OSError as error:
+        raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
+    return written
+
+
+def report(directory: Path, output: Path | None = None) -> Path:
+    """Write a run as one HTML page; return its name.
+
+    Parameters
+    ----------
+    output
+        file; default: report.html in the run directory.
+    """
+    output = output or directory / PAGE
+    page = page_of(load_run(directory))
+    try:
+        rundir.write_text(output, page)
+    except OSError as error:
+        raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
+    return output
+
+
+def page_of(run: RunData) -> str:
+    """Return the page."""
+    parts = [_facts(run)]
+    for name, figure in pictures(run):
+        title, note = _SECTIONS[name]
+        parts.append(f"<h2>{title}</h2>")
+        if note:
+            parts.append(f'<p class="note">{note}</p>')
+        parts.append(_image(figure, title))
+    parts += ["<h2>Job</h2>", f"<pre>{html.escape(run.job.toml())}</pre>"]
+    if run.checkpoint is not None:
+        text = summary_text(inspect(run.checkpoint))
+        parts += ["<h2>Newest checkpoint</h2>", f"<pre>{html.escape(text)}</pre>"]
+    name = html.escape(run.job.name)
+    state = "finished" if run.summary else "not finished"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width">\n<link rel="icon" href="data:,">\n'
+        f"<title>{name}: hpcq</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>{name}</h1>\n<p class="sub">{html.escape(run.job.environment.id)}, '
+        f"{run.job.learning.rule}; {state}; hpcq {__version__}</p>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _image(figure: "Figure", title: str) -> str:
+    out = io.BytesIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    data = base64.b64encode(out.getvalue()).decode()
+    return f'<img alt="{title}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _facts(run: RunData) -> str:
+    """Return a table of the run's main numbers."""
+    summary, last = run.summary or {}, run.lines[-1] if run.lines else {}
+    known = {**last, **summary}
+    rows = [
+        ("steps", _number(known.get("steps", known.get("step")))),
+        ("states seen", _number(known.get("states"))),
+        ("time", _with(known.get("seconds"), "s")),
+        ("speed", _with(known.get("steps_per_second"), "steps/s")),
+        ("greedy policy, exact mean return", _number(known.get("greedy_return"))),
+        ("optimum, exact mean return", _number(known.get("optimal_return"))),
+        ("best evaluation", _number(known.get("best_return"))),
+        ("ranks", _number(known.get("ranks"))),
+        ("digest", known.get("digest")),
+        ("checkpoint", run.checkpoint),
+    ]
+    cells = (
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>"
+        for name, value in rows
+        if value is not None
+    )
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _number(value: Any) -> str | None:
+    if value is None:
+        return None
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _with(value: Any, unit: str) -> str | None:
+    if value is None:
+        return None
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

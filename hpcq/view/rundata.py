@@ -1,0 +1,67 @@
+"""What a run directory holds, read for pictures and reports."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcq.errors import CheckpointError
+from hpcq.job.job import Job
+from hpcq.run import metrics_files, rundir
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run, finished or going on."""
+
+    directory: Path
+    job: Job
+    lines: list[dict[str, Any]]
+    """of metrics.jsonl; the README lists their keys"""
+    summary: dict[str, Any] | None
+    """None before the end"""
+    checkpoint: Path | None
+    """the newest; None before the first"""
+
+
+def load_job(path: Path) -> Job:
+    """Return the job in a run directory's job.json.
+
+    Raises
+    ------
+    CheckpointError
+        if it is not one.
+    """
+    data = _json(path)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: not a job")
+    return Job.check(data, str(path))
+
+
+def load_run(directory: Path) -> RunData:
+    """Return what a run directory holds.
+
+    Raises
+    ------
+    CheckpointError
+        if it holds no run, or what it holds is damaged.
+    """
+    if not (directory / rundir.JOB).is_file():
+        raise CheckpointError(f"{directory} holds no run (no {rundir.JOB})")
+    summary = directory / rundir.SUMMARY
+    return RunData(
+        directory,
+        load_job(directory / rundir.JOB),
+        metrics_files.read(directory),
+        _json(summary) if summary.exists() else None,
+        next(iter(rundir.list_checkpoints(directory)), None),
+    )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,151 @@
+"""`hpcq init`: what it sees of an environment, and the job file that follows."""
+
+import tomllib
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from hpcq.envs import resolve
+from hpcq.errors import EnvironmentFault, JobError
+from hpcq.job.job import Job
+from hpcq.job.sections import EnvironmentSection
+from hpcq.propose import write
+from hpcq.propose.choose import choose
+from hpcq.propose.look import look
+
+
+class Scripted(gymnasium.Env):
+    """Spaces to order; where the agent is, and so all rewards, only the actions' number decides."""
+
+    def __init__(self, observation, action, ends=20, chance=False, cost=False):
+        self.observation_space, self.action_space = observation, action
+        self.ends, self.chance, self.cost = ends, chance, cost
+
+    def _observation(self):
+        if isinstance(self.observation_space, spaces.Box):
+            return np.full(self.observation_space.shape, self.at, self.observation_space.dtype)
+        if isinstance(self.observation_space, spaces.Dict):
+            return {"at": self.at, "text": "abc"}
+        return self.at
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.time = 0, 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.time += 1
+        there = self.np_random.integers(10) if self.chance else self.time
+        self.at = int(there) % 10
+        ended = self.ends is not None and self.time >= self.ends
+        return self._observation(), -1.0 if self.cost else float(ended), ended, False, {}
+
+
+FLOATS = spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf]), dtype=np.float64)
+TEXT = spaces.Dict({"at": spaces.Discrete(10), "text": spaces.Text(9)})
+TEN, TWO = spaces.Discrete(10), spaces.Discrete(2)
+
+
+def proposed(monkeypatch, tmp_path, *arguments, **kwargs):
+    """The keys of the job file for a `Scripted`, which must fit the environment."""
+    monkeypatch.setattr(gymnasium, "scripted", lambda: Scripted(*arguments, **kwargs), False)
+    return of_id(tmp_path, "gymnasium:scripted")
+
+
+def of_id(tmp_path, id_, **kwargs):
+    section = EnvironmentSection(id=id_, kwargs=kwargs)
+    write.write(write.propose(section, tmp_path), tmp_path / "first.toml")
+    job = Job.load(tmp_path / "first.toml")
+    resolve(job.environment)
+    return tomllib.loads((tmp_path / "first.toml").read_text())
+
+
+def test_few_states_and_no_chance(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=10)
+    # Far enough for ten steps: 1 / (1 - 0.9).
+    assert job["learning"] == {"gamma": 0.9, "learning_rate": 0.5}
+    assert {"codec", "discretise", "max_episode_steps"} & set(job["environment"]) == set()
+
+
+def test_what_is_hidden_is_like_chance(monkeypatch, tmp_path):
+    """Two rounds of ten states, then the end: which of the two, no observation tells."""
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=20)
+    assert job["learning"]["learning_rate"]["schedule"] == "visits"
+
+
+def test_chance_is_averaged_over(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, chance=True)
+    assert job["learning"]["learning_rate"]["schedule"] == "visits"
+
+
+def test_floats_get_bins_that_hold_what_was_met(monkeypatch, tmp_path):
+    bins = proposed(monkeypatch, tmp_path, FLOATS, TWO)["environment"]["discretise"]
+    # 0 ... 9 was met; a quarter of that on either side, and round.
+    assert (bins["low"], bins["high"]) == ([-1.0, -3.0], [1.0, 12.0])
+    assert bins["bins"] == [48, 48]
+
+
+def test_floats_with_bounds_keep_them(monkeypatch, tmp_path):
+    box = spaces.Box(-5, 15, (4,), np.float32)
+    job = proposed(monkeypatch, tmp_path, box, TWO)
+    assert job["environment"]["discretise"] == {"bins": [17] * 4}  # 17 ** 4 is below 100,000
+    assert job["learning"]["learning_rate"]["schedule"] == "exponential"
+
+
+@pytest.mark.parametrize("space", [TEXT, spaces.Box(0, 255, (40,), np.uint8)], ids=["text", "many"])
+def test_what_cannot_be_numbered_is_digested(monkeypatch, tmp_path, space):
+    assert proposed(monkeypatch, tmp_path, space, TWO)["environment"]["codec"] == "digest"
+
+
+def test_floats_of_actions_get_levels(monkeypatch, tmp_path):
+    space = spaces.Dict({"a": TWO, "b": spaces.Box(-np.inf, 2, (2,))})
+    levels = proposed(monkeypatch, tmp_path, TEN, space)["environment"]["discretise_actions"]
+    assert levels == {"levels": [3, 3], "low": [-1.0, -1.0], "high": [2.0, 2.0]}
+
+
+def test_episodes_without_end_get_one(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=None, cost=True)
+    assert job["environment"]["max_episode_steps"] == 1000
+    assert job["environment"]["quiet_every"] == 4000
+    assert job["learning"]["gamma"] == 0.995
+    assert job["learning"]["q_init"] == 0.0
+
+
+def test_what_is_nothing_for_a_table(monkeypatch, tmp_path):
+    with pytest.raises(JobError, match="64 floats, too much for a table; .*wrapper"):
+        proposed(monkeypatch, tmp_path, spaces.Box(0, 1, (8, 8)), TWO)
+
+
+def test_an_environment_that_breaks_is_named(monkeypatch, tmp_path):
+    with pytest.raises(EnvironmentFault, match="scripted failed within 5,000 random steps:\n"):
+        proposed(monkeypatch, tmp_path, TEN, TWO, ends="soon")
+
+
+@pytest.mark.parametrize("id_", ["CartPole-v1", "Pendulum-v1", "Blackjack-v1", "Taxi-v4"])
+def test_gymnasiums_own(tmp_path, id_):
+    assert of_id(tmp_path, id_)["environment"]["id"] == id_
+
+
+def test_a_file_is_found_from_where_the_job_is(tmp_path):
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "mine.py").write_text("from gymnasium.envs.toy_text import BlackjackEnv as Mine\n")
+    job = of_id(tmp_path, f"{code}/mine.py:Mine", natural=True)
+    assert job["environment"]["id"] == "code/mine.py:Mine"
+    assert job["environment"]["kwargs"] == {"natural": True}
+
+
+def test_names_and_files(tmp_path):
+    names = ["FrozenLake8x8-v1", "minigrid:MiniGrid-Empty-5x5-v0", "a/mine.py:Mine", "hpcq/Nim-v0"]
+    found = [write.default_name(EnvironmentSection(id=name)) for name in names]
+    assert found == ["frozenlake8x8.toml", "minigrid-empty-5x5.toml", "mine.toml", "nim.toml"]
+    with pytest.raises(JobError, match="-o FILE"):
+        write.write("", Path(__file__))
+
+
+def test_reasons_stand_above_keys():
+    choices = choose(look(EnvironmentSection(id="Acrobot-v1")))
+    assert [c.key for c in choices if not c.why] == []
