@@ -21,6 +21,9 @@ from hpcq.run import terminal
 from hpcq.run.estimate import size
 from hpcq.run.words import number_text, rate_text, time_text
 
+# What the policies' parameters are called in the metrics; those of other policies are None.
+EXPLORATION = ("epsilon", "temperature", "confidence")
+
 _SECONDS = 0.5
 _REMEMBERED = 30
 _SMOOTHED = 5
@@ -125,7 +128,7 @@ class LiveView:
             ("time", self._phases()),
             ("saved", self._saved()),
         ):
-            if text is not None:
+            if text:
                 rows.add_row(name, text)
         title = Text(self._title, style="bold", no_wrap=True, overflow="ellipsis")
         return Group(Text(), title, self._bar(), Padding(rows, (1, 0, 1, 0)))
@@ -169,10 +172,10 @@ class LiveView:
         return text.append(f" at step {number_text(line['best_step'])}", "dim")
 
     def _learning(self) -> Text:
-        line = self._line
-        text = Text("epsilon ", "dim").append(f"{line['epsilon']:.3g}", "default")
-        if line["learning_rate"] is not None:
-            text.append("  learning rate ").append(f"{line['learning_rate']:.3g}", "default")
+        line, text = self._line, Text()
+        for key in (*EXPLORATION, "learning_rate"):
+            if line[key] is not None:
+                text.append(f"{key.replace('_', ' ')} ", "dim").append(f"{line[key]:.3g}  ")
         return text
 
     def _table(self) -> Text:

@@ -15,7 +15,7 @@ from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.run import metrics_files, rundir
-from hpcq.run.live import LiveView
+from hpcq.run.live import EXPLORATION, LiveView
 from hpcq.run.tensorboard import TensorBoard
 from hpcq.run.words import rate_text, time_text
 
@@ -136,7 +136,7 @@ class Reporter:
             "episodes": episodes,
             "mean_return": float(told["returns"].sum()) / episodes if episodes else None,
             "mean_length": float(told["lengths"].sum()) / episodes if episodes else None,
-            "epsilon": learner.job.exploration.epsilon.at(learner.steps),
+            **{key: learner.exploration.get(key) for key in EXPLORATION},
             "learning_rate": (
                 None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
             ),
@@ -169,13 +169,14 @@ class Reporter:
     def _text(self, line: dict[str, Any]) -> str:
         left = (self._total - line["step"]) / line["steps_per_second"]
         returned = line["mean_return"]
+        exploration = [f"{key} {value:.3g}  " for key, value in self._learner.exploration.items()]
         return (
             f"{100 * line['step'] / self._total:5.1f} %  step {line['step']:,}  "
             f"{rate_text(line['steps_per_second'])} steps/s  "
             f"episodes {line['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
             f"{self._evaluation_text(line)}"
-            f"epsilon {line['epsilon']:.3g}  states {line['states']:,}  {time_text(left)} left"
+            f"{''.join(exploration)}states {line['states']:,}  {time_text(left)} left"
         )
 
     def _evaluation_text(self, line: dict[str, Any]) -> str:

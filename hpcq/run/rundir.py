@@ -75,6 +75,14 @@ def keep_best(checkpoint: Path) -> None:
     os.replace(temporary, best)
 
 
+def _unwritable(directory: Path, error: OSError) -> RunDirectoryError:
+    reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+    return RunDirectoryError(
+        f"{directory}: cannot write the run directory: {reason}; choose another with "
+        "--set run.directory=DIR"
+    )
+
+
 def take(directory: Path, lock: RunLock, job: str) -> None:
     """Make the directory if need be, and lock it for the run of a job.
 
@@ -87,9 +95,7 @@ def take(directory: Path, lock: RunLock, job: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(job)
     except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: cannot write the run directory: {error.strerror}"
-        ) from None
+        raise _unwritable(directory, error) from None
 
 
 def check(directory: Path, overwrite: bool) -> None:
@@ -109,9 +115,7 @@ def check(directory: Path, overwrite: bool) -> None:
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: cannot write the run directory: {error.strerror}"
-        ) from None
+        raise _unwritable(directory, error) from None
 
 
 def prepare(directory: Path, job_text: str) -> None:
@@ -129,9 +133,7 @@ def prepare(directory: Path, job_text: str) -> None:
         shutil.rmtree(directory / tensorboard.FOLDER, ignore_errors=True)
         write_job(directory, job_text)
     except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: cannot write the run directory: {error.strerror}"
-        ) from None
+        raise _unwritable(directory, error) from None
 
 
 def write_job(directory: Path, job_text: str) -> None:

@@ -51,6 +51,8 @@ MAY_OVERRIDE = (
     "learning.gamma",
     "learning.learning_rate",
     "exploration.epsilon",
+    "exploration.temperature",
+    "exploration.confidence",
 )
 
 
@@ -222,7 +224,8 @@ def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
     path = directory / rundir.JOB
     if not path.exists():
         raise CheckpointError(
-            f"{directory} holds no run (no {rundir.JOB}); to use the table of a checkpoint, "
+            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            "runs/NAME of an earlier `hpcq run`; to use the table of a checkpoint, "
             "start a run with --set run.start_from=CHECKPOINT"
         )
     try:
@@ -322,7 +325,7 @@ def _train(
         wanted = stopping or ended or learner.tick == last or agreed & Flag.SAVE
         if plan.due(learner.tick, bool(wanted or evaluations.best_now)):
             rules.remember()
-            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.actions * 16
+            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
             with watchdog.patient(patience(nbytes)):
                 path, _ = saving.save(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones
