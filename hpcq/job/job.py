@@ -131,6 +131,7 @@ class Job(Section):
         return "\n".join(lines) + "\n"
 
 
+_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence")
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")
 _A_SCHEDULE = (
     "expected a number in 0 ... 1, or a schedule such as "
@@ -165,7 +166,7 @@ def _explain(problem: Any) -> str:
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)
-        if not (before in ("learning_rate", "epsilon") and part in _SCHEDULE_TAGS)
+        if not (before in _SCHEDULES and part in _SCHEDULE_TAGS)
     ]
     if location[-1] == "value":
         location.pop()
@@ -183,7 +184,7 @@ def _explain(problem: Any) -> str:
         shown = key if len(location) > 1 else f"section [{key}]"
         return f"{shown} is missing; `hpcq reference {' '.join(map(str, location))}` explains it"
     if kind.startswith("model_") or kind == "union_tag_not_found":
-        if location[-1] in ("learning_rate", "epsilon"):
+        if location[-1] in _SCHEDULES:
             return f"{key} = {given}: {_A_SCHEDULE}"
         return f"{key} = {given}: expected a section, [{key}]"
     message = problem["msg"].replace("Input should be", "expected")

@@ -18,6 +18,7 @@ from hpcq.run import metrics_files, rundir
 
 # What a rank tells of itself; the time of each phase follows.
 _TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
+_EXPLORATION = ("epsilon", "temperature", "confidence")
 _BALANCED = ("rows", "messages")
 
 
@@ -108,7 +109,7 @@ class Reporter:
             "episodes": episodes,
             "mean_return": float(told["returns"].sum()) / episodes if episodes else None,
             "mean_length": float(told["lengths"].sum()) / episodes if episodes else None,
-            "epsilon": learner.job.exploration.epsilon.at(learner.steps),
+            **{key: learner.exploration.get(key) for key in _EXPLORATION},
             "learning_rate": (
                 None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
             ),
@@ -141,13 +142,14 @@ class Reporter:
     def _text(self, line: dict[str, Any]) -> str:
         left = (self._total - line["step"]) / line["steps_per_second"]
         returned = line["mean_return"]
+        exploration = [f"{key} {value:.3g}  " for key, value in self._learner.exploration.items()]
         return (
             f"{100 * line['step'] / self._total:5.1f} %  step {line['step']:,}  "
             f"{rate_text(line['steps_per_second'])} steps/s  "
             f"episodes {line['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
             f"{self._evaluation_text(line)}"
-            f"epsilon {line['epsilon']:.3g}  states {line['states']:,}  ETA {left:.0f} s"
+            f"{''.join(exploration)}states {line['states']:,}  ETA {left:.0f} s"
         )
 
     def _evaluation_text(self, line: dict[str, Any]) -> str:

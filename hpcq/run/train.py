@@ -50,6 +50,8 @@ MAY_OVERRIDE = (
     "learning.gamma",
     "learning.learning_rate",
     "exploration.epsilon",
+    "exploration.temperature",
+    "exploration.confidence",
 )
 
 
@@ -316,7 +318,7 @@ def _train(
         wanted = stopping or ended or learner.tick == last or agreed & Flag.SAVE
         if plan.due(learner.tick, bool(wanted or evaluations.best_now)):
             rules.remember()
-            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.actions * 16
+            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
             with watchdog.patient(patience(nbytes)):
                 path, _ = saving.save(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones

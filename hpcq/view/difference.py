@@ -73,7 +73,10 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
                 room = top - len(only_rows[side])
                 only_rows[side] += [describe_row(table, _take(rows, [i])) for i in alone[:room]]
             mine, theirs = _take(mine, here), _take(theirs, there)
-            gaps = np.abs(mine.q.astype(np.float64) - theirs.q)
+            # An action that is illegal in both is worth -inf in both.
+            gaps = np.zeros(mine.q.shape)
+            np.subtract(mine.q, theirs.q, out=gaps, where=mine.q != theirs.q)
+            gaps = np.abs(gaps)
             total += float(gaps.sum())
             gap = gaps.max(axis=1)
             common += gap.size

@@ -41,7 +41,7 @@ def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
     row = {
         "key": key,
         "observation": plain(table.observation(key)),
-        "q": [float(value) for value in q],
+        "q": [float(value) if np.isfinite(value) else None for value in q],
         "greedy": [plain(table.actions.one(n)) for n in np.flatnonzero(q == q.max()).tolist()],
     }
     if table.header.visits:
