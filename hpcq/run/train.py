@@ -368,5 +368,6 @@ def _plan(learner: Learner, last: int, writer: str) -> str:
     return (
         f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
         f"{ranks} rank{'s' * (ranks != 1)} (about {max(share, 1)} each), "
-        f"{last * count:,} steps, run directory {job.directory}, checkpoints by {writer}"
+        f"{last * count:,} steps, run directory {job.directory}, checkpoints by {writer}\n"
+        f"job: {job.brief()}; all else as `hpcq reference` says"
     )
