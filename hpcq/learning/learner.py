@@ -22,7 +22,7 @@ from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
-from hpcq.hashing import Purpose, seed_word, tick_word
+from hpcq.hashing import FEW, Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import rules
@@ -262,6 +262,7 @@ def warm(
 
     A Python environment is not made for this; a small compiled one takes its place.
     """
+    hashes_of(keys_of(np.zeros(FEW, np.uint64)))
     if isinstance(environment, PythonEnvironment):
         gym.warm(environment)
         environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)

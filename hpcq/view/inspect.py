@@ -36,12 +36,12 @@ def best_actions(q: NDArray) -> NDArray[np.int64]:
 
 
 def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
-    """Return the first of some rows as JSON."""
+    """Return the first of some rows as JSON; illegal actions have no value."""
     q, key = rows.q[0], int(rows.keys[0])
     row = {
         "key": key,
         "observation": plain(table.observation(key)),
-        "q": [float(value) for value in q],
+        "q": [float(value) if np.isfinite(value) else None for value in q],
         "greedy": [plain(table.actions.one(n)) for n in np.flatnonzero(q == q.max()).tolist()],
     }
     if table.header.visits:

@@ -7,7 +7,7 @@ from hpcq.spaces.spaces import named
 
 def row_text(row: dict[str, Any]) -> str:
     """Return one state's row: observation, Q-values, greedy actions, visits."""
-    values = " ".join(f"{value:.4g}" for value in row["q"])
+    values = " ".join("-" if value is None else f"{value:.4g}" for value in row["q"])
     text = f"{row['observation']!s:>12}  q [{values}]  greedy {row['greedy']}"
     if "visits" in row:
         text += f"  visits {row['visits']}"
