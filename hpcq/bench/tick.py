@@ -47,7 +47,7 @@ def fill(learner: Learner, states: int) -> None:
     learner.shard.reserve(everything.size)
     for start in range(0, everything.size, _CHUNK):
         part = everything[start : start + _CHUNK]
-        q = np.zeros((part.size, learner.shard.actions), learner.shard.dtype)
+        q = np.zeros((part.size, learner.shard.columns), learner.shard.dtype)
         learner.shard.load(part, q, np.zeros((part.size, 0), np.uint32))
 
 

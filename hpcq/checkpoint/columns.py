@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.schema import ENVIRONMENTS
+from hpcq.checkpoint.schema import ENVIRONMENTS, WINDOWS
 from hpcq.collectors.actors import Actors
+from hpcq.collectors.windows import Windows
 from hpcq.hashing import hashes_of, keys_of
 
 _HASHES = ("hash", "update_hash")
@@ -26,3 +27,19 @@ def columns_to_actors(columns: dict[str, NDArray], actors: Actors) -> None:
     for name, (field_, _) in ENVIRONMENTS.items():
         column = columns[name]
         getattr(actors, field_)[:] = hashes_of(column) if field_ in _HASHES else column
+
+
+def windows_to_columns(windows: Windows) -> dict[str, NDArray]:
+    """Return the arrays as the datasets of `WINDOWS`; hashes become keys."""
+    columns = {name: getattr(windows, field_) for name, field_ in WINDOWS.items()}
+    hashes = windows.hash
+    return {**columns, "windows/key": keys_of(hashes.reshape(-1)).reshape(hashes.shape)}
+
+
+def columns_to_windows(columns: dict[str, NDArray], windows: Windows) -> None:
+    """Fill the arrays from saved columns: the inverse of `windows_to_columns`."""
+    for name, field_ in WINDOWS.items():
+        column = columns[name]
+        if name == "windows/key":
+            column = hashes_of(column.reshape(-1)).reshape(column.shape)
+        getattr(windows, field_)[:] = column

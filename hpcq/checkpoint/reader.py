@@ -22,6 +22,7 @@ from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
+from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest, digest_rows
 
 PIECE_BYTES = 16 << 20
@@ -113,16 +114,35 @@ def _check_spaces(path: str | Path, header: Header) -> None:
 def table_pieces(
     file: Columns, header: Header, start: int, stop: int
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-    """Yield the rows `start` ... `stop - 1` in bounded pieces: hashes, q, visits."""
-    most = max(1, PIECE_BYTES // (header.actions * 8))
+    """Yield the rows `start` ... `stop - 1` in bounded pieces: hashes, q, visits.
+
+    q (n, actions) is what the policy acts on: of several tables the mean. visits (n, actions) are
+    those of all tables together, or (n, 0). Where the environment tells the legal actions, the
+    others are -inf: nothing that compares actions takes them for the best.
+    """
+    for hashes, q, visits, masks in stored_pieces(file, header, start, stop):
+        if header.tables > 1:
+            q = q.mean(axis=1, dtype=q.dtype)
+            visits = visits.sum(axis=1, dtype=np.uint32) if header.visits else visits
+        if header.masks:
+            q = np.where(legal_actions(masks, header.actions), q, q.dtype.type(-np.inf))
+        yield hashes, q, visits
+
+
+def stored_pieces(
+    file: Columns, header: Header, start: int, stop: int
+) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
+    """Yield rows as the file holds them: hashes, q, visits (or (n, 0)), masks (n,) (or (0,))."""
+    most = max(1, PIECE_BYTES // (header.actions * header.tables * 8))
     for at in range(start, stop, most):
         rows = slice(at, min(stop, at + most))
         q = file["table/q"][rows]
+        visits, masks = np.zeros((q.shape[0], 0), np.uint32), np.zeros(0, np.uint64)
         if header.visits:
             visits = file["table/visits"][rows]
-        else:
-            visits = np.zeros((q.shape[0], 0), np.uint32)
-        yield hashes_of(file["table/key"][rows]), q, visits
+        if header.masks:
+            masks = file["table/mask"][rows]
+        yield hashes_of(file["table/key"][rows]), q, visits, masks
 
 
 def verify(path: str | Path) -> tuple[Header, Digest]:
@@ -137,7 +157,7 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
         _verify_extents(path, file, header)
         _verify_ranges(path, file, header)
         digest, last = Digest(), -1
-        for hashes, q, visits in table_pieces(file, header, 0, header.rows):
+        for hashes, q, visits, _ in stored_pieces(file, header, 0, header.rows):
             ascending = bool(np.all(hashes[1:] > hashes[:-1])) and int(hashes[0]) > last
             if not ascending:
                 raise CheckpointError(f"{path}: table/key is not in the order of its hashes")
@@ -151,19 +171,29 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
 
 def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
     """Check that every key and action is one: a kernel would use it as an index unchecked."""
-    states = Codec(header.observation).size
-    bounds = {"states": states, "actions": header.actions}
+    states, columns = Codec(header.observation).size, header.tables * header.actions
+    steps = header.extra.get("windows/key", [0])[-1]
+    bounds = {
+        "states": states,
+        "actions": header.actions,
+        "offsets": columns - header.actions + 1,
+        "lengths": steps + 1,
+    }
     for name, bound in (
         ("table/key", states),
         ("environments/key", states),
         ("pending/key", states),
         ("environments/action", header.actions),
-        ("pending/action", header.actions),
+        ("pending/action", columns),
         *((name, bounds[EXTRAS[name][1]]) for name in header.extra if EXTRAS[name][1]),
     ):
         for values in file[name].pieces(0, file[name].shape[0]):
             if int(values.min()) < 0 or int(values.max()) >= bound:
                 raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")
+    if "windows/due" in file and "windows/length" in file:
+        length, due = file["windows/length"], file["windows/due"]
+        if length.shape != due.shape or bool((due[:] > length[:]).any()):
+            raise CheckpointError(f"{path}: windows/due exceeds windows/length")
 
 
 def _verify_extents(path: str | Path, file: Columns, header: Header) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 
 from hpcq.checkpoint import isolated
 from hpcq.checkpoint.columns import columns_to_actors
-from hpcq.checkpoint.reader import find_row, opened, table_pieces
+from hpcq.checkpoint.reader import find_row, opened, stored_pieces
 from hpcq.checkpoint.schema import ENVIRONMENTS, Header
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learning.learner import Learner
+from hpcq.learning.progress import Progress
 from hpcq.parallel import agree, on_root
 
 
@@ -38,12 +39,20 @@ def load_run(learner: Learner, path: str | Path) -> None:
         with opened(path, found) as (file, header):
             columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
+            learner.progress = _progress(header, path)
             columns_to_actors(columns, learner.collector.actors)
             learner.restore_extra(file, header)
         learner.collector.restore(learner.tick)
 
     agree(learner.comm, load)
     learner.restored()
+
+
+def _progress(header: Header, path: str | Path) -> Progress:
+    try:
+        return Progress.from_dict(header.progress)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
@@ -57,12 +66,18 @@ def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> No
         start = find_row(file, header, first_hash(rank, ranks))
         stop = find_row(file, header, first_hash(rank + 1, ranks))
         shard.reserve(stop - start)
-        for hashes, q, visits in table_pieces(file, header, start, stop):
+        for hashes, q, visits, masks in stored_pieces(file, header, start, stop):
+            rows = hashes.size
+            q = q.reshape(rows, -1).astype(shard.dtype, copy=False)
             if not shard.keeps_visits:
-                visits = visits[:, :0]
+                visits = np.zeros((rows, 0), np.uint32)
             elif not header.visits:
                 visits = np.zeros(q.shape, np.uint32)
-            shard.load(hashes, q.astype(shard.dtype, copy=False), visits)
+            if not shard.keeps_masks:
+                masks = np.zeros((rows, 0), np.uint64)
+            elif not header.masks:
+                masks = np.zeros((rows, 1), np.uint64)
+            shard.load(hashes, q, visits.reshape(rows, -1), masks.reshape(rows, -1))
 
 
 def check_compatible(learner: Learner, header: Header, path: str | Path) -> None:
@@ -79,6 +94,7 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
         ("action space", header.action, environment.action),
+        ("tables", header.tables, learner.method.rule.tables),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

@@ -90,7 +90,10 @@ def header_of(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Heade
         visits=learner.shard.keeps_visits,
         environments=learner.job.environment.count,
         ranks=learner.comm.size,
+        tables=learner.method.rule.tables,
+        masks=learner.method.masked,
         versions=versions(),
+        progress=learner.progress.as_dict(),
         extra=extra,
     )
 
@@ -100,7 +103,7 @@ def _rows_per_piece(row_bytes: int) -> int:
 
 
 def _table_rows_per_piece(learner: Learner) -> int:
-    return _rows_per_piece(8 + learner.shard.actions * learner.shard.dtype.itemsize)
+    return _rows_per_piece(8 + learner.shard.columns * learner.shard.dtype.itemsize)
 
 
 def _columns(learner: Learner) -> dict[str, NDArray]:
@@ -121,12 +124,17 @@ def _slabs(
     """
     shard = learner.shard
     start, total = first_row, Digest()
-    for hashes, q, visits in shard.pieces(_table_rows_per_piece(learner)):
+    tables = learner.method.rule.tables
+    # Where a rule keeps several tables, the file has a dimension for them.
+    shape = (-1, tables, learner.method.actions) if tables > 1 else (-1, shard.columns)
+    for hashes, q, visits, masks in shard.pieces_with_masks(_table_rows_per_piece(learner)):
         total = total.plus(digest_rows(hashes, q, visits))
         yield "table/key", start, keys_of(hashes)
-        yield "table/q", start, q
+        yield "table/q", start, q.reshape(shape)
         if shard.keeps_visits:
-            yield "table/visits", start, visits
+            yield "table/visits", start, visits.reshape(shape)
+        if shard.keeps_masks:
+            yield "table/mask", start, masks[:, 0]
         start += hashes.size
     found.append(total)
     for name, column in columns.items():
@@ -142,7 +150,8 @@ def _row_bytes(column: NDArray) -> int:
 def _slab_count(learner: Learner, columns: dict[str, NDArray]) -> int:
     """Return how many slabs `_slabs` yields."""
     pieces = -(-len(learner.shard) // _table_rows_per_piece(learner))
-    return pieces * (3 if learner.shard.keeps_visits else 2) + sum(
+    shard = learner.shard
+    return pieces * (2 + shard.keeps_visits + shard.keeps_masks) + sum(
         -(-len(column) // _rows_per_piece(_row_bytes(column))) for column in columns.values()
     )
 

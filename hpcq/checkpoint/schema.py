@@ -1,10 +1,12 @@
 """What is in a checkpoint: the datasets, the attributes, the extents.
 
     /table/key      u8 (n)       state keys, in the order of their hashes
-    /table/q        f4|f8 (n, A) action values
-    /table/visits   u4 (n, A)    updates so far; only where the learning rate needs them
+    /table/q        f4|f8 (n, A) action values; (n, 2, A) where the rule keeps two tables
+    /table/visits   u4, as q     updates so far; only where learning rate or policy needs them
+    /table/mask     u8 (n)       legal actions as a bitset; only where the environment tells them
     /environments/* (N)          what each environment is doing, in environment order
     /pending/*      (N)          the update that each environment has not sent yet
+    /windows/*      (N, n)       its last n transitions, where returns have several steps
     /local/*                     periodic mode: the states that each rank holds beside its own rows
     /integrity/extents           (dataset, start, count, crc32), covering all of the above
     /integrity/digest u8 (3)     rows and two sums over rows, see digest.py
@@ -34,13 +36,38 @@ ENVIRONMENTS = {
     "pending/action": ("update_action", "u4"),
     "pending/target": ("update_target", "f8"),
 }
-# What a mode saves beside the rest, and what its values must stay below: states, actions, or
-# nothing in particular. The rows of all ranks follow each other in rank order.
+# Of every environment, too: where legal actions are told, and where returns have several steps.
+MASKS = {"environments/mask": "mask", "pending/mask": "update_mask"}
+WINDOWS = {
+    "windows/key": "hash",
+    "windows/action": "action",
+    "windows/reward": "reward",
+    "windows/value": "value",
+    "windows/target": "target",
+    "windows/mask": "mask",
+    "windows/length": "length",
+    "windows/due": "due",
+    "windows/offset": "offset",
+}
+# What a rule or a mode saves beside the rest, and what its values must stay below: states, actions,
+# lengths of windows, offsets of tables in a row, or nothing in particular. The rows of all ranks
+# follow each other in rank order.
 EXTRAS = {
+    "environments/mask": ("u8", ""),
+    "pending/mask": ("u8", ""),
+    "windows/key": ("u8", "states"),
+    "windows/action": ("u4", "actions"),
+    "windows/reward": ("f8", ""),
+    "windows/value": ("f8", ""),
+    "windows/target": ("f8", ""),
+    "windows/mask": ("u8", ""),
+    "windows/length": ("u4", "lengths"),
+    "windows/due": ("u4", "lengths"),
+    "windows/offset": ("u4", "offsets"),
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }
-_JSON = ("observation", "action", "versions", "extra")
+_JSON = ("observation", "action", "versions", "extra", "progress")
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -87,9 +114,15 @@ class Header:
     environments: int
     ranks: int
     """of the run that wrote the file; readers need not care"""
+    tables: int
+    """action values of every (state, action): 2 for double Q-learning"""
+    masks: bool
+    """whether the environment tells the legal actions"""
     versions: dict[str, str] = field(default_factory=dict)
     extra: dict[str, list[int]] = field(default_factory=dict)
     """the shapes of the datasets of `EXTRAS` that are there"""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """what decides when the run ends, see learning/progress.py"""
     format: int = FORMAT
 
     def attributes(self) -> dict[str, Any]:
@@ -126,6 +159,8 @@ class Header:
         for name, least in (("rows", 0), ("actions", 1), ("environments", 1), ("tick", 0)):
             if values[name] < least:
                 raise ValueError(f"{name} is {values[name]}, expected at least {least}")
+        if header.tables not in (1, 2):
+            raise ValueError(f"tables is {header.tables}, expected 1 or 2")
         for name, shape in header.extra.items():
             sizes = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
             if name not in EXTRAS or not sizes or not shape:
@@ -137,13 +172,17 @@ class Header:
 
 def layout(header: Header) -> list[Dataset]:
     """Return the datasets of a file with this header."""
-    shape = (header.rows, header.actions)
+    shape: tuple[int, ...] = (header.rows, header.actions)
+    if header.tables > 1:
+        shape = (header.rows, header.tables, header.actions)
     table = [
         Dataset("table/key", np.dtype("u8"), (header.rows,)),
         Dataset("table/q", np.dtype(header.dtype), shape),
     ]
     if header.visits:
         table.append(Dataset("table/visits", np.dtype("u4"), shape))
+    if header.masks:
+        table.append(Dataset("table/mask", np.dtype("u8"), (header.rows,)))
     return (
         table
         + [

@@ -20,39 +20,51 @@ Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependen
 """
 
 
-@click.group(epilog=EXIT_CODES)
+class _Grouped(click.Group):
+    """Lists its commands under the headings of `COMMANDS`."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(str(each.name), each.get_short_help_str(limit=100)) for each in commands]
+                )
+
+
+@click.group(cls=_Grouped, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="hpcq")
 def hpcq() -> None:
     """Distributed tabular Q-learning over MPI.
 
     \b
-    mpirun -n 4 hpcq run jobs/taxi.toml
-    hpcq inspect runs/taxi/ckpt-*.h5
+    hpcq init CartPole-v1                    (writes cartpole.toml)
+    hpcq run -n 2 cartpole.toml
+    hpcq inspect runs/cartpole/ckpt-*.h5
     """
 
 
-COMMANDS = (
-    jobs.jobs,
-    jobs.reference,
-    jobs.init,
-    training.run,
-    training.resume,
-    training.estimate,
-    files.inspect,
-    files.query,
-    files.diff,
-    files.export,
-    files.verify,
-    results.evaluate,
-    results.plot,
-    results.report,
-    sites.doctor,
-    sites.submit,
-    sites.sweeps,
-    sites.scaling,
-    bench,
-)
-for command in COMMANDS:
+COMMANDS: dict[str, tuple[click.Command, ...]] = {
+    "Job files": (jobs.init, jobs.jobs, jobs.reference, training.estimate),
+    "Training": (training.run, training.resume),
+    "What was learned": (
+        files.inspect,
+        files.query,
+        results.evaluate,
+        results.plot,
+        results.report,
+        files.diff,
+        files.export,
+        files.verify,
+    ),
+    "Clusters and machines": (
+        sites.submit,
+        sites.sweeps,
+        sites.scaling,
+        sites.doctor,
+        bench,
+    ),
+}
+for command in (each for commands in COMMANDS.values() for each in commands):
     hpcq.add_command(command)
 
 

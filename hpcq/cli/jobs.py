@@ -46,7 +46,9 @@ def copy(name: str, folder: Path) -> ExitCode:
 @click.option("--markdown", is_flag=True, help="Print tables in Markdown.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a job file, for editors.")
 def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
-    """Explain the keys of a job file: type, range, default, meaning; or those about WORD.
+    """Explain the keys of a job file: type, range, default, meaning.
+
+    With WORDs, only those about them.
 
     \b
     hpcq reference
@@ -68,9 +70,10 @@ def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: NAME.toml, here.")
 @SET
 def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> ExitCode:
-    """Write a first job file for an environment: an id, module:Name, or file.py:Name.
+    """Write a first job file for an environment.
 
-    Its spaces and a few thousand random steps decide; the reason stands above each key.
+    ENV_ID is an id of Gymnasium's or hpcq's, module:Name, or file.py:Name. Its spaces and a few
+    thousand random steps decide; the reason stands above each key.
 
     \b
     hpcq init CartPole-v1
@@ -88,7 +91,7 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     }
     override(data, overrides)
     beside(data, Path())
-    section = Job.check(data, "hpcq init").environment
+    section = Job.check(data, "--set").environment
     path = output or Path(write.default_name(section))
     text = write.propose(section, path.parent)
     if str(path) == "-":

@@ -1,19 +1,24 @@
 """The environments of one rank as arrays, and their side of a tick's messages.
 
 A tick goes: the collector steps every environment (fills `reward`, `outcome`, `next`, `final`);
-`pack` sends the update of the previous tick and the queries of this one; `receive` turns replies
-into the next action and into the update that the next tick sends.
+`pack` sends the updates of the previous tick and the queries of this one; `receive` turns replies
+into the next action and into the updates that the next tick sends: one for each environment, or
+with returns of several steps (see windows.py) any number up to these.
 """
 
-from enum import IntEnum
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.collectors import windows as several
+from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
-from hpcq.hashing import mix64, owner
-from hpcq.native.kernels import kernel
+from hpcq.hashing import mix64, owner, second_draw
+from hpcq.native.kernels import bind, inlined, template
+
+__all__ = ["Actors", "Outcome", "kernels", "make_actors"]
 
 
 class Actors(NamedTuple):
@@ -40,29 +45,67 @@ class Actors(NamedTuple):
     """steps of the episode so far"""
     episodes: NDArray[np.int64]
     """ended so far"""
+    mask: NDArray[np.uint64]
+    """legal actions of `hash`; this and the other masks only where the environment delivers them"""
+    next_mask: NDArray[np.uint64]
+    """of `next`"""
+    final_mask: NDArray[np.uint64]
+    """of `final`"""
+    update_mask: NDArray[np.uint64]
+    """of `update_hash`"""
 
 
 def make_actors(count: int) -> Actors:
     """Return the arrays of `count` environments, all zero."""
     kinds = ("u8", "u4", "f8", "u8", "u8", "u1", "?", "u8", "u4", "f8", "f8", "i4", "i8")
-    return Actors(*(np.zeros(count, kind) for kind in kinds))
-
-
-class Outcome(IntEnum):
-    """How a step ended. Only TERMINATED stops bootstrapping."""
-
-    CONTINUES = 0
-    TERMINATED = 1
-    TRUNCATED = 2
-    RESET = 3
-    """no step: the environment has just been reset by hpcq"""
+    masks = ("u8",) * 4
+    return Actors(*(np.zeros(count, kind) for kind in kinds + masks))
 
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
 
-@kernel
-def pack(actors, words, behave_word, ranks, sent, outbox):
+@inlined
+def _set_mask(message, mask):
+    message.mask = mask
+
+
+@inlined
+def _set_no_mask(message, mask):
+    pass
+
+
+@template
+def _waiting(actors, windows, i):
+    return np.int64(actors.update_pending[i])
+
+
+@template
+def _waiting_hash(actors, windows, i, j):
+    return actors.update_hash[i]
+
+
+@template
+def _write_update(actors, windows, i, j, update):
+    update.hash = actors.update_hash[i]
+    update.target = actors.update_target[i]
+    update.column = actors.update_action[i]
+    set_mask(update, actors.update_mask[i])
+
+
+@template
+def _remember(actors, windows, i, outcome, value, greedy, offset, discount, decay):
+    actors.update_pending[i] = outcome != _RESET
+    if outcome != _RESET:
+        actors.update_hash[i] = actors.hash[i]
+        actors.update_action[i] = actors.action[i] + offset
+        bootstrap = 0.0 if outcome == _TERMINATED else discount * value
+        actors.update_target[i] = actors.reward[i] + bootstrap
+        if MASKED:
+            actors.update_mask[i] = actors.mask[i]
+
+
+def _pack(actors, windows, words, behave_word, ranks, sent, outbox):
     """Write updates and queries of all environments into `outbox`, grouped by owner.
 
     words        uint64 (n,), the environments' words; with `behave_word` they give the draws
@@ -71,8 +114,8 @@ def pack(actors, words, behave_word, ranks, sent, outbox):
     """
     sent[:, : QUERIES + 1] = 0
     for i in range(actors.next.size):
-        if actors.update_pending[i]:
-            sent[owner(actors.update_hash[i], ranks), UPDATES] += 1
+        for j in range(waiting(actors, windows, i)):
+            sent[owner(waiting_hash(actors, windows, i, j), ranks), UPDATES] += 1
         if actors.outcome[i] == _TRUNCATED:
             sent[owner(actors.final[i], ranks), QUERIES] += 1
         sent[owner(actors.next[i], ranks), QUERIES] += 1
@@ -86,23 +129,23 @@ def pack(actors, words, behave_word, ranks, sent, outbox):
         start += updates + queries
         replies += queries
     for i in range(actors.next.size):
-        if actors.update_pending[i]:
-            to = owner(actors.update_hash[i], ranks)
-            update = outbox[sent[to, UPDATES]]
-            update.hash = actors.update_hash[i]
-            update.target = actors.update_target[i]
-            update.action = actors.update_action[i]
+        for j in range(waiting(actors, windows, i)):
+            to = owner(waiting_hash(actors, windows, i, j), ranks)
+            write_update(actors, windows, i, j, outbox[sent[to, UPDATES]])
             sent[to, UPDATES] += 1
+        draw = mix64(behave_word ^ words[i])
         if actors.outcome[i] == _TRUNCATED:
             to = owner(actors.final[i], ranks)
             query = outbox[sent[to, QUERIES]]
             query.hash = actors.final[i]
-            query.draw = np.uint64(0)
+            query.draw = second_draw(draw)
+            set_mask(query, actors.final_mask[i])
             sent[to, QUERIES] += 1
         to = owner(actors.next[i], ranks)
         query = outbox[sent[to, QUERIES]]
         query.hash = actors.next[i]
-        query.draw = mix64(behave_word ^ words[i])
+        query.draw = draw
+        set_mask(query, actors.next_mask[i])
         sent[to, QUERIES] += 1
     # Each cursor now stands at the end of its group.
     for rank in range(sent.shape[0]):
@@ -111,31 +154,69 @@ def pack(actors, words, behave_word, ranks, sent, outbox):
         sent[rank, UPDATES] = updates
 
 
-@kernel
-def receive(actors, gamma, ranks, sent, replies, cursors):
+def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
     """Take the replies to the queries that `pack` wrote; make the next tick's updates.
 
+    discount     gamma; negative where the next state is the other player's
+    decay        lambda, of returns of several steps
     cursors      int64 (ranks,), scratch
     """
     for rank in range(sent.shape[0]):
         cursors[rank] = sent[rank, REPLIES_AT]
     for i in range(actors.next.size):
         outcome = actors.outcome[i]
-        value = 0.0
+        value, offset = 0.0, np.int64(0)
         if outcome == _TRUNCATED:
             source = owner(actors.final[i], ranks)
-            value = np.float64(replies[cursors[source]].value)
+            final = replies[cursors[source]]
+            value = np.float64(final.value)
+            if TABLES == 2:
+                offset = np.int64(final.table) * ACTIONS
             cursors[source] += 1
         source = owner(actors.next[i], ranks)
         reply = replies[cursors[source]]
         cursors[source] += 1
         if outcome == _CONTINUES:
             value = np.float64(reply.value)
-        actors.update_pending[i] = outcome != _RESET
-        if outcome != _RESET:
-            actors.update_hash[i] = actors.hash[i]
-            actors.update_action[i] = actors.action[i]
-            bootstrap = 0.0 if outcome == _TERMINATED else gamma * value
-            actors.update_target[i] = actors.reward[i] + bootstrap
+        if TABLES == 2 and outcome != _TRUNCATED:
+            offset = np.int64(reply.table) * ACTIONS
+        remember(actors, windows, i, outcome, value, reply.greedy, offset, discount, decay)
         actors.hash[i] = actors.next[i]
         actors.action[i] = reply.action
+        if MASKED:
+            actors.mask[i] = actors.next_mask[i]
+
+
+class Kernels(NamedTuple):
+    """The actors' part of a tick, compiled: see `_pack` and `_receive` for the arguments."""
+
+    pack: Any
+    receive: Any
+
+
+@functools.cache
+def kernels(actions: int, tables: int, masked: bool, steps: int, cuts: bool) -> Kernels:
+    """Return the kernels for returns of up to `steps` steps.
+
+    Parameters
+    ----------
+    tables
+        of the rule; updates go to column ``table * actions + action``.
+    masked
+        whether messages carry the legal actions.
+    cuts
+        whether returns end at the first action that is not greedy.
+    """
+    sets = {"set_mask": _set_mask if masked else _set_no_mask}
+    if steps > 1:
+        remember = bind(several.remember, CUTS=cuts)
+        waiting, waiting_hash = bind(several.waiting), bind(several.waiting_hash)
+        write = bind(several.write_update, **sets)
+    else:
+        remember = bind(_remember, MASKED=masked)
+        waiting, waiting_hash = bind(_waiting), bind(_waiting_hash)
+        write = bind(_write_update, **sets)
+    return Kernels(
+        bind(_pack, waiting=waiting, waiting_hash=waiting_hash, write_update=write, **sets),
+        bind(_receive, remember=remember, TABLES=tables, ACTIONS=actions, MASKED=masked),
+    )

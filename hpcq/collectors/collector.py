@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.actors import Actors, Outcome, make_actors
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.hashing import Purpose, environment_words, mix64, tick_word, unmix64
-from hpcq.native.kernels import bind
+from hpcq.hashing import MAX_HASH, Purpose, environment_words, mix64, tick_word, unmix64
+from hpcq.native.kernels import bind, kernel
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
@@ -57,6 +57,11 @@ class Collector(Protocol):
         """Release the environments."""
 
 
+@kernel
+def _all_legal(model, key):
+    return MAX_HASH
+
+
 def _step_all(actors, model, words, step_word, reset_word, limit, tally):
     for i in range(actors.hash.size):
         key, reward, terminated = step(
@@ -69,6 +74,8 @@ def _step_all(actors, model, words, step_word, reset_word, limit, tally):
         if terminated or truncated:
             actors.outcome[i] = _TERMINATED if terminated else _TRUNCATED
             actors.final[i] = mix64(key)
+            if MASKED:
+                actors.final_mask[i] = legal(model, key)
             key = reset(model, mix64(reset_word ^ words[i]))
             tally[0] += 1
             tally[1] += actors.episode_return[i]
@@ -79,12 +86,16 @@ def _step_all(actors, model, words, step_word, reset_word, limit, tally):
         else:
             actors.outcome[i] = _CONTINUES
         actors.next[i] = mix64(key)
+        if MASKED:
+            actors.next_mask[i] = legal(model, key)
 
 
 def _reset_all(actors, model, words, reset_word):
     for i in range(actors.hash.size):
         key = reset(model, mix64(reset_word ^ words[i]))
         actors.next[i] = mix64(key)
+        if MASKED:
+            actors.next_mask[i] = legal(model, key)
         actors.outcome[i] = _RESET
 
 
@@ -103,8 +114,13 @@ class CompiledCollector:
         self._seed = seed
         self._model = environment.model
         self._limit = environment.max_episode_steps or 0
-        self._step_all = bind(_step_all, step=environment.step, reset=environment.reset)
-        self._reset_all = bind(_reset_all, reset=environment.reset)
+        parts = {
+            "reset": environment.reset,
+            "legal": environment.legal if environment.masked else _all_legal,
+            "MASKED": environment.masked,
+        }
+        self._step_all = bind(_step_all, step=environment.step, **parts)
+        self._reset_all = bind(_reset_all, **parts)
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""

@@ -18,6 +18,7 @@ from hpcq.errors import CheckpointError, EnvironmentFault
 from hpcq.hashing import Purpose, environment_words, mix64, tick_word
 from hpcq.native.kernels import kernel
 from hpcq.spaces.codec import Codec
+from hpcq.spaces.masks import bitsets
 
 # Sums of such rewards stay finite, also in float32.
 MAX_REWARD = 1e30
@@ -93,6 +94,7 @@ class GymnasiumCollector:
         self._codec = Codec(environment.observation)
         self._id = environment.id
         self._actions = environment.action_set
+        self._masked = environment.masked
         self._tick = 0
         self._resetting = np.zeros(count, np.bool_)
         self._ended = np.zeros(count, np.int64)
@@ -114,6 +116,7 @@ class GymnasiumCollector:
     def begin(self) -> None:
         """Reset every environment: tick 0."""
         self._tick = 0
+        self._resetting[:] = False
         if not self.actors.hash.size:
             return
         keys = self._reset_all()
@@ -220,6 +223,44 @@ class GymnasiumCollector:
                 np.uint64,
             )
         return keys
+
+    def _bitsets(
+        self, places: Sequence[int], what: str, masks: Any, ended: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint64]:
+        """Return the masks of the environments `places` as bitsets.
+
+        Where an episode has `ended`, no action need be legal.
+        """
+        actions = self._actions.count
+        with contextlib.suppress(ValueError, TypeError):
+            array = np.array(masks)
+            fits = array.shape == (len(places), actions) and array.dtype.kind in "biu"
+            if fits and (array.any(axis=1) | (False if ended is None else ended)).all():
+                return bitsets(array)
+        for place, i in enumerate(places):
+            mask = np.array(masks[place])
+            if mask.shape != (actions,) or mask.dtype.kind not in "biu":
+                problem = (
+                    f"info['action_mask'] is {cut_short(masks[place])}, expected {actions} numbers "
+                    "0 or 1, such as np.ones(n, np.int8)"
+                )
+            elif not mask.any() and (ended is None or not ended[place]):
+                problem = "info['action_mask'] permits no action"
+            else:
+                continue
+            raise self._fault(i, what, problem)
+        raise AssertionError("no mask is wrong, but all together are")
+
+    def _no_mask(self, i: int, what: str, info: Any) -> EnvironmentFault:
+        """Return the error of an info without a mask."""
+        found = (
+            f"info has {cut_short(sorted(map(str, info)))}"
+            if isinstance(info, dict)
+            else (f"info is a {type(info).__name__}")
+        )
+        return self._fault(
+            i, what, f"{found}, expected 'action_mask', since environment.action_mask = true"
+        )
 
     def _key(self, i: int, what: str, observation: Any) -> int:
         try:

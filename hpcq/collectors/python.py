@@ -36,6 +36,7 @@ class PythonCollector(GymnasiumCollector):
         self._steps = [env.step for env in self._environments]
         self._observations: list[Any] = [None] * count
         self._rewards: list[Any] = [None] * count
+        self._infos: list[Any] = [None] * count
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
 
@@ -48,6 +49,9 @@ class PythonCollector(GymnasiumCollector):
         keys = self._keys(self._everyone, "step", self._observations)
         rewards = self._numbers(self._everyone, self._rewards)
         ended = self._record(keys, keys, rewards, self._terminated, self._truncated)
+        if self._masked:
+            masks = self._masks(self._everyone, "step", self._infos, self._terminated)
+            self.actors.final_mask[:] = self.actors.next_mask[:] = masks
         if tick % self.quiet_every == 0:
             self._cut()
         elif ended.size:
@@ -58,7 +62,7 @@ class PythonCollector(GymnasiumCollector):
 
         Everything in this loop counts: flags are looked at only where they are up.
         """
-        observations, rewards = self._observations, self._rewards
+        observations, rewards, infos = self._observations, self._rewards, self._infos
         self._terminated[:] = False
         self._truncated[:] = False
         ended = []
@@ -68,7 +72,7 @@ class PythonCollector(GymnasiumCollector):
             for i, step, action in zip(self._everyone, self._steps, actions, strict=True):
                 taken = _NOT_YET
                 taken = step(action)
-                observations[i], rewards[i], terminated, truncated, _ = taken
+                observations[i], rewards[i], terminated, truncated, infos[i] = taken
                 if terminated or truncated:
                     ended.append((i, terminated, truncated))
         except (Exception, SystemExit) as error:
@@ -99,7 +103,7 @@ class PythonCollector(GymnasiumCollector):
 
     def _reset(self, places: Sequence[int], seeds: list[int] | None) -> NDArray[np.uint64]:
         """Reset the environments `places` and return the keys of their first observations."""
-        observations = []
+        observations, infos = [], []
         for i in places:
             seed = None if seeds is None else seeds[i]
             where, reset = range(i, i + 1), self._environments[i].reset
@@ -107,4 +111,24 @@ class PythonCollector(GymnasiumCollector):
             if not is_reset(found):
                 raise self._fault(i, "reset", f"returned {shape_of(found)}, expected (obs, info)")
             observations.append(found[0])
+            infos.append(found[1])
+        if self._masked:
+            self.actors.next_mask[list(places)] = self._masks(places, "reset", infos)
         return self._keys(places, "reset", observations)
+
+    def _masks(
+        self,
+        places: Sequence[int],
+        what: str,
+        infos: list[Any],
+        ended: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.uint64]:
+        """Return the legal actions that the infos of the environments `places` name."""
+        try:
+            masks = [info["action_mask"] for info in infos]
+        except (KeyError, TypeError, IndexError):
+            for i, info in zip(places, infos, strict=True):
+                if not isinstance(info, dict) or "action_mask" not in info:
+                    raise self._no_mask(i, what, info) from None
+            raise
+        return self._bitsets(places, what, masks, ended)

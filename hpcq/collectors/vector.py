@@ -82,6 +82,12 @@ class VectorCollector(GymnasiumCollector):
         self._truncated[part] = self._booleans(places, truncations, "truncated")
         keys = self._batch_keys(places, "step", observations)
         self._keys_now[part] = self._finals[part] = keys
+        if self._masked:
+            terminated = self._terminated[part]
+            # In the same step the info is already of the next episode.
+            over = None if mode == AutoresetMode.SAME_STEP else terminated
+            masks = self._batch_masks(places, "step", infos, over)
+            self.actors.next_mask[part] = self.actors.final_mask[part] = masks
         ended = self._terminated[part] | self._truncated[part]
         final = infos.get("final_obs") if isinstance(infos, dict) else None
         if mode == AutoresetMode.NEXT_STEP:
@@ -93,6 +99,8 @@ class VectorCollector(GymnasiumCollector):
         which = np.flatnonzero(ended)
         if mode == AutoresetMode.SAME_STEP:
             self._finals[part][which] = self._final_keys(places, which, final)
+            if self._masked:
+                self._final_masks(places, self._truncated[part] & ~self._terminated[part], infos)
         elif mode == AutoresetMode.DISABLED and not quiet:
             self._reset_ended(unit, part, ended)
 
@@ -138,6 +146,9 @@ class VectorCollector(GymnasiumCollector):
                 "reset(options={'reset_mask': ...}) changed an environment outside the mask",
             )
         self._keys_now[part][ended] = keys[ended]
+        if self._masked:
+            masks = self._batch_masks(places, "reset", found[1], ~ended)
+            self.actors.next_mask[part][ended] = masks[ended]
 
     def _reset_all(self) -> NDArray[np.uint64]:
         keys = [self._reset_unit(unit) for unit in range(len(self._units))]
@@ -150,7 +161,11 @@ class VectorCollector(GymnasiumCollector):
         places = self._units[unit]
         seed = self._seeds()[places.start]
         found = self._guard(places, "reset", self._environments[unit].reset, seed=seed)
-        return self._first_keys(places, found)
+        keys = self._first_keys(places, found)
+        if self._masked:
+            part = slice(places.start, places.stop)
+            self.actors.next_mask[part] = self._batch_masks(places, "reset", found[1])
+        return keys
 
     def _first_keys(self, places: range, found: Any) -> NDArray[np.uint64]:
         if not is_reset(found):
@@ -170,6 +185,25 @@ class VectorCollector(GymnasiumCollector):
             problem = f"no batch of {len(places)} observations: {type(error).__name__}: {error}"
             raise self._unit_fault(places, what, problem) from None
         return self._keys(places, what, observations)
+
+    def _batch_masks(
+        self, places: range, what: str, infos: Any, ended: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint64]:
+        """Return the legal actions that the infos of a unit name."""
+        if not isinstance(infos, dict) or "action_mask" not in infos:
+            raise self._no_mask(places[0], what, infos)
+        masks = infos["action_mask"]
+        if np.ndim(masks) == 0 or len(masks) != len(places):
+            problem = f"infos['action_mask'] is {shape_of(masks)}, expected {len(places)} masks"
+            raise self._unit_fault(places, what, problem)
+        return self._bitsets(places, what, masks, ended)
+
+    def _final_masks(self, places: range, cut: NDArray[np.bool_], infos: Any) -> None:
+        """Take the masks of the true last observations of the episodes that were cut."""
+        if not cut.any():
+            return
+        masks = self._batch_masks(places, "final_info", infos.get("final_info"), ~cut)
+        self.actors.final_mask[places.start : places.stop][cut] = masks[cut]
 
     def _mode(self, places: range, env: Any) -> AutoresetMode:
         given = getattr(env, "metadata", {}).get("autoreset_mode")

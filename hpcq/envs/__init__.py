@@ -16,6 +16,7 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.load import call, is_file, load, load_module
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.sections import EnvironmentSection
+from hpcq.spaces import masks
 
 __all__ = ["CompiledEnvironment", "PythonEnvironment", "resolve"]
 
@@ -23,7 +24,7 @@ _PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
-    """Return what the section asks for.
+    """Return what the section asks for, with or without masks.
 
     Raises
     ------
@@ -32,12 +33,37 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
     EnvironmentFault
         if the user's code raises.
     """
+    environment = _find(section)
+    if not section.action_mask:
+        if isinstance(environment, CompiledEnvironment) and environment.masked:
+            return dataclasses.replace(environment, legal=None)
+        return environment
+    if not environment.masked:
+        raise JobError(
+            f"environment.action_mask = true, but {environment.id} does not say which actions are "
+            "legal; Taxi-v4 and bundled games do, compiled environments with a kernel `legal`, and "
+            'Python environments by info["action_mask"]'
+        )
+    if environment.actions > masks.BITS:
+        raise JobError(
+            f"environment.action_mask = true, but {environment.id} has {environment.actions:,} "
+            f"actions; masks are for at most {masks.BITS}"
+        )
+    return environment
+
+
+def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
     if section.id.startswith("hpcq/"):
         from hpcq.envs import bundled
 
         _refuse_python_keys(section, section.id)
         return bundled.make(section)
     place, _, name = section.id.rpartition(":")
+    if is_file(name) or name.endswith(".toml"):
+        raise JobError(
+            f"environment.id = {section.id!r} is a file's name; expected an id such as Taxi-v4, "
+            "module:Name, or file.py:Name"
+        )
     try:
         module = load_module(place) if place else None
     except JobError as error:

@@ -25,6 +25,10 @@ class PythonEnvironment:
     max_episode_steps: int | None
     vector: int | None
     """environments in a native VectorEnv; None: hpcq steps Envs itself"""
+    self_play: bool | None = None
+    """whether every observation is that of the player to move; None: unknown"""
+    masked: bool = False
+    """actions are chosen from those of info["action_mask"] only"""
 
     @property
     def actions(self) -> int:
@@ -113,7 +117,10 @@ def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[]
     """Return a function that makes the environment with the job's wrappers around it."""
     if not section.wrappers:
         return make
-    layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    try:
+        layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    except JobError as error:
+        raise JobError(f"environment.wrappers: {error}") from None
 
     def made() -> Any:
         env = make()
@@ -167,4 +174,15 @@ def python_environment(
         raise JobError(f"{name}: {error}") from None
     spec = getattr(first, "spec", None)
     limit = spec.max_episode_steps if spec else section.max_episode_steps
-    return PythonEnvironment(name, observation, action_set, make, limit, vector)
+    self_play = _self_play(first)
+    masked = section.action_mask
+    return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play, masked)
+
+
+def _self_play(env: Any) -> bool | None:
+    """Return what metadata["self_play"] says; Gymnasium's own have one player."""
+    said = (getattr(env, "metadata", None) or {}).get("self_play")
+    if isinstance(said, bool):
+        return said
+    home = type(getattr(env, "unwrapped", env)).__module__
+    return False if home.startswith("gymnasium.") else None

@@ -3,6 +3,7 @@
 Each function takes the time limit and then, by name, what the job's `environment.kwargs` give.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 
@@ -45,7 +46,7 @@ def make(section: EnvironmentSection) -> CompiledEnvironment:
     if section.backend == "python":
         raise JobError(f"environment.backend = 'python', but {section.id} is compiled")
     try:
-        return factory(section.max_episode_steps, **section.kwargs)
+        made = factory(section.max_episode_steps, **section.kwargs)
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
             raise
@@ -53,6 +54,7 @@ def make(section: EnvironmentSection) -> CompiledEnvironment:
         raise JobError(
             f"environment.kwargs of {section.id}: {problem}; expected {_expected(factory)}"
         ) from None
+    return dataclasses.replace(made, self_play=bool(made.self_play))
 
 
 def _expected(factory: Callable) -> str:

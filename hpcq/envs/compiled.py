@@ -22,7 +22,7 @@ In a file of your own, `compiled_environment` puts the two functions together; t
 example.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpcq.errors import JobError
@@ -56,6 +56,15 @@ class CompiledEnvironment:
     step: Any
     max_episode_steps: int | None
     """an episode is truncated after so many steps; None: never"""
+    self_play: bool | None = field(default=None, kw_only=True)
+    """whether every observation is that of the player to move; None: unknown"""
+    legal: Any = field(default=None, kw_only=True)
+    """kernel: legal(model, key) -> uint64 bitset of the actions to choose from; None: all"""
+
+    @property
+    def masked(self) -> bool:
+        """Whether actions are chosen from the legal ones only."""
+        return self.legal is not None
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,8 @@ def compiled_environment(
     actions: Any,
     model: Any = (),
     max_episode_steps: int | None = None,
+    legal: Any = None,
+    self_play: bool | None = None,
 ) -> CompiledEnvironment:
     """Return an environment of your own, to be named in a job file as ``file.py:name``.
 
@@ -91,6 +102,12 @@ def compiled_environment(
         what both functions get as their first argument.
     max_episode_steps
         an episode is truncated after so many steps; the job file can say otherwise.
+    legal
+        kernel legal(model, key) -> uint64, the bitset of the legal actions, for jobs with
+        ``environment.action_mask = true``.
+    self_play
+        whether two players take turns, each observation being that of the player to move; the
+        job's rule must fit then.
 
     Raises
     ------
@@ -114,6 +131,8 @@ def compiled_environment(
         reset,
         step,
         max_episode_steps,
+        legal=legal,
+        self_play=self_play,
     )
 
 

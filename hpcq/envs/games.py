@@ -154,6 +154,8 @@ def _environment(
         bind(reset, **parts),
         bind(step, **parts),
         max_episode_steps,
+        self_play=opponent == "self",
+        legal=game.legal,
     )
 
 

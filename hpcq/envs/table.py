@@ -13,6 +13,7 @@ from hpcq.envs.compiled import CompiledEnvironment, integer
 from hpcq.hashing import unit_interval
 from hpcq.native.kernels import kernel
 from hpcq.spaces.actions import numbered
+from hpcq.spaces.masks import bitsets
 
 
 class TableModel(NamedTuple):
@@ -28,10 +29,17 @@ class TableModel(NamedTuple):
     start: NDArray[np.float64]
     """(S,), the probability that an episode starts there"""
     start_cumulative: NDArray[np.float64]
+    legal: NDArray[np.uint64]
+    """(S,), bitsets of the actions that make sense; or empty where all do"""
 
 
 def table_model(
-    probability: NDArray, next_: NDArray, reward: NDArray, terminated: NDArray, start: NDArray
+    probability: NDArray,
+    next_: NDArray,
+    reward: NDArray,
+    terminated: NDArray,
+    start: NDArray,
+    legal: NDArray | None = None,
 ) -> TableModel:
     """Return the model with its running sums; shapes as in `TableModel`."""
     return TableModel(
@@ -42,6 +50,7 @@ def table_model(
         np.ascontiguousarray(terminated, np.bool_),
         np.ascontiguousarray(start, np.float64),
         np.cumsum(start),
+        np.zeros(0, np.uint64) if legal is None else np.ascontiguousarray(legal, np.uint64),
     )
 
 
@@ -74,7 +83,13 @@ def step(model, key, action, draw):
     )
 
 
-def from_transitions(transitions: dict, start: NDArray) -> TableModel:
+@kernel
+def legal(model, key):
+    """Return the bitset of the actions that make sense."""
+    return model.legal[np.int64(key)]
+
+
+def from_transitions(transitions: dict, start: NDArray, legal: NDArray | None = None) -> TableModel:
     """Build a model from ``P[state][action] = [(probability, next, reward, terminated), ...]``."""
     states, actions = len(transitions), len(transitions[0])
     outcomes = max(len(t) for row in transitions.values() for t in row.values())
@@ -90,7 +105,7 @@ def from_transitions(transitions: dict, start: NDArray) -> TableModel:
             for k in range(len(found), outcomes):
                 next_[s, a, k], reward[s, a, k] = found[-1][1], found[-1][2]
                 terminated[s, a, k] = found[-1][3]
-    return table_model(probability, next_, reward, terminated, start)
+    return table_model(probability, next_, reward, terminated, start, legal)
 
 
 def garnet(states: int, actions: int, branching: int = 5, seed: int = 0) -> TableModel:
@@ -154,7 +169,16 @@ def table_environment(
     states, actions, _ = model.probability.shape
     observation = observation or {"kind": "Discrete", "n": states, "start": 0}
     return CompiledEnvironment(
-        id_, observation, actions, numbered(actions), model, reset, step, max_episode_steps
+        id_,
+        observation,
+        actions,
+        numbered(actions),
+        model,
+        reset,
+        step,
+        max_episode_steps,
+        self_play=False,
+        legal=legal if model.legal.size else None,
     )
 
 
@@ -168,10 +192,15 @@ TOY_TEXT = (
 
 
 def from_toy_text(env: Any, id_: str) -> CompiledEnvironment:
-    """Compile a Gymnasium toy-text environment from its own table ``env.unwrapped.P``."""
-    inner = env.unwrapped
+    """Compile a Gymnasium toy-text environment from its own table ``env.unwrapped.P``.
+
+    Its masks are what it gives as ``info["action_mask"]``: Taxi does.
+    """
+    inner, masks = env.unwrapped, None
+    if hasattr(inner, "action_mask"):
+        masks = bitsets(np.array([inner.action_mask(state) for state in range(len(inner.P))]))
     return table_environment(
         id_,
-        from_transitions(inner.P, inner.initial_state_distrib),
+        from_transitions(inner.P, inner.initial_state_distrib, masks),
         env.spec.max_episode_steps,
     )

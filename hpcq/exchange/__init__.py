@@ -37,7 +37,7 @@ def make_exchange(
     comm
         the ranks that share the table.
     message, reply
-        record types, from `rules.record_types`.
+        record types, from `records.record_types`.
     most_updates, most_queries
         the most that this rank sends in one tick.
     flat

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.errors import JobError
+from hpcq.job import bundled
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -16,7 +17,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise JobError(f"{path}: cannot read the job file: {error.strerror}") from None
+        raise JobError(
+            f"{path}: cannot read the job file: {error.strerror}; {_where_from(path)}"
+        ) from None
     except UnicodeDecodeError:
         raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
     except (ValueError, RecursionError) as error:
@@ -27,6 +30,16 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     override(data, overrides)
     beside(data, Path())
     return data
+
+
+def _where_from(path: Path) -> str:
+    """Return how to come by a job file that is not there."""
+    name = path.name.removesuffix(".toml")
+    if path.with_name(f"{path.name}.toml").is_file():
+        return f"did you mean {path}.toml?"
+    if name in bundled.names():
+        return f"hpcq brings one of that name: `hpcq jobs copy {name}`"
+    return "`hpcq jobs` lists those that hpcq brings, `hpcq init ENV_ID` writes one"
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:

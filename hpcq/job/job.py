@@ -14,11 +14,13 @@ from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     CheckpointSection,
     EnvironmentSection,
+    EvaluationSection,
     ExplorationSection,
     LearningSection,
     ModeSection,
     RunSection,
     Section,
+    StopSection,
 )
 
 _FREE = {
@@ -41,6 +43,8 @@ class Job(Section):
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
     mode: ModeSection = ModeSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    stop: StopSection = StopSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
@@ -59,6 +63,9 @@ class Job(Section):
                 "learning.learning_rate must not depend on visits; use a number, or the schedule "
                 "linear or exponential"
             )
+        for key in ("evaluation_return", "patience"):
+            if getattr(self.stop, key) is not None and self.evaluation.every is None:
+                raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
         return self
 
     @property
@@ -102,7 +109,7 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "mode", "run"):
+        for section in ("environment", "learning", "exploration", "mode", "evaluation", "run"):
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -124,6 +131,7 @@ class Job(Section):
         return "\n".join(lines) + "\n"
 
 
+_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence")
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")
 _A_SCHEDULE = (
     "expected a number in 0 ... 1, or a schedule such as "
@@ -158,7 +166,7 @@ def _explain(problem: Any) -> str:
     location = [
         part
         for before, part in zip(("", *problem["loc"]), problem["loc"], strict=False)
-        if not (before in ("learning_rate", "epsilon") and part in _SCHEDULE_TAGS)
+        if not (before in _SCHEDULES and part in _SCHEDULE_TAGS)
     ]
     if location[-1] == "value":
         location.pop()
@@ -166,14 +174,27 @@ def _explain(problem: Any) -> str:
     kind, given = problem["type"], _shown(problem["input"])
     if kind == "extra_forbidden":
         known = _known(tuple(location[:-1]))
+        elsewhere = _elsewhere(str(location[-1]))
+        if len(location) == 1 and elsewhere:
+            return f"unknown key {key}; did you mean {elsewhere!r}?"
         near = difflib.get_close_matches(str(location[-1]), known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key}; {hint}" if known else f"unknown key {key}"
     if kind == "missing":
-        return f"{key} is missing"
+        shown = key if len(location) > 1 else f"section [{key}]"
+        return f"{shown} is missing; `hpcq reference {' '.join(map(str, location))}` explains it"
     if kind.startswith("model_") or kind == "union_tag_not_found":
-        if location[-1] in ("learning_rate", "epsilon"):
+        if location[-1] in _SCHEDULES:
             return f"{key} = {given}: {_A_SCHEDULE}"
         return f"{key} = {given}: expected a section, [{key}]"
-    message = problem["msg"]
+    message = problem["msg"].replace("Input should be", "expected")
+    message = message.replace("expected less", "expected a number less")
+    message = message.replace("expected greater", "expected a number greater")
+    message = message.replace("a valid string", "text").replace("Value error, ", "")
     return f"{key} = {given}: {message[0].lower()}{message[1:]}"
+
+
+def _elsewhere(name: str) -> str:
+    """Return the key of that name which some section has, with the section's name; else ""."""
+    found = (section for section in Job.model_fields if name in _known((section,)))
+    return next((f"{section}.{name}" for section in found), "")

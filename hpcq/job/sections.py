@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpcq.job.schedules import Constant, LearningRate, Schedule
+from hpcq.job.choices import PolicyName, RuleName
+from hpcq.job.schedules import Constant, LearningRate, PositiveSchedule, Schedule
 
 
 class Section(BaseModel):
@@ -106,28 +107,61 @@ class EnvironmentSection(Section):
     quiet_every: Annotated[int, Field(ge=1)] = 1000
     """Python environments: all episodes end (truncated) every so many ticks; only there can the
     job be saved, since a Python environment's own state cannot"""
+    action_mask: bool = False
+    """take only actions that are legal: by the rules of a bundled game, or by
+    info["action_mask"]; up to 64 actions"""
 
 
 class LearningSection(Section):
     """The learning rule and its table."""
 
-    rule: Literal["q_learning", "negamax"] = "q_learning"
-    """negamax: for two players who take turns in one table, the target is r - gamma * max"""
+    rule: RuleName = "q_learning"
+    """what a target bootstraps from: the best action (q_learning), the one taken next (sarsa), the
+    policy's mean (expected_sarsa), the best one in another table (double_q), or for two players
+    who take turns in one table less the best one (negamax)"""
     gamma: Annotated[float, Field(ge=0, le=1)]
     """discount per step"""
     learning_rate: LearningRate
     """how much of the difference between target and Q-value an update takes"""
+    n_step: Annotated[int, Field(ge=1, le=256)] = 1
+    """rewards in a return before it bootstraps"""
+    trace_decay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """lambda: with n_step > 1, returns of 1 ... n_step steps are averaged by powers of it; 1: only
+    the longest one"""
     q_init: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Q-value of what was never updated"""
     dtype: Literal["float32", "float64"] = "float64"
     """of the Q-values"""
 
+    @model_validator(mode="after")
+    def _several_steps(self) -> "LearningSection":
+        if self.trace_decay < 1 and self.n_step == 1:
+            raise ValueError("trace_decay belongs to returns of several steps: give n_step, too")
+        return self
+
 
 class ExplorationSection(Section):
     """The behaviour policy."""
 
+    policy: PolicyName = "epsilon_greedy"
+    """epsilon_greedy; boltzmann, by the temperature; ucb, upper confidence bounds; greedy, which
+    explores if learning.q_init is optimistic; uniform, whatever is known"""
     epsilon: Schedule = Constant(value=0.1)
-    """probability of a uniformly random action; 1: uniform behaviour"""
+    """epsilon_greedy: probability of a uniformly random action"""
+    temperature: PositiveSchedule | None = None
+    """boltzmann: differences of Q-values that count, in the unit of rewards"""
+    confidence: PositiveSchedule | None = None
+    """ucb: the weight of what is little known, in the unit of rewards"""
+
+    @model_validator(mode="after")
+    def _its_own_parameter(self) -> "ExplorationSection":
+        for key, policy in (("temperature", "boltzmann"), ("confidence", "ucb")):
+            if (getattr(self, key) is not None) != (self.policy == policy):
+                verb = "needs" if self.policy == policy else "has no"
+                raise ValueError(f"policy {self.policy!r} {verb} {key}")
+        if self.policy != "epsilon_greedy" and self.epsilon != Constant(value=0.1):
+            raise ValueError(f"policy {self.policy!r} has no epsilon")
+        return self
 
 
 class ModeSection(Section):
@@ -142,6 +176,46 @@ class ModeSection(Section):
     averaging: Literal["importance", "equal"] = "importance"
     """periodic: a rank's weight in a merge follows from how often it has updated a value since the
     last one; or is the same for all"""
+
+
+class EvaluationSection(Section):
+    """When and how the greedy policy is tried. Nothing here changes what is learned."""
+
+    every: Annotated[int, Field(ge=1)] | None = None
+    """environment steps between evaluations; rounded up to whole ticks (Python environments: to
+    quiet ticks); default: no evaluation"""
+    episodes: Annotated[int, Field(ge=1, le=1 << 24)] = 100
+    """of one evaluation, one in each of so many environments; rounded up to whole VectorEnvs"""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """steps after which an episode counts as it stands; default: the environment's time limit,
+    1000 where it has none"""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """of all that is random in an evaluation; the same in each of them"""
+    keep_best: bool = True
+    """save the run after each evaluation that is the best so far, as best.h5"""
+
+
+class StopSection(Section):
+    """When the run is over before run.steps. The first rule that holds ends it."""
+
+    every: Annotated[int, Field(ge=1)] = 100_000
+    """environment steps between two looks at episodes and bellman_residual; rounded up to whole
+    ticks (Python environments: to quiet ticks)"""
+    episodes: Annotated[int, Field(ge=1)] | None = None
+    """episodes that have ended, over all environments"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """of training, in all processes of the run together"""
+    td_error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """converged: no update within td_window had a larger |target - q(s, a)|"""
+    td_window: Annotated[int, Field(ge=1)] = 1_000_000
+    """environment steps of one window after the other; rounded up as `every` is"""
+    bellman_residual: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """converged: in all states of the table, for all actions, q(s, a) is within this of what the
+    model says; for q_learning and negamax where the environment is a compiled table"""
+    evaluation_return: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """an evaluation's mean return is at least this"""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """so many evaluations in a row were no better than the best one before"""
 
 
 class CheckpointSection(Section):

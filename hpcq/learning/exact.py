@@ -2,10 +2,13 @@
 
     V(s) = max_a sum_k p(k | s, a) (r_k + gamma * [not terminated_k] * V(s'_k))
 
-of table models, and of compiled environments in which nothing is random but the start.
+of table models, and of compiled environments in which nothing is random but the start; and the
+fixed points of rules that bootstrap from something else than the maximum.
 
 Bellman, "Dynamic Programming", 1957; Puterman, "Markov Decision Processes", 1994, section 6.3.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +28,63 @@ def action_values(model: TableModel, value: Array, gamma: float) -> Array:
 
 
 def value_iteration(
-    model: TableModel, gamma: float, tolerance: float = 1e-12, sweeps: int = 100_000
+    model: TableModel,
+    gamma: float,
+    tolerance: float = 1e-12,
+    sweeps: int = 100_000,
+    legal: NDArray[np.bool_] | None = None,
 ) -> Array | None:
     """Return Q* (S, A) to within `tolerance` times the largest |Q|; None if not in `sweeps`.
 
     With gamma = 1 it converges where every policy worth considering terminates.
+
+    Parameters
+    ----------
+    legal
+        (S, A), the actions to choose from; the others are -inf in what is returned.
+    """
+
+    def best(q: Array) -> Array:
+        return q.max(axis=1)
+
+    if legal is None:
+        return fixed_point(model, gamma, best, tolerance, sweeps)
+
+    def best_legal(q: Array) -> Array:
+        return np.where(legal, q, -np.inf).max(axis=1)
+
+    q = fixed_point(model, gamma, best_legal, tolerance, sweeps)
+    return None if q is None else np.where(legal, q, -np.inf)
+
+
+def fixed_point(
+    model: TableModel,
+    gamma: float,
+    worth: Callable[[Array], Array],
+    tolerance: float = 1e-12,
+    sweeps: int = 100_000,
+) -> Array | None:
+    """Return Q (S, A) with Q = one step by the model, then `worth(Q)` (S,); see `value_iteration`.
+
+    What the rules converge to: `worth` is the maximum for Q-learning, and for SARSA and Expected
+    SARSA the mean under their policy (Sutton and Barto, 2018, sections 6.4 and 6.6). `worth` must
+    not spread values further apart than they are.
     """
     value = np.zeros(model.start.size)
     # The error is at most change * gamma / (1 - gamma).
     strictness = tolerance * (1 - gamma if gamma < 1 else 1.0)
     for _ in range(sweeps):
-        q = action_values(model, value, gamma)
-        new = q.max(axis=1)
+        new = worth(action_values(model, value, gamma))
         change = np.abs(new - value).max()
         value = new
         if change <= max(strictness, 4e-16) * max(1.0, np.abs(value).max()):
             return action_values(model, value, gamma)
     return None
+
+
+def epsilon_greedy_mean(q: Array, epsilon: float) -> Array:
+    """Return the values (S,) of states under the epsilon-greedy policy of Q (S, A)."""
+    return epsilon * q.mean(axis=1) + (1 - epsilon) * q.max(axis=1)
 
 
 def greedy(q: Array, tolerance: float = 0.0) -> Array:

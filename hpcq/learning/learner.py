@@ -12,20 +12,25 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import hashes_of, keys_of
-from hpcq.collectors import actors, gym
-from hpcq.collectors.collector import Collector, CompiledCollector, block
-from hpcq.collectors.continuous import ContinuousCollector
-from hpcq.collectors.vector import gymnasium_collector
+from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
+from hpcq.checkpoint.schema import MASKS, WINDOWS
+from hpcq.collectors import gym
+from hpcq.collectors.choose import make_collector
+from hpcq.collectors.collector import block
+from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
+from hpcq.errors import CheckpointError
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
-from hpcq.hashing import FEW, Purpose, seed_word, tick_word
+from hpcq.exchange.records import record_types
+from hpcq.hashing import FEW, Purpose, hashes_of, keys_of, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
-from hpcq.learning import rules
+from hpcq.learning import owner
+from hpcq.learning.method import Method
+from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_rows
 from hpcq.table.shard import Shard
@@ -54,11 +59,16 @@ class Learner:
     ----------
     tick : int
         ticks done; -1 before `begin`
+    method : Method
     shard : Shard
         the rows that this rank owns
     rows : Shard
         the rows that ticks read and update: the shard, but for modes that keep others
     collector : Collector
+    windows : Windows
+        of returns of several steps
+    progress : Progress
+        what decides when the run ends
     stopwatch : Stopwatch
         how long the phases of a tick take on this rank
     """
@@ -79,38 +89,36 @@ class Learner:
         self.environment = environment
         self.comm = comm
         self.tick = -1
+        self.progress = Progress()
         self.stopwatch = Stopwatch()
+        self.method = method = Method.of(job, environment)
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
-        self.collector: Collector
-        if isinstance(environment, ContinuousEnvironment):
-            self.collector = ContinuousCollector(
-                environment, seed, self.start, count, job.environment.quiet_every
-            )
-        elif isinstance(environment, CompiledEnvironment):
-            self.collector = CompiledCollector(environment, seed, self.start, count)
-        else:
-            self.collector = gymnasium_collector(
-                environment, seed, self.start, count, job.environment.quiet_every
-            )
-        # What is good for the next player to move is bad for this one.
-        sign = -1.0 if job.learning.rule == "negamax" else 1.0
-        self._discount = sign * job.learning.gamma
+        self.collector = make_collector(
+            environment, seed, self.start, count, job.environment.quiet_every
+        )
+        self.windows = make_windows(count, method.steps)
+        self._discount = method.sign * job.learning.gamma
         rate = job.learning.learning_rate
-        self._exponent = rate.exponent if isinstance(rate, Visits) else 0.0
-        self._rate = None if isinstance(rate, Visits) else rate
+        self._exponent, self._least = 0.0, 0.0
+        if isinstance(rate, Visits):
+            self._exponent, self._least = rate.exponent, rate.end
         self.shard = self.rows = Shard(
             among.size,
-            environment.actions,
+            method.columns,
             np.dtype(job.learning.dtype),
             job.learning.q_init,
-            visits=self._rate is None or self.counts_updates,
+            visits=method.visits or self.counts_updates,
+            masks=method.masked,
         )
-        self._kernels = rules.kernels(environment.actions, self.shard.table.width)
-        self._places = np.empty(rules.PLACES, np.uint64)
-        message, reply = rules.record_types(self.shard.dtype)
-        self.exchange = route(among, message, reply, count, 2 * count)
+        watches = job.stop.td_error is not None
+        self._kernels = method.owner_kernels(self.shard.table.width, watches)
+        self._actors = method.actor_kernels()
+        self._largest_error = np.zeros(1)
+        self._places = np.empty(owner.PLACES, np.uint64)
+        message, reply = record_types(self.shard.dtype, method.masked)
+        self.exchange = route(among, message, reply, method.steps * count, 2 * count)
         self._cursors = np.zeros(among.size, np.int64)
         self._ranks = np.uint64(among.size)
         self._seed = seed
@@ -131,6 +139,12 @@ class Learner:
         return max(0, self.tick) * self.job.environment.count
 
     @property
+    def exploration(self) -> dict[str, float]:
+        """The policy's parameter at this step, by its key in the job; empty where it has none."""
+        key = self.method.policy.parameter
+        return {} if key is None else {key: getattr(self.job.exploration, key).at(self.steps)}
+
+    @property
     def quiet_every(self) -> int:
         """The job can be saved after ticks that are multiples of this."""
         return self.collector.quiet_every
@@ -145,11 +159,33 @@ class Learner:
         return self.exchange.network_messages(), self.exchange.bytes_sent_elsewhere()
 
     def extra_columns(self) -> dict[str, NDArray]:
-        """Return this rank's part of what a mode saves beside the rest; see `schema.EXTRAS`."""
-        return {}
+        """Return this rank's part of what is saved beside the rest; see `schema.EXTRAS`."""
+        columns: dict[str, NDArray] = {}
+        if self.method.steps > 1:
+            columns |= windows_to_columns(self.windows)
+        if self.method.masked:
+            actors = self.collector.actors
+            columns |= {name: getattr(actors, field) for name, field in MASKS.items()}
+        return columns
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
-        """Bring back what `extra_columns` returned; the rest has been restored."""
+        """Bring back what `extra_columns` returned; the rest has been restored.
+
+        Raises
+        ------
+        CheckpointError
+            if the file has something else.
+        """
+        for name, shape in self.method.extra_shapes(self.job.environment.count).items():
+            if header.extra.get(name) != shape:
+                raise CheckpointError(f"the checkpoint's {name} is not of shape {shape}")
+        actors = self.collector.actors
+        mine = slice(self.start, self.start + actors.hash.size)
+        if self.method.steps > 1:
+            columns_to_windows({name: file[name][mine] for name in WINDOWS}, self.windows)
+        if self.method.masked:
+            for name, field in MASKS.items():
+                getattr(actors, field)[:] = file[name][mine]
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""
@@ -180,8 +216,9 @@ class Learner:
         self.collector.step(self.tick)
 
     def _pack(self) -> None:
-        actors.pack(
+        self._actors.pack(
             self.collector.actors,
+            self.windows,
             self.collector.words,
             tick_word(self._seed, self.tick, Purpose.BEHAVE),
             self._ranks,
@@ -194,7 +231,7 @@ class Learner:
 
     def _apply(self) -> None:
         exchange = self.exchange
-        rate = 0.0 if self._rate is None else self._rate.at(self.steps)
+        rate = self.job.learning.learning_rate.at(self.steps)
         updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
         while True:
             done = self._kernels.apply(
@@ -202,8 +239,10 @@ class Learner:
                 exchange.inbox,
                 rate,
                 self._exponent,
+                self._least,
                 self._places,
                 done,
+                self._largest_error,
             )
             if done == updates:
                 return
@@ -213,20 +252,32 @@ class Learner:
         self._kernels.answer(
             self.rows.table,
             self.exchange.inbox,
-            self.job.exploration.epsilon.at(self.steps),
+            next(iter(self.exploration.values()), 0.0),
             self._places,
             self.exchange.replies,
         )
 
     def _receive(self) -> None:
-        actors.receive(
+        self._actors.receive(
             self.collector.actors,
+            self.windows,
             self._discount,
+            self.job.learning.trace_decay,
             self._ranks,
             self.exchange.sent,
             self.exchange.replies_in,
             self._cursors,
         )
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| of this rank's updates; `reset`: begin to look anew.
+
+        0 unless the job stops by it.
+        """
+        found = float(self._largest_error[0])
+        if reset:
+            self._largest_error[0] = 0.0
+        return found
 
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""
@@ -274,8 +325,8 @@ def warm(
     learner.advance()
     learner.advance()
     learner.shard.grow()
-    for hashes, q, visits in list(learner.shard.pieces(1)):
+    for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
         digest_rows(hashes, q, visits)
-        learner.shard.load(hashes_of(keys_of(hashes)), q, visits)
-    nodes.warm(*rules.record_types(learner.shard.dtype))
+        learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
+    nodes.warm(learner.exchange.message, learner.exchange.reply_type)
     learner.close()

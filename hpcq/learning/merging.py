@@ -47,14 +47,14 @@ def merge(table, words, values, order, done, ranks, decay, importance):
         hash_ = words[order[done], HASH]
         end, touched = done, False
         while end < n and words[order[end], HASH] == hash_:
-            for a in range(table.actions):
+            for a in range(table.columns):
                 touched |= words[order[end], ACTIONS + a] > 0
             end += 1
         if touched:
             slot = insert(table, hash_)
             if slot < 0:
                 return done
-            for a in range(table.actions):
+            for a in range(table.columns):
                 old = np.float64(table.q[slot, a])
                 most, absent = np.uint64(0), ranks
                 for i in range(done, end):
@@ -69,7 +69,7 @@ def merge(table, words, values, order, done, ranks, decay, importance):
                 for i in range(done, end):
                     count = words[order[i], ACTIONS + a]
                     if count > 0:
-                        value = values[order[i], ACTIONS + table.actions + a]
+                        value = values[order[i], ACTIONS + table.columns + a]
                         if words[order[i], NEW]:
                             value += math.exp(-decay * count) * (old - table.q_init)
                         weight = math.exp(-decay * (most - count)) if importance else 1.0
@@ -85,7 +85,7 @@ def read(table, words, out):
     """Write the values of the records' states to `out` (n, actions)."""
     for i in range(words.shape[0]):
         slot = find(table, words[i, HASH])
-        for a in range(table.actions):
+        for a in range(table.columns):
             out[i, a] = table.q_init if slot < 0 else table.q[slot, a]
 
 
@@ -97,7 +97,7 @@ def take(table, values):
     for slot in range(last + 1):
         live = table.state[HAS_MAX] == 1 if slot == last else table.hashes[slot, 0] != MAX_HASH
         if live:
-            for a in range(table.actions):
+            for a in range(table.columns):
                 table.q[slot, a] = values[n, a]
                 table.visits[slot, a] = 0
             n += 1

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from hpcq.checkpoint.columns import hashes_of, keys_of
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import CheckpointError
+from hpcq.errors import CheckpointError, JobError
 from hpcq.exchange.flat import Flat
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.hashing import first_hash
@@ -54,8 +54,11 @@ class Periodic(Learner):
         comm: MPI.Intracomm,
     ) -> None:
         super().__init__(job, environment, comm, among=MPI.COMM_SELF)
+        if self.method.masked or self.method.policy.visits:
+            what = "environment.action_mask" if self.method.masked else "this exploration.policy"
+            raise JobError(f"mode.kind = 'periodic' does not go with {what}; take lockstep")
         self.shard = Shard(
-            comm.size, self.rows.actions, self.rows.dtype, job.learning.q_init, visits=False
+            comm.size, self.rows.columns, self.rows.dtype, job.learning.q_init, visits=False
         )
         # Hashes of the rows that the last merge brought, ascending.
         self._held = np.empty(0, np.uint64)
@@ -98,7 +101,7 @@ class Periodic(Learner):
 
     def _merge(self, flags: int) -> int:
         """Merge all ranks' rows at their owners, and take the result. Collective."""
-        actions, rows = self.rows.actions, len(self.rows)
+        actions, rows = self.rows.columns, len(self.rows)
         record = np.dtype([("words", "u8", (merging.ACTIONS + 2 * actions,))])
         reply = np.dtype([("values", "f8", (actions,))])
         exchange = Flat(self.comm, record, reply, 0, rows)
@@ -127,8 +130,8 @@ class Periodic(Learner):
         return agreed
 
     def _merge_records(self, words: NDArray[np.uint64]) -> None:
-        assert self._rate is not None
-        decay = -math.log1p(-min(self._rate.at(self.steps), _MOST_RATE))
+        rate = self.job.learning.learning_rate.at(self.steps)
+        decay = -math.log1p(-min(rate, _MOST_RATE))
         order = np.argsort(words[:, merging.HASH], kind="stable")
         importance = self.job.mode.averaging == "importance"
         values, done = words.view(np.float64), 0
@@ -143,7 +146,8 @@ class Periodic(Learner):
     def extra_columns(self) -> dict[str, NDArray]:
         """Return the states that this rank holds copies of."""
         count = np.array([self._held.size], np.uint64)
-        return {"local/count": count, "local/key": keys_of(self._held)}
+        held = {"local/count": count, "local/key": keys_of(self._held)}
+        return {**super().extra_columns(), **held}
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Bring the copies back, without their values.
@@ -153,6 +157,7 @@ class Periodic(Learner):
         CheckpointError
             if the run was saved by another number of ranks, or in another mode.
         """
+        super().restore_extra(file, header)
         none = np.empty(0, np.uint64)
         counts = (file["local/count"][:] if "local/count" in file else none).astype(np.int64)
         if len(counts) != self.comm.size:
@@ -162,7 +167,7 @@ class Periodic(Learner):
             )
         start = int(counts[: self.comm.rank].sum())
         self._held = hashes_of(file["local/key"][start : start + int(counts[self.comm.rank])])
-        nothing = np.zeros((self._held.size, self.rows.actions))
+        nothing = np.zeros((self._held.size, self.rows.columns))
         self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing.astype(np.uint32))
 
     def restored(self) -> None:

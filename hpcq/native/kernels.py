@@ -26,6 +26,7 @@ from hpcq.native.origin import identity_of, is_kernel, is_ours
 
 _PACKAGE = Path(__file__).parents[1]
 # nogil: the watchdog's thread runs while a kernel does.
+_MARKS = (b"@kernel", b"@inlined", b"@intrinsic", b"@template", b"bind(")
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "nogil": True}
 
 
@@ -52,7 +53,7 @@ def _sources_digest() -> str:
     digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_bytes()
-        if any(mark in text for mark in (b"@kernel", b"@inlined", b"@intrinsic", b"bind(")):
+        if any(mark in text for mark in _MARKS):
             digest.update(text)
     return digest.hexdigest()
 
@@ -110,6 +111,11 @@ def kernel(function: Callable) -> Any:
 def inlined(function: Callable) -> Any:
     """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
     return _compile(function, cache=is_ours(function), inline=True)
+
+
+def template(function: Callable) -> Callable:
+    """Mark a function that `bind` completes: its file takes part in the cache folder's name."""
+    return function
 
 
 def bind(template: Callable, **names: Any) -> Any:

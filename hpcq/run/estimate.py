@@ -8,14 +8,14 @@ import numpy as np
 from hpcq.checkpoint.schema import Header, layout
 from hpcq.envs import resolve
 from hpcq.job.job import Job
-from hpcq.job.schedules import Visits
+from hpcq.learning.method import Method
 from hpcq.table.shard import Shard
 
 # Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
 PROCESS_BYTES = 200 << 20
 PIECE_BYTES = 3 * (64 << 20)
-# The largest message records: an update or a query, at most three in a tick per environment.
-MESSAGE_BYTES = 3 * 2 * 24
+# An update or a query, sent and received: at most two queries in a tick per environment.
+MESSAGE_BYTES = 2 * 32
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -29,17 +29,19 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         rows of the table in the end, over all ranks.
     """
     environment = resolve(job.environment)
-    visits = isinstance(job.learning.learning_rate, Visits)
-    shard = Shard(ranks, environment.actions, np.dtype(job.learning.dtype), 0.0, visits)
+    method = Method.of(job, environment)
+    dtype = np.dtype(job.learning.dtype)
+    shard = Shard(ranks, method.columns, dtype, 0.0, method.visits, method.masked)
     # Hashes spread states evenly but for chance: four standard deviations more on the fullest.
     rows = math.ceil(states / ranks + 4 * math.sqrt(states / ranks)) if ranks > 1 else states
     held, peak = shard.memory_for(rows)
-    messages = MESSAGE_BYTES * job.environment.count
+    messages = (method.steps + 2) * MESSAGE_BYTES * job.environment.count
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
-        environment.action, 0, 0, states, job.learning.dtype, visits,
-        job.environment.count, ranks,
+        environment.action, 0, 0, states, job.learning.dtype, method.visits,
+        job.environment.count, ranks, method.rule.tables, method.masked,
+        extra=method.extra_shapes(job.environment.count),
     )  # fmt: skip
     return {
         "environment": environment.id,

@@ -18,6 +18,7 @@ from hpcq.learning.learner import Learner
 from hpcq.run import rundir
 from hpcq.run.reporter import rate_text
 from hpcq.spaces.canonical import collision_bound
+from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest
 
 # Outcomes looked at in an exact solution: about ten seconds. More would keep people waiting.
@@ -57,14 +58,18 @@ def exact_returns(learner: Learner, path: Path) -> dict[str, float | int | None]
     horizon = environment.max_episode_steps or HORIZON
     if horizon * size > WORK:
         return values
-    q = dense_table(path, model.start.size)
+    q, legal = dense_table(path, model.start.size), None
+    if environment.masked and model.legal.size:
+        # A state that was never updated has no mask in the table.
+        legal = legal_actions(model.legal, environment.actions)
+        q = np.where(legal, q, -np.inf)
     values["horizon"] = horizon
     values["greedy_return"] = exact.expected_return(model, exact.greedy(q), horizon)
     best = exact.value_iteration(
-        model, learner.job.learning.gamma, sweeps=min(100_000, WORK // size)
+        model, learner.job.learning.gamma, sweeps=min(100_000, WORK // size), legal=legal
     )
     if best is not None:
-        policy = exact.greedy(best, 1e-9 * max(1.0, float(np.abs(best).max())))
+        policy = exact.greedy(best, 1e-9 * max(1.0, float(np.abs(best.max(axis=1)).max())))
         values["optimal_return"] = exact.expected_return(model, policy, horizon)
     return values
 
@@ -76,6 +81,7 @@ def summarise(
     steps: int,
     seconds: float,
     clipped: int,
+    ended: str | None,
     say: Callable[[str], object],
 ) -> None:
     """Print the end of a run and write summary.json; for rank 0.
@@ -86,6 +92,8 @@ def summarise(
         done in this process, for the rate; a resumed run has done more.
     clipped
         numbers that were outside their bins' range, on all ranks, in this process.
+    ended
+        the rule of [stop] that ended the run, in words; None: it has done its steps.
     """
     digested = learner.environment.observation["kind"] == "Digest"
     bound = collision_bound(digest.rows) if digested else None
@@ -94,6 +102,9 @@ def summarise(
         "environment": learner.environment.id,
         **exact_returns(learner, path),
         "steps": learner.steps,
+        "ended_by": ended or f"run.steps = {learner.job.run.steps:,}",
+        "best_return": learner.progress.best_return,
+        "best_step": learner.progress.best_step,
         "seconds": round(seconds, 3),
         "steps_per_second": round(steps / seconds, 1) if seconds > 0 else None,
         "states": digest.rows,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba.core import types as numba_types
 from numba.core.errors import NumbaError
+from numpy.typing import NDArray
 
 from hpcq.collectors.collector import block
 from hpcq.collectors.gym import MAX_REWARD
@@ -18,10 +19,12 @@ from hpcq.errors import EnvironmentFault
 from hpcq.hashing import environment_words, seed_word
 from hpcq.job.job import Job
 from hpcq.learning import modes
+from hpcq.learning.evaluation import evaluating
 from hpcq.learning.learner import warm
 from hpcq.native.kernels import bind
 from hpcq.native.origin import is_kernel, is_ours
 from hpcq.spaces.codec import Codec
+from hpcq.spaces.masks import legal_actions
 
 STEPS = 10
 COMPILED_STEPS = 200
@@ -48,10 +51,20 @@ def check(
         numbers = np.arange(unit)
         for tick in range(1, STEPS + 1):
             collector.actors.hash[:] = collector.actors.next
-            collector.actors.action[:] = (numbers + tick - 1) % environment.actions
+            wanted = (numbers + tick - 1) % environment.actions
+            if environment.masked:
+                wanted = _legal_from(wanted, collector.actors.next_mask, environment.actions)
+            collector.actors.action[:] = wanted
             collector.step(tick)
     finally:
         collector.close()
+
+
+def _legal_from(wanted: NDArray, masks: NDArray[np.uint64], actions: int) -> NDArray:
+    """Return for each number the first legal action from it on, in a circle."""
+    order = (wanted[:, None] + np.arange(actions)) % actions
+    legal = np.take_along_axis(legal_actions(masks, actions), order, axis=1)
+    return order[np.arange(wanted.size), legal.argmax(axis=1)]
 
 
 def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> Callable[[], None]:
@@ -70,6 +83,8 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
         own = environment
     try:
         warm(job, environment, modes.learner)
+        if job.evaluation.every is not None:
+            warm(evaluating(job), environment)
         if own:
             check_compiled(own)
     except EnvironmentFault as error:
@@ -125,6 +140,8 @@ def check_compiled(environment: CompiledEnvironment) -> None:
                 f"{environment.id}: {where} gives {found}, expected keys in 0 ... {states - 1} and "
                 f"a finite reward of at most {MAX_REWARD:g} in size"
             )
+        if environment.masked:
+            _check_mask(environment, key)
         expected = _call(environment, where, pure_step, model, key, action, draw)
         same = (
             int(expected[0]) == found[0]
@@ -136,6 +153,25 @@ def check_compiled(environment: CompiledEnvironment) -> None:
                 f"{environment.id}: {where} gives {found} compiled, but {expected} in plain "
                 "Python; are all integers that meet a uint64 np.uint64 themselves?"
             )
+
+
+def _check_mask(environment: CompiledEnvironment, key: int) -> None:
+    """Compare the legal actions of a state with plain Python's; there must be some."""
+    where = f"legal(model, key={key})"
+    found = int(environment.legal(environment.model, np.uint64(key)))
+    expected = _call(
+        environment, where, plain(environment.legal), environment.model, np.uint64(key)
+    )
+    if found != int(expected):
+        raise EnvironmentFault(
+            f"{environment.id}: {where} gives {found:#b} compiled, but {int(expected):#b} in plain "
+            "Python; are all integers that meet a uint64 np.uint64 themselves?"
+        )
+    if found & ((1 << environment.actions) - 1) == 0:
+        raise EnvironmentFault(
+            f"{environment.id}: {where} gives {found:#b}, which permits none of the "
+            f"{environment.actions} actions"
+        )
 
 
 def _call(environment: CompiledEnvironment, where: str, function: Callable, *values: Any) -> Any:

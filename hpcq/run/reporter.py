@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from hpcq.collectors.collector import EPISODES, LENGTHS, RETURNS
 from hpcq.exchange.mail import QUERIES, UPDATES
 from hpcq.job.schedules import Visits
+from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.run import metrics_files, rundir
 
 # What a rank tells of itself; the time of each phase follows.
 _TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
+_EXPLORATION = ("epsilon", "temperature", "confidence")
 _BALANCED = ("rows", "messages")
 
 
@@ -53,8 +55,14 @@ class Reporter:
         """Return whether the next report is due by this rank's clock."""
         return time.perf_counter() - self._time >= self._every
 
-    def report(self) -> dict[str, Any] | None:
-        """Report what happened since the last report; None if nothing did. Collective."""
+    def report(self, found: Evaluation | None = None) -> dict[str, Any] | None:
+        """Report what happened since the last report; None if nothing did. Collective.
+
+        Parameters
+        ----------
+        found
+            the evaluation made at this step.
+        """
         learner = self._learner
         steps, now = learner.steps - self._steps, time.perf_counter()
         if steps == 0:
@@ -66,7 +74,7 @@ class Reporter:
         self._seconds += seconds
         line = None
         if ranks is not None:
-            line = self._line(ranks, steps / seconds)
+            line = self._line(ranks, steps / seconds, found)
             self._say(self._text(line))
             self._store(line)
         return learner.comm.bcast(line)
@@ -84,7 +92,9 @@ class Reporter:
         tally[:] = 0
         return np.array(values)
 
-    def _line(self, ranks: NDArray[np.float64], rate: float) -> dict[str, Any]:
+    def _line(
+        self, ranks: NDArray[np.float64], rate: float, found: Evaluation | None
+    ) -> dict[str, Any]:
         """Return a report: the line of the metrics files. See the README for its keys."""
         learner = self._learner
         told = dict(zip(_TOLD, ranks.T, strict=False))
@@ -99,7 +109,7 @@ class Reporter:
             "episodes": episodes,
             "mean_return": float(told["returns"].sum()) / episodes if episodes else None,
             "mean_length": float(told["lengths"].sum()) / episodes if episodes else None,
-            "epsilon": learner.job.exploration.epsilon.at(learner.steps),
+            **{key: learner.exploration.get(key) for key in _EXPLORATION},
             "learning_rate": (
                 None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
             ),
@@ -122,20 +132,31 @@ class Reporter:
         line["busy_ns_mean"] = _number(busy.mean())
         line["busy_ns_max"] = _number(busy.max())
         line["checkpoint_step"] = self.saved
-        line.update(dict.fromkeys(("evaluation_return", "evaluation_length")))
-        line.update(dict.fromkeys(("best_return", "best_step")))
+        line["evaluation_return"] = found and found.mean_return
+        line["evaluation_error"] = found and found.standard_error
+        line["evaluation_length"] = found and found.mean_length
+        line["best_return"] = learner.progress.best_return
+        line["best_step"] = learner.progress.best_step
         return line
 
     def _text(self, line: dict[str, Any]) -> str:
         left = (self._total - line["step"]) / line["steps_per_second"]
         returned = line["mean_return"]
+        exploration = [f"{key} {value:.3g}  " for key, value in self._learner.exploration.items()]
         return (
             f"{100 * line['step'] / self._total:5.1f} %  step {line['step']:,}  "
             f"{rate_text(line['steps_per_second'])} steps/s  "
             f"episodes {line['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
-            f"epsilon {line['epsilon']:.3g}  states {line['states']:,}  ETA {left:.0f} s"
+            f"{self._evaluation_text(line)}"
+            f"{''.join(exploration)}states {line['states']:,}  ETA {left:.0f} s"
         )
+
+    def _evaluation_text(self, line: dict[str, Any]) -> str:
+        last = self._learner.progress.last_return
+        if last is None:
+            return ""
+        return f"evaluation {last:.4g} (best {line['best_return']:.4g})  "
 
     def _cut(self) -> None:
         """Let the files end where this run goes on."""

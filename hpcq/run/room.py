@@ -13,13 +13,13 @@ class Room:
     """The room that `run.table_gib` leaves to the shard of one rank.
 
     A rank runs short while it can still take all rows that can come before the run is saved: one
-    for every environment in every tick up to the next quiet one.
+    for every environment in every tick up to the next quiet one, and for what windows hold.
     """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._limit = learner.job.run.table_gib
-        ticks = learner.quiet_every + 1
+        ticks = learner.quiet_every + learner.method.steps
         self._margin = ticks * learner.job.environment.count
         # Each of a rank's tables may take its part.
         self._most = [

@@ -4,12 +4,14 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from pathlib import Path
 
 from hpcq.errors import RunDirectoryError
 from hpcq.run.lock import RunLock
 
 JOB, SUMMARY = "job.json", "summary.json"
+BEST = "best.h5"
 METRICS, METRICS_CSV = "metrics.jsonl", "metrics.csv"
 
 _NAME = re.compile(r"^ckpt-(\d{15,})\.h5$")
@@ -54,6 +56,32 @@ def prune(
         path.unlink()
 
 
+def keep_best(checkpoint: Path) -> None:
+    """Keep a checkpoint as best.h5, in place of the one before, whole or not at all.
+
+    It is another name of the same file where the disk knows such names, and stays when the
+    checkpoint is pruned.
+    """
+    best = checkpoint.with_name(BEST)
+    temporary = best.with_name(BEST + ".partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(checkpoint, temporary)
+    except OSError:
+        shutil.copyfile(checkpoint, temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, best)
+
+
+def _unwritable(directory: Path, error: OSError) -> RunDirectoryError:
+    reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+    return RunDirectoryError(
+        f"{directory}: cannot write the run directory: {reason}; choose another with "
+        "--set run.directory=DIR"
+    )
+
+
 def take(directory: Path, lock: RunLock, job: str) -> None:
     """Make the directory if need be, and lock it for the run of a job.
 
@@ -66,9 +94,7 @@ def take(directory: Path, lock: RunLock, job: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(job)
     except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: cannot write the run directory: {error.strerror}"
-        ) from None
+        raise _unwritable(directory, error) from None
 
 
 def check(directory: Path, overwrite: bool) -> None:
@@ -88,9 +114,7 @@ def check(directory: Path, overwrite: bool) -> None:
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: cannot write the run directory: {error.strerror}"
-        ) from None
+        raise _unwritable(directory, error) from None
 
 
 def prepare(directory: Path, job_text: str) -> None:
@@ -103,13 +127,11 @@ def prepare(directory: Path, job_text: str) -> None:
     """
     try:
         prune(directory, 0)
-        for name in (METRICS, METRICS_CSV, SUMMARY):
+        for name in (METRICS, METRICS_CSV, SUMMARY, BEST):
             (directory / name).unlink(missing_ok=True)
         write_job(directory, job_text)
     except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: cannot write the run directory: {error.strerror}"
-        ) from None
+        raise _unwritable(directory, error) from None
 
 
 def write_job(directory: Path, job_text: str) -> None:

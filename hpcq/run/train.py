@@ -19,27 +19,39 @@ from hpcq.errors import CheckpointError, ExitCode, FormatError, JobError
 from hpcq.job.files import override
 from hpcq.job.job import Job
 from hpcq.learning import modes
+from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
 from hpcq.run import preflight, rundir
+from hpcq.run.evaluations import Evaluations
 from hpcq.run.lock import RunLock
 from hpcq.run.metrics import summarise
 from hpcq.run.reporter import Reporter
 from hpcq.run.room import Room
 from hpcq.run.saveplan import SavePlan
+from hpcq.run.stopping import Stopping, tick_of
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 Say = Callable[[str], object]
 # Yields a report now and then, the same on all ranks, and returns how the run ended.
 Training = Generator[dict[str, Any], None, ExitCode]
 
-MAY_CHANGE = ("run.steps", "run.report_every", "run.stalled_after", "run.table_gib", "checkpoint.")
+MAY_CHANGE = (
+    "run.steps",
+    "run.report_every",
+    "run.stalled_after",
+    "run.table_gib",
+    "checkpoint.",
+    "stop.",
+)
 MAY_OVERRIDE = (
     "environment.kwargs",
     "environment.max_episode_steps",
     "learning.gamma",
     "learning.learning_rate",
     "exploration.epsilon",
+    "exploration.temperature",
+    "exploration.confidence",
 )
 
 
@@ -50,12 +62,12 @@ class Flag(IntFlag):
     REPORT = 2
     SAVE = 4
     FULL = 8
+    TIME = 16
 
 
 def last_tick(job: Job, quiet_every: int) -> int:
     """Return the tick after which the job is done: whole ticks, whole quiet periods."""
-    ticks = -(-job.run.steps // job.environment.count)
-    return -(-ticks // quiet_every) * quiet_every
+    return tick_of(job.run.steps, job, quiet_every)
 
 
 def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
@@ -198,7 +210,7 @@ def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         if not assignment.startswith(MAY_CHANGE + (MAY_OVERRIDE if anew else ())):
             raise JobError(
                 f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
-                "run.report_every, run.stalled_after, run.table_gib and checkpoint.*"
+                "run.report_every, run.stalled_after, run.table_gib, checkpoint.* and stop.*"
                 + ("" if anew else f", and with --override {', '.join(MAY_OVERRIDE)}")
                 + "; to change more, start a new run from this "
                 "table with --set run.start_from=CHECKPOINT and another run.directory"
@@ -206,7 +218,8 @@ def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
     path = directory / rundir.JOB
     if not path.exists():
         raise CheckpointError(
-            f"{directory} holds no run (no {rundir.JOB}); to use the table of a checkpoint, "
+            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            "runs/NAME of an earlier `hpcq run`; to use the table of a checkpoint, "
             "start a run with --set run.start_from=CHECKPOINT"
         )
     try:
@@ -277,9 +290,12 @@ def _train(
     room = Room(learner)
     room.check()
     reporter = Reporter(learner, last, learner.steps if path else None, say)
-    stopping = Flag(0)
+    rules, evaluations = Stopping(learner), Evaluations(learner, watchdog.beat)
+    if path is not None:
+        evaluations.keep(path)
+    stopping, ended = Flag(0), rules.look(evaluations.due())
     started, first_step = time.perf_counter(), learner.steps
-    while learner.tick < last and not (stopping and plan.saved == learner.tick):
+    while learner.tick < last and not ((stopping or ended) and plan.saved == learner.tick):
         flags = Flag.STOP if caught else Flag(0)
         if room.short():
             flags |= Flag.FULL
@@ -287,45 +303,58 @@ def _train(
             flags |= Flag.REPORT
         if comm.rank == 0 and plan.time_is_up():
             flags |= Flag.SAVE
+        if comm.rank == 0 and rules.time_is_up():
+            flags |= Flag.TIME
         agreed = Flag(learner.advance(flags))
         watchdog.beat()
         if agreed & (Flag.STOP | Flag.FULL) and not stopping:
             stopping = agreed
             why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
             say(f"{why}: saving in {-learner.tick % quiet} ticks")
-        wanted = stopping or learner.tick == last or agreed & Flag.SAVE
-        if plan.due(learner.tick, bool(wanted)):
-            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.actions * 16
+        found = evaluations.evaluate()
+        ended = ended or rules.look(found is not None)
+        if agreed & Flag.TIME:
+            ended = ended or rules.why_time()
+        wanted = stopping or ended or learner.tick == last or agreed & Flag.SAVE
+        if plan.due(learner.tick, bool(wanted or evaluations.best_now)):
+            rules.remember()
+            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
             with watchdog.patient(patience(nbytes)):
                 path, _ = saving.save(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones
                 )
             plan.note(learner.tick)
             reporter.saved = learner.steps
-        if agreed & Flag.REPORT:
-            yield from _tell(reporter, watchdog)
+            evaluations.keep(path)
+        if agreed & Flag.REPORT or found:
+            yield from _tell(reporter, watchdog, found)
     seconds = time.perf_counter() - started
     assert path is not None
     yield from _tell(reporter, watchdog)
     digest = learner.digest()
+    evaluations.close()
     learner.close()
-    if learner.tick < last:
+    if learner.tick < last and not ended:
         if stopping & Flag.FULL:
             say(room.explain())
         say(f"stopped at step {learner.steps:,}; go on with `hpcq resume {job.directory}`")
         comm.Barrier()
         return ExitCode.STOPPED
+    if ended:
+        say(f"ended by {ended}")
     done = learner.steps - first_step
     clipped = comm.allreduce(learner.collector.clipped)
     with watchdog.patient(START_SECONDS):
-        on_root(comm, lambda: summarise(learner, path, digest, done, seconds, clipped, say))
+        on_root(comm, lambda: summarise(learner, path, digest, done, seconds, clipped, ended, say))
     comm.Barrier()
     return ExitCode.DONE
 
 
-def _tell(reporter: Reporter, watchdog: Watchdog) -> Iterator[dict[str, Any]]:
+def _tell(
+    reporter: Reporter, watchdog: Watchdog, found: Evaluation | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield a report, if there is one, and be patient with who looks at it. Collective."""
-    line = reporter.report()
+    line = reporter.report(found)
     if line is not None:
         with watchdog.patient(math.inf):
             yield line

@@ -165,7 +165,7 @@ def discretised(description: dict[str, Any], section: Any) -> dict[str, Any]:
         raise JobError(
             f"{len(found)} floats ({', '.join(name for name, _, _ in found[:8])}"
             f"{', ...' if len(found) > 8 else ''}) have no finite number of values; give bins or "
-            f"edges in [{key}], or codec = 'digest'"
+            f"edges in [{key}] (`hpcq init` proposes bins), or codec = 'digest'"
         )
     every = iter(dimensions(found, section, key))
 

@@ -44,15 +44,18 @@ class Table(NamedTuple):
     hashes: NDArray[np.uint64]
     """(slots, words of a record): column 0"""
     q: NDArray[np.floating]
-    """(slots, numbers in a record): columns 0 ... `actions` - 1; starts where a row's values do"""
+    """(slots, numbers in a record): columns 0 ... `columns` - 1; starts where a row's values do"""
     visits: NDArray[np.uint32]
-    """(slots, actions), or (slots, 0) where visits are not counted"""
+    """(slots, columns), or (slots, 0) where visits are not counted"""
+    masks: NDArray[np.uint64]
+    """(slots, 1), the legal actions as a bitset, or (slots, 0) where there are no masks"""
     state: NDArray[np.int64]
     ranks: np.uint64
     buckets: np.uint64
     width: int
     """slots of a bucket"""
-    actions: int
+    columns: int
+    """values of a row: one for every action, in every table of the rule"""
     q_init: float
 
 
@@ -82,20 +85,24 @@ def find(table, hash_):
 @kernel
 def _clear(table, slot, hash_):
     table.hashes[slot, 0] = hash_
-    for a in range(table.actions):
+    for a in range(table.columns):
         table.q[slot, a] = table.q_init
     for a in range(table.visits.shape[1]):
         table.visits[slot, a] = 0
+    for k in range(table.masks.shape[1]):
+        table.masks[slot, k] = 0
     table.state[ROWS] += 1
 
 
 @kernel
 def _move(source, old, target, new):
     target.hashes[new, 0] = source.hashes[old, 0]
-    for a in range(source.actions):
+    for a in range(source.columns):
         target.q[new, a] = source.q[old, a]
     for a in range(source.visits.shape[1]):
         target.visits[new, a] = source.visits[old, a]
+    for k in range(source.masks.shape[1]):
+        target.masks[new, k] = source.masks[old, k]
 
 
 @kernel
@@ -158,7 +165,7 @@ def _move_all(source, start, stop, target, free):
 
 
 @kernel
-def _gather(table, slot, hashes, q, visits):
+def _gather(table, slot, hashes, q, visits, masks):
     """Copy live rows from `slot` on until the output is full; return (rows, next slot)."""
     n = 0
     last = table.hashes.shape[0] - 1
@@ -170,13 +177,15 @@ def _gather(table, slot, hashes, q, visits):
                 q[n, a] = table.q[slot, a]
             for a in range(visits.shape[1]):
                 visits[n, a] = table.visits[slot, a]
+            for k in range(masks.shape[1]):
+                masks[n, k] = table.masks[slot, k]
             n += 1
         slot += 1
     return n, slot
 
 
 @kernel
-def _scatter(table, hashes, q, visits):
+def _scatter(table, hashes, q, visits, masks):
     """Insert rows given in hash order; return how many fitted."""
     for i in range(hashes.size):
         slot = insert(table, hashes[i])
@@ -186,6 +195,8 @@ def _scatter(table, hashes, q, visits):
             table.q[slot, a] = q[i, a]
         for a in range(visits.shape[1]):
             table.visits[slot, a] = visits[i, a]
+        for k in range(masks.shape[1]):
+            table.masks[slot, k] = masks[i, k]
     return hashes.size
 
 
@@ -206,29 +217,33 @@ class Shard:
     ----------
     ranks
         number of ranks that share the table; only decides the slots.
-    actions
+    columns
         Q-values per row.
     dtype
         float32 or float64.
     q_init
         what an absent row reads as, and every Q-value of a new row.
     visits
-        whether to count visits per (state, action): uint32, saturating.
+        whether to count visits per Q-value: uint32, saturating.
+    masks
+        whether to keep the legal actions of every row.
     """
 
     def __init__(
         self,
         ranks: int,
-        actions: int,
+        columns: int,
         dtype: np.dtype,
         q_init: float = 0.0,
         visits: bool = False,
+        masks: bool = False,
     ) -> None:
         self.ranks = ranks
-        self.actions = actions
+        self.columns = columns
         self.dtype = np.dtype(dtype)
         self.q_init = self.dtype.type(q_init)
         self.keeps_visits = visits
+        self.keeps_masks = masks
         self.table = self._allocate_empty(MIN_CAPACITY)
 
     def __len__(self) -> int:
@@ -237,24 +252,26 @@ class Shard:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return self.table.hashes.nbytes + self.table.visits.nbytes
+        return self.table.hashes.nbytes + self.table.visits.nbytes + self.table.masks.nbytes
 
     def _allocate(self, buckets: int) -> Table:
         """Return a table whose slots are not initialised."""
-        record = _record_bytes(8 + self.actions * self.dtype.itemsize)
+        record = _record_bytes(8 + self.columns * self.dtype.itemsize)
         width = max(1, 64 // record)
         slots = buckets * width + _TAIL + 2
         memory = allocate(slots * record + 8)
-        visit_bytes = 4 * slots * self.actions if self.keeps_visits else 0
+        visit_bytes = 4 * slots * self.columns if self.keeps_visits else 0
+        mask_bytes = 8 * slots if self.keeps_masks else 0
         return Table(
             memory[:-8].view(np.uint64).reshape(slots, record // 8),
             memory[8:].view(self.dtype).reshape(slots, record // self.dtype.itemsize),
             allocate(visit_bytes).view(np.uint32).reshape(slots, -1 if visit_bytes else 0),
+            allocate(mask_bytes).view(np.uint64).reshape(slots, -1 if mask_bytes else 0),
             np.array([0, 0, int(buckets * width * MAX_LOAD)], np.int64),
             np.uint64(self.ranks),
             np.uint64(buckets),
             width,
-            self.actions,
+            self.columns,
             self.q_init,
         )
 
@@ -279,6 +296,7 @@ class Shard:
             free = _move_all(old, start, stop, new, free)
             release(old.hashes[:stop])
             release(old.visits[:stop])
+            release(old.masks[:stop])
         _empty(new, free, new.hashes.shape[0])
         if old.state[HAS_MAX]:
             _move(old, slots - 1, new, new.hashes.shape[0] - 1)
@@ -306,21 +324,43 @@ class Shard:
 
         The arrays are reused from one piece to the next.
         """
+        for hashes, q, visits, _ in self.pieces_with_masks(rows):
+            yield hashes, q, visits
+
+    def pieces_with_masks(self, rows: int) -> Iterator[tuple[NDArray, ...]]:
+        """Yield as `pieces` does, and the masks: uint64 (n, 1), or (n, 0) where there are none."""
         rows = max(1, min(rows, len(self)))
         hashes = np.empty(rows, np.uint64)
-        q = np.empty((rows, self.actions), self.dtype)
+        q = np.empty((rows, self.columns), self.dtype)
         visits = np.empty((rows, self.table.visits.shape[1]), np.uint32)
+        masks = np.empty((rows, self.table.masks.shape[1]), np.uint64)
         slot = 0
         while slot < self.table.hashes.shape[0]:
-            n, slot = _gather(self.table, slot, hashes, q, visits)
+            n, slot = _gather(self.table, slot, hashes, q, visits, masks)
             if n:
-                yield hashes[:n], q[:n], visits[:n]
+                yield hashes[:n], q[:n], visits[:n], masks[:n]
 
-    def load(self, hashes: NDArray, q: NDArray, visits: NDArray) -> None:
-        """Add rows: hashes uint64 (n,), q (n, actions), visits uint32 (n, actions) or (n, 0)."""
+    def load(
+        self, hashes: NDArray, q: NDArray, visits: NDArray, masks: NDArray | None = None
+    ) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        hashes
+            uint64 (n,)
+        q
+            (n, columns)
+        visits
+            uint32 (n, columns), or (n, 0)
+        masks
+            uint64 (n, 1), or (n, 0); default: the latter, and rows get a mask of 0
+        """
+        if masks is None:
+            masks = np.empty((hashes.size, 0), np.uint64)
         done = 0
         while True:
-            done += _scatter(self.table, hashes[done:], q[done:], visits[done:])
+            done += _scatter(self.table, hashes[done:], q[done:], visits[done:], masks[done:])
             if done == hashes.size:
                 return
             self.grow()
@@ -329,5 +369,5 @@ class Shard:
         """Return a copy of the Q-values of one state; `q_init` where it has no row."""
         slot = find(self.table, np.uint64(hash_))
         if slot < 0:
-            return np.full(self.actions, self.q_init)
-        return self.table.q[slot, : self.actions].copy()
+            return np.full(self.columns, self.q_init)
+        return self.table.q[slot, : self.columns].copy()

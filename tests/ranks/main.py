@@ -20,7 +20,7 @@ arguments = [
     "-p",
     "no:cacheprovider",
     "-x",
-    str(Path(__file__).parent),
+    *(sys.argv[1:] or [str(Path(__file__).parent)]),
 ]
 if comm.rank == 0:
     code = pytest.main(arguments)

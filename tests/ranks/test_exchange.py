@@ -5,7 +5,7 @@ from hpcq.exchange import make_exchange
 from hpcq.exchange.flat import Flat
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.exchange.nodes import Nodes
-from hpcq.learning.rules import record_types
+from hpcq.exchange.records import record_types
 
 pytestmark = pytest.mark.mpi
 
@@ -84,15 +84,16 @@ def test_records_come_by_source_and_replies_go_back(group, pattern, routing):
             # Reply to each query with its own number.
             start = replies.starts[source]
             out = (replies.far if far else replies.near)[start : start + queries]
-            out["value"], out["action"] = found[updates:] % 4096, found[updates:]
+            out["value"], out["action"] = found[updates:], found[updates:] % 65_536
         exchange.reply()
         wanted = [
             group.rank * 1_000_000 + to * 1000 + mine[to, 0] + place
             for to in range(group.size)
             for place in range(mine[to, 1])
         ]
-        assert exchange.replies_in["action"][: len(wanted)].tolist() == wanted
-        assert exchange.replies_in["value"][: len(wanted)].tolist() == [w % 4096 for w in wanted]
+        found = exchange.replies_in[: len(wanted)]
+        assert found["value"].tolist() == wanted
+        assert found["action"].tolist() == [w % 65_536 for w in wanted]
     exchange.free()
     if node is not None:
         node.Free()

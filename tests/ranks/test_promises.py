@@ -37,6 +37,22 @@ CASES = {
     "negamax": make_job.make(
         {"id": "hpcq/TicTacToe-v0", "count": 5}, learning={"rule": "negamax", "gamma": 1.0}
     ),
+    "double Q, several steps": make_job.make(
+        {**make_job.GARNET, "max_episode_steps": 9}, learning={"rule": "double_q", "n_step": 4}
+    ),
+    "masks, upper bounds": make_job.make(
+        {"id": "hpcq/TicTacToe-v0", "count": 7, "action_mask": True},
+        learning={"rule": "negamax", "gamma": 1.0, "n_step": 3},
+        exploration={"policy": "ucb", "confidence": 0.5},
+    ),
+    "python, several steps": make_job.make(
+        make_job.CORRIDOR,
+        learning={"rule": "sarsa", "n_step": 5, "trace_decay": 0.8},
+        exploration={
+            "policy": "boltzmann",
+            "temperature": {"schedule": "linear", "start": 2.0, "end": 0.1, "steps": 900},
+        },
+    ),
     "python, fewer environments than ranks": make_job.make({**make_job.CORRIDOR, "count": 2}),
 }
 

@@ -5,13 +5,25 @@ import json
 from hpcq.job.job import Job
 
 
-def make(environment, *, learning=None, exploration=None, run=None, checkpoint=None, name="test"):
+def make(
+    environment,
+    *,
+    learning=None,
+    exploration=None,
+    evaluation=None,
+    stop=None,
+    run=None,
+    checkpoint=None,
+    name="test",
+):
     return Job.check(
         {
             "name": name,
             "environment": environment,
             "learning": {"gamma": 0.9, "learning_rate": 0.5, **(learning or {})},
             "exploration": exploration or {"epsilon": 0.2},
+            "evaluation": evaluation or {},
+            "stop": stop or {},
             "checkpoint": checkpoint or {},
             "run": {"steps": 1000, "seed": 3, **(run or {})},
         },

@@ -311,3 +311,70 @@ gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=20)
 gymnasium.register("Scripted-v0", entry_point=Scripted)
 gymnasium.register("Broken-v0", entry_point=Broken)
 gymnasium.register("Bad-v0", entry_point=Bad)
+
+
+def mask_of(place):
+    """Return the legal actions of a state: each by itself, pairs, and all."""
+    return [1 + place % 7 >> a & 1 for a in range(3)]
+
+
+class MaskedVector(ScriptedVector):
+    """Tell the legal actions, take no others; what `lie` says is wrong with the masks."""
+
+    def __init__(self, num_envs, mode, wrong=None):
+        super().__init__(num_envs, mode)
+        self.wrong = wrong
+
+    def _masks(self, places):
+        return np.array([mask_of(place) for place in places], np.int8)
+
+    def reset(self, *, seed=None, options=None):
+        observations, infos = super().reset(seed=seed, options=options)
+        return observations, {**infos, "action_mask": self._masks(self.places)}
+
+    def step(self, actions):
+        for i, action in enumerate(actions.tolist()):
+            waits = self.over[i] and self.mode == AutoresetMode.NEXT_STEP
+            assert waits or mask_of(self.places[i])[action - 1], "an illegal action"
+        *taken, infos = super().step(actions)
+        infos["action_mask"] = self._masks(self.places)
+        if "final_obs" in infos:
+            finals = [0 if final is None else final for final in infos["final_obs"]]
+            infos["final_info"] = {"action_mask": self._masks(finals)}
+            if self.wrong == "final":
+                del infos["final_info"]
+        if self.wrong == "count":
+            infos["action_mask"] = infos["action_mask"][1:]
+        return *taken, infos
+
+
+class Masked(gymnasium.Env):
+    """Walk from 0 on by 1 to 3, by legal steps only; what `wrong` says is wrong with the masks."""
+
+    def __init__(self, wrong=None, actions=3):
+        self.observation_space = spaces.Discrete(200)
+        self.action_space = spaces.Discrete(actions)
+        self.wrong = wrong
+
+    def _info(self):
+        mask = mask_of(self.at)
+        if self.at >= 100:
+            mask = [0, 0, 0]
+        elif self.at >= 6 and self.wrong == "shape":
+            mask = mask[1:]
+        elif self.at >= 6 and self.wrong == "nothing legal":
+            mask = [0, 0, 0]
+        elif self.at >= 6 and self.wrong == "text":
+            mask = "101"
+        elif self.at >= 6 and self.wrong == "missing":
+            return {}
+        return {"action_mask": np.array(mask, np.int8) if isinstance(mask, list) else mask}
+
+    def reset(self, *, seed=None, options=None):
+        self.at = 0
+        return self.at, self._info()
+
+    def step(self, action):
+        assert mask_of(self.at)[action], "an illegal action"
+        self.at += 1 + int(action)
+        return self.at, -1.0, self.at >= 100, False, self._info()

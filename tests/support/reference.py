@@ -4,9 +4,11 @@ It shares no code with hpcq but the model's arrays; it is slow, and easy to chec
 """
 
 import bisect
+import math
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
+SECOND = 0xD1B54A32D192ED03
 BEHAVE, STEP, RESET = 0, 1, 2
 
 
@@ -31,31 +33,149 @@ def unit(draw):
     return (draw >> 11) / 2**53
 
 
-def behave(row, draw, epsilon):
-    best = [a for a, value in enumerate(row) if value == max(row)]
-    choices = range(len(row)) if draw >> 32 < int(epsilon * 2**32) else best
-    return choices[((draw & 0xFFFFFFFF) * len(choices)) >> 32]
+class Policy:
+    """A behaviour policy by its name; `parameter` is epsilon, temperature or confidence."""
+
+    def __init__(self, name, parameter):
+        self.name, self.parameter = name, parameter
+
+    def bounds(self, values, counts):
+        log = math.log(max(1, sum(counts.values())))
+        return {
+            a: math.inf if counts[a] == 0 else v + self.parameter * math.sqrt(log / counts[a])
+            for a, v in values.items()
+        }
+
+    def candidates(self, values, counts, draw):
+        """Return the actions among which chance decides evenly; `values` are of legal actions."""
+        if self.name == "uniform":
+            return list(values)
+        if self.name == "epsilon_greedy" and draw >> 32 < int(self.parameter * 2**32):
+            return list(values)
+        score = self.bounds(values, counts) if self.name == "ucb" else values
+        return [a for a, value in score.items() if value == max(score.values())]
+
+    def weights(self, values):
+        best = max(values.values())
+        return {a: math.exp((v - best) / self.parameter) for a, v in values.items()}
+
+    def choose(self, values, counts, draw):
+        if self.name == "boltzmann":
+            weights, reached = self.weights(values), 0.0
+            threshold = unit(draw) * sum(weights.values())
+            for a, weight in weights.items():
+                if reached <= threshold and weight > 0:
+                    chosen = a
+                    reached += weight
+            return chosen
+        choices = self.candidates(values, counts, draw)
+        return choices[((draw & 0xFFFFFFFF) * len(choices)) >> 32]
+
+    def mean(self, values, counts):
+        best = max(values.values())
+        if self.name == "boltzmann":
+            weights = self.weights(values)
+            return sum(w * values[a] for a, w in weights.items()) / sum(weights.values())
+        if self.name == "greedy":
+            return best
+        if self.name == "epsilon_greedy":
+            uniform = sum(values.values()) / len(values)
+            return self.parameter * uniform + (1.0 - self.parameter) * best
+        choices = self.candidates(values, counts, 0)
+        return sum(values[a] for a in choices) / len(choices)
 
 
-def learn(model, *, environments, ticks, seed, gamma, epsilon, q_init, limit, rate=None, w=None):
-    """Return {state: [q, ...]} after `ticks`; learning rate `rate`, or by visits to the power w.
+class Table:
+    """Rows that come into being at their first update; each holds one list of values or two."""
 
-    model  hpcq.envs.table.TableModel
+    def __init__(self, actions, tables, q_init, legal):
+        self.q, self.visits = {}, {}
+        self.actions, self.tables, self.q_init = actions, tables, q_init
+        self.legal = legal or (lambda s: range(actions))
+
+    def update(self, s, table, a, target, rate, step):
+        new = [[self.q_init] * self.actions for _ in range(self.tables)]
+        values = self.q.setdefault(s, new)[table]
+        n = self.visits.get((s, table, a), 0)
+        self.visits[s, table, a] = n + 1
+        values[a] += rate(n, step) * (target - values[a])
+
+    def ask(self, s, draw, rule, policy):
+        """Return (action, value to bootstrap from, whether the action is greedy, table)."""
+        coin = draw & 1 if self.tables == 2 else 0
+        if s not in self.q:
+            choices = list(self.legal(s))
+            chosen = choices[((draw & 0xFFFFFFFF) * len(choices)) >> 32]
+            return chosen, self.q_init, True, coin
+        rows = self.q[s]
+        values = {
+            a: rows[0][a] if self.tables == 1 else (rows[0][a] + rows[1][a]) * 0.5
+            for a in self.legal(s)
+        }
+        counts = {a: sum(self.visits.get((s, t, a), 0) for t in range(self.tables)) for a in values}
+        chosen, best = policy.choose(values, counts, draw), max(values.values())
+        if rule == "sarsa":
+            value = values[chosen]
+        elif rule == "expected_sarsa":
+            value = policy.mean(values, counts)
+        elif rule == "double_q":
+            value = rows[1 - coin][max(values, key=lambda a: rows[coin][a])]
+        else:
+            value = best
+        return chosen, value, values[chosen] == best, coin
+
+
+def returns(window, gamma, decay):
+    """Return the lambda-return of every transition (..., reward, value) of a window."""
+    found = []
+    for first in range(len(window)):
+        total = window[-1][2] + gamma * window[-1][3]
+        for _, _, reward, value in window[first:-1][::-1]:
+            total = reward + gamma * ((1.0 - decay) * value + decay * total)
+        found.append(total)
+    return found
+
+
+def learn(
+    model,
+    *,
+    environments,
+    ticks,
+    seed,
+    gamma,
+    q_init,
+    limit,
+    rate,
+    rule="q_learning",
+    policy="epsilon_greedy",
+    parameter=None,
+    n_step=1,
+    decay=1.0,
+    legal=None,
+):
+    """Return {state: [q, ...]} after `ticks`, the values of two tables one after the other.
+
+    model      hpcq.envs.table.TableModel
+    rate       rate(n, step) of an update that n others of the same value came before
+    parameter  of the policy: a number, or a function of the environment step
+    legal      legal(state) -> actions; default: all
     """
-    actions = model.cumulative.shape[1]
     draws = Draws(seed)
-    q, visits = {}, {}
+    table = Table(model.cumulative.shape[1], 2 if rule == "double_q" else 1, q_init, legal)
+    gamma = -gamma if rule == "negamax" else gamma
+    cuts = rule in ("q_learning", "double_q", "negamax")
 
-    def read(s):
-        return q.get(s, [q_init] * actions)
+    def acts(step):
+        return Policy(policy, parameter(step) if callable(parameter) else parameter)
 
     def start(e, tick):
         u = unit(draws(e, tick, RESET)) * model.start_cumulative[-1]
         return bisect.bisect_right(model.start_cumulative.tolist(), u)
 
     state = [start(e, 0) for e in range(environments)]
-    action = [behave(read(s), draws(e, 0, BEHAVE), epsilon) for e, s in enumerate(state)]
+    action = [table.ask(s, draws(e, 0, BEHAVE), rule, acts(0))[0] for e, s in enumerate(state)]
     elapsed = [0] * environments
+    windows = [[] for _ in range(environments)]
     pending = []
     for tick in range(1, ticks + 1):
         taken = []
@@ -67,18 +187,29 @@ def learn(model, *, environments, ticks, seed, gamma, epsilon, q_init, limit, ra
             taken.append(
                 (int(model.next[place]), float(model.reward[place]), bool(model.terminated[place]))
             )
-        for s, a, target in pending:
-            row = q.setdefault(s, [q_init] * actions)
-            n = visits.get((s, a), 0)
-            visits[s, a] = n + 1
-            row[a] += (rate if w is None else (1.0 + n) ** -w) * (target - row[a])
+        step = tick * environments
+        for s, coin, a, target in pending:
+            table.update(s, coin, a, target, rate, step)
         pending = []
         for e, (following, reward, terminated) in enumerate(taken):
+            draw = draws(e, tick, BEHAVE)
             elapsed[e] += 1
-            value = 0.0 if terminated else max(read(following))
-            pending.append((state[e], action[e], reward + gamma * value))
-            if terminated or elapsed[e] == limit:
+            truncated = not terminated and elapsed[e] == limit
+            if truncated:
+                final = table.ask(following, mix(draw ^ SECOND), rule, acts(step))
+            if terminated or truncated:
                 following, elapsed[e] = start(e, tick), 0
-            state[e] = following
-            action[e] = behave(read(following), draws(e, tick, BEHAVE), epsilon)
-    return q
+            reply = table.ask(following, draw, rule, acts(step))
+            _, value, greedy, coin = final if truncated else reply
+            window = windows[e]
+            window.append((state[e], action[e], reward, 0.0 if terminated else value))
+            due = 0
+            if terminated or truncated or (cuts and not greedy) or n_step == 1:
+                due = len(window)
+            elif len(window) == n_step:
+                due = 1
+            targets = returns(window, gamma, decay)
+            pending += [(s, coin, a, targets[j]) for j, (s, a, _, _) in enumerate(window[:due])]
+            del window[:due]
+            state[e], action[e] = following, reply[0]
+    return {s: [value for row in rows for value in row] for s, rows in table.q.items()}

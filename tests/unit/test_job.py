@@ -60,6 +60,7 @@ def test_the_effective_job_is_a_job(tmp_path):
     ("change", "message"),
     [
         ("learning.gama=1", "unknown key learning.gama; did you mean 'gamma'"),
+        ("gamma=1", "unknown key gamma; did you mean 'learning.gamma'"),
         ("lerning.gamma=1", "unknown key lerning; did you mean 'learning'"),
         ("learning.gamma=2", r"learning.gamma = 2.*less than or equal to 1"),
         ("learning.gamma=nan", r"learning.gamma = nan"),
@@ -105,7 +106,12 @@ def test_every_mistake_is_listed(tmp_path):
     with pytest.raises(JobError) as caught:
         load(tmp_path, "[environment]\nid = 3\n[learning]\ngamma = 2\n")
     text = str(caught.value)
-    for part in ("environment.id", "learning.gamma", "learning.learning_rate is missing", "run is"):
+    for part in (
+        "environment.id",
+        "learning.gamma",
+        "learning.learning_rate is missing",
+        "section [run] is missing; `hpcq reference run`",
+    ):
         assert part in text
 
 
@@ -114,7 +120,7 @@ def test_every_mistake_is_listed(tmp_path):
     [
         ("steps = = 3", r"job.toml: not valid TOML.*line 1"),
         ("[run]\nsteps = 1\nsteps = 2", "not valid TOML"),
-        ("", "environment is missing"),
+        ("", r"section \[environment\] is missing"),
     ],
 )
 def test_broken_files_are_explained(tmp_path, text, message):
@@ -125,8 +131,13 @@ def test_broken_files_are_explained(tmp_path, text, message):
 def test_missing_and_binary_files_are_explained(tmp_path):
     with pytest.raises(JobError, match="none.toml: cannot read the job file: No such file"):
         Job.load(tmp_path / "none.toml")
-    with pytest.raises(JobError, match="cannot read the job file: Is a directory"):
+    with pytest.raises(JobError, match="Is a directory; .*`hpcq init ENV_ID` writes one"):
         Job.load(tmp_path)
+    with pytest.raises(JobError, match="`hpcq jobs copy taxi`"):
+        Job.load(tmp_path / "taxi.toml")
+    (tmp_path / "mine.toml").write_text("")
+    with pytest.raises(JobError, match="did you mean .*/mine.toml?"):
+        Job.load(tmp_path / "mine")
     (tmp_path / "binary.toml").write_bytes(b"\xff\x00\x80")
     with pytest.raises(JobError, match="not a text file"):
         Job.load(tmp_path / "binary.toml")

@@ -78,7 +78,7 @@ def test_every_file_that_shapes_a_kernel_names_the_cache(tmp_path, monkeypatch):
     for name in (
         "native/memory.py",
         "hashing.py",
-        "learning/rules.py",
+        "learning/owner.py",
         "collectors/collector.py",
         "envs/table.py",
     ):

@@ -46,11 +46,10 @@ def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rate)
         ticks=300,
         seed=3,
         gamma=0.95,
-        epsilon=0.3,
+        parameter=0.3,
         q_init=0.25,
         limit=limit,
-        rate=None if by_visits else rate,
-        w=0.7 if by_visits else None,
+        rate=lambda n, _: (1.0 + n) ** -0.7 if by_visits else rate,
     )
     assert len(learner.shard) == len(expected)
     assert {key: row(learner, key) for key in expected} == expected

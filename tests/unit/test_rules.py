@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
+from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
-from hpcq.learning.rules import MAX_VISITS, PLACES, kernels, record_types
+from hpcq.learning import owner, policy, rule
+from hpcq.learning.owner import MAX_VISITS, PLACES
 from hpcq.table.shard import Shard, find
 
 
@@ -21,12 +23,13 @@ def updates(dtype, *rows, counts=None):
     """Messages (hash, target, action), from one source unless `counts` says more."""
     records = np.zeros(len(rows), record_types(dtype)[0])
     for message, (hash_, target, action) in zip(records, rows, strict=True):
-        message["hash"], message["target"], message["action"] = hash_, target, action
+        message["hash"], message["target"], message["column"] = hash_, target, action
     return inbox_of(records, counts or [(len(rows), 0)])
 
 
 def compiled(shard):
-    return kernels(shard.actions, shard.table.width)
+    q_learning, epsilon_greedy = rule.find("q_learning"), policy.find("epsilon_greedy")
+    return owner.kernels(q_learning, epsilon_greedy, shard.columns, shard.table.width, False, False)
 
 
 def scratch():
@@ -44,7 +47,7 @@ def ask(shard, hash_, draws, epsilon):
 
 
 def apply(shard, inbox, rate, exponent, done=0):
-    return compiled(shard).apply(shard.table, inbox, rate, exponent, scratch(), done)
+    return compiled(shard).apply(shard.table, inbox, rate, exponent, 0.0, scratch(), done)
 
 
 DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
@@ -63,7 +66,7 @@ def test_constant_rate_worked_by_hand(dtype):
 def test_visit_counts_worked_by_hand():
     shard = Shard(1, 1, np.float64, q_init=0.0, visits=True)
     inbox = updates(np.float64, *[(5, target, 0) for target in (4.0, 0.0, 8.0)])
-    apply(shard, inbox, 0.0, 1.0)
+    apply(shard, inbox, 1.0, 1.0)
     # Exponent 1 is the plain mean: 4, then 4 + (0 - 4) / 2 = 2, then 2 + (8 - 2) / 3 = 4.
     assert shard.row(5)[0] == pytest.approx(4.0, abs=1e-15)
     assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == 3
@@ -73,7 +76,7 @@ def test_visit_counts_saturate():
     shard = Shard(1, 1, np.float64, visits=True)
     shard.load(np.array([5], np.uint64), np.zeros((1, 1)), np.array([[MAX_VISITS]], np.uint32))
     inbox = updates(np.float64, (5, 1.0, 0))
-    apply(shard, inbox, 0.0, 1.0)
+    apply(shard, inbox, 1.0, 1.0)
     assert shard.table.visits[find(shard.table, np.uint64(5)), 0] == MAX_VISITS
     assert shard.row(5)[0] == pytest.approx(2.0**-32)
 

@@ -1,0 +1,107 @@
+"""How a job learns: its rule, its policy, and what they need, in one place."""
+
+from dataclasses import dataclass
+
+from hpcq.checkpoint.schema import MASKS, WINDOWS
+from hpcq.collectors import actors
+from hpcq.collectors.windows import make_windows
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.errors import JobError
+from hpcq.job.job import Job
+from hpcq.job.schedules import Visits
+from hpcq.learning import owner, policy, rule
+from hpcq.learning.policy import Policy
+from hpcq.learning.rule import Rule
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a job's sections and its environment come to.
+
+    Attributes
+    ----------
+    actions : int
+    masked : bool
+        whether the environment says which actions are legal
+    steps : int
+        the most steps of a return
+    visits : bool
+        whether the table counts them
+    """
+
+    rule: Rule
+    policy: Policy
+    actions: int
+    masked: bool
+    steps: int
+    visits: bool
+
+    @classmethod
+    def of(cls, job: Job, environment: CompiledEnvironment | PythonEnvironment) -> "Method":
+        """Return the method of a job.
+
+        Raises
+        ------
+        JobError
+            if the rule is not for this environment.
+        """
+        learning = job.learning
+        found = rule.find(learning.rule)
+        if environment.self_play and not found.self_play:
+            raise JobError(
+                f"learning.rule = {learning.rule!r}, but in {environment.id} every observation is "
+                "that of the player to move: what is good in the next one is bad in this one; "
+                'set learning.rule = "negamax", or give the game another opponent'
+            )
+        if found.self_play and environment.self_play is False:
+            raise JobError(
+                f"learning.rule = {learning.rule!r}, but in {environment.id} there are no two "
+                "players who take turns, each observation being that of the player to move; take "
+                "another rule (or, in a bundled game, opponent = 'self')"
+            )
+        if learning.trace_decay < 1 and not found.mixes:
+            raise JobError(
+                f"learning.trace_decay = {learning.trace_decay:g}, but learning.rule = "
+                f"{learning.rule!r} has no lambda-returns; leave it out"
+            )
+        chosen = policy.find(job.exploration.policy)
+        return cls(
+            found,
+            chosen,
+            environment.actions,
+            environment.masked,
+            learning.n_step,
+            chosen.visits or isinstance(learning.learning_rate, Visits),
+        )
+
+    @property
+    def columns(self) -> int:
+        """Numbers in a row of the table."""
+        return self.rule.tables * self.actions
+
+    @property
+    def sign(self) -> float:
+        """Of the discount: what is good for the other player is bad for this one."""
+        return -1.0 if self.rule.self_play else 1.0
+
+    def extra_shapes(self, count: int) -> dict[str, list[int]]:
+        """Return the shapes of what `count` environments need saved beside `ENVIRONMENTS`."""
+        shapes = {name: [count] for name in MASKS if self.masked}
+        if self.steps > 1:
+            for name, field in WINDOWS.items():
+                arrays = make_windows(1, self.steps)
+                shapes[name] = [count, *getattr(arrays, field).shape[1:]]
+        return shapes
+
+    def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
+        """Return the owner's kernels; see `owner.kernels`."""
+        tells = self.steps > 1 and self.rule.cuts
+        return owner.kernels(
+            self.rule, self.policy, self.actions, width, self.masked, tells, notes_errors
+        )
+
+    def actor_kernels(self) -> actors.Kernels:
+        """Return the actors' kernels."""
+        rule = self.rule
+        return actors.kernels(self.actions, rule.tables, self.masked, self.steps, rule.cuts)

@@ -1,0 +1,1 @@
+"""The behaviour policies, one to a file; the file's name is the job's `exploration.policy`."""

@@ -1,0 +1,31 @@
+"""Greedy: always a best action, ties broken at random.
+
+What is unknown gets explored if `learning.q_init` is above everything that can be earned:
+optimistic initial values. Sutton and Barto, "Reinforcement Learning", 2018, section 2.6.
+"""
+
+from hpcq.learning.policy import Policy
+from hpcq.native.kernels import template
+
+
+@template
+def choose(q, visits, slot, mask, best, draw, parameter):
+    """Return one of the best actions."""
+    candidates = 0
+    for a in range(ACTIONS):
+        candidates += permits(mask, a) & (acting(q, slot, a) == best)
+    skip = pick(draw, candidates)
+    passed, chosen = 0, 0
+    for a in range(ACTIONS - 1):
+        passed += permits(mask, a) & (acting(q, slot, a) == best)
+        chosen += passed <= skip
+    return chosen
+
+
+@template
+def expectation(q, visits, slot, mask, best, parameter):
+    """Return the largest value."""
+    return best
+
+
+POLICY = Policy(choose, expectation)

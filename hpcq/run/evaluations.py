@@ -1,0 +1,56 @@
+"""The evaluations of a run: when there is one, and the best checkpoint, which is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcq.learning.evaluation import Evaluation, Evaluator
+from hpcq.learning.learner import Learner
+from hpcq.parallel import on_root
+from hpcq.run import rundir
+from hpcq.run.stopping import tick_of
+
+
+class Evaluations:
+    """Evaluates every so many ticks, if the job says so. Collective.
+
+    Parameters
+    ----------
+    beat
+        called in every tick of an evaluation.
+    """
+
+    def __init__(self, learner: Learner, beat: Callable[[], None]) -> None:
+        self._learner = learner
+        section = learner.job.evaluation
+        self._keeps = section.keep_best
+        self._every, self._evaluator = 0, None
+        if section.every is not None:
+            self._every = tick_of(section.every, learner.job, learner.quiet_every)
+            self._evaluator = Evaluator(learner, beat)
+
+    def due(self) -> bool:
+        """Return whether there is an evaluation after this tick."""
+        return self._every > 0 and self._learner.tick % self._every == 0 < self._learner.tick
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate if it is due; note the result in the learner's progress."""
+        if self._evaluator is None or not self.due():
+            return None
+        found = self._evaluator.evaluate()
+        self._learner.progress.note(found.mean_return, self._learner.steps)
+        return found
+
+    @property
+    def best_now(self) -> bool:
+        """Whether this tick's evaluation is the best so far, and is to be kept."""
+        return self._keeps and self._learner.progress.best_step == self._learner.steps
+
+    def keep(self, checkpoint: Path) -> None:
+        """Keep the checkpoint of this tick as the best, if it is."""
+        if self.best_now:
+            on_root(self._learner.comm, lambda: rundir.keep_best(checkpoint))
+
+    def close(self) -> None:
+        """Release environments and MPI datatypes."""
+        if self._evaluator is not None:
+            self._evaluator.close()

@@ -1,0 +1,157 @@
+"""When a run is over before its last step: the rules of the job's section [stop].
+
+Every rule is looked at after fixed ticks, a function of the job alone, and decides by what is the
+same on all ranks and for any number of them: integer sums, maxima, an evaluation. Only the clock is
+different. All it remembers is part of the checkpoint (`learning/progress.py`).
+"""
+
+import time
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.table import TableModel
+from hpcq.errors import JobError
+from hpcq.hashing import unmix64
+from hpcq.job.job import Job
+from hpcq.learning import exact
+from hpcq.learning.learner import ROWS_PER_PIECE, Learner
+
+
+def tick_of(step: int, job: Job, quiet: int) -> int:
+    """Return the first tick that has done `step` steps, of those at which the run can be saved."""
+    ticks = -(-step // job.environment.count)
+    return -(-ticks // quiet) * quiet
+
+
+class Stopping:
+    """The rules of one run."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._rules = rules = learner.job.stop
+        quiet = learner.quiet_every
+        self._looks = tick_of(rules.every, learner.job, quiet)
+        self._windows = tick_of(rules.td_window, learner.job, quiet)
+        self._model = None
+        if rules.bellman_residual is not None:
+            self._model = _model(learner)
+        self._began = time.monotonic() - learner.progress.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, in all processes of the run."""
+        return time.monotonic() - self._began
+
+    def time_is_up(self) -> bool:
+        """Return whether stop.minutes are over by this rank's clock; for one rank to ask."""
+        return self._rules.minutes is not None and self.seconds >= 60 * self._rules.minutes
+
+    def why_time(self) -> str:
+        """Return what ends the run when time is up."""
+        return f"stop.minutes = {self._rules.minutes:g}"
+
+    def look(self, evaluated: bool) -> str | None:
+        """Return the rule that ends the run after this tick, in words, or None. Collective.
+
+        Parameters
+        ----------
+        evaluated
+            whether there was an evaluation at this tick.
+        """
+        tick = self._learner.tick
+        if tick == 0:
+            return None
+        found = self._converged() if tick % self._windows == 0 else None
+        if tick % self._looks == 0:
+            found = found or self._episodes() or self._residual()
+        return found or (self._evaluation() if evaluated else None)
+
+    def remember(self) -> None:
+        """Bring what a checkpoint must know up to date. Collective."""
+        progress = self._learner.progress
+        progress.seconds = self.seconds
+        if self._rules.td_error is not None:
+            progress.window_error = self._largest_error()
+
+    def _largest_error(self) -> float:
+        """Return the largest |TD error| of this window, of all ranks. Collective."""
+        learner = self._learner
+        mine = max(learner.largest_error(), learner.progress.window_error)
+        return float(learner.comm.allreduce(mine, MPI.MAX))
+
+    def _converged(self) -> str | None:
+        rule, learner = self._rules.td_error, self._learner
+        if rule is None:
+            return None
+        learner.progress.last_error = error = self._largest_error()
+        learner.progress.window_error = 0.0
+        learner.largest_error(reset=True)
+        if error > rule:
+            return None
+        return f"stop.td_error = {rule:g}: the largest of a window was {error:.3g}"
+
+    def _episodes(self) -> str | None:
+        wanted, learner = self._rules.episodes, self._learner
+        if wanted is None:
+            return None
+        ended = learner.comm.allreduce(int(learner.collector.actors.episodes.sum()))
+        return f"stop.episodes = {wanted:,}: {ended:,} have ended" if ended >= wanted else None
+
+    def _residual(self) -> str | None:
+        rule, learner = self._rules.bellman_residual, self._learner
+        if rule is None or self._model is None:
+            return None
+        residual = bellman_residual(learner, self._model)
+        if residual > rule:
+            return None
+        return f"stop.bellman_residual = {rule:g}: it is {residual:.3g}"
+
+    def _evaluation(self) -> str | None:
+        rules, progress = self._rules, self._learner.progress
+        target, last = rules.evaluation_return, progress.last_return
+        if target is not None and last is not None and last >= target:
+            return f"stop.evaluation_return = {target:g}: the evaluation's mean is {last:.4g}"
+        if rules.patience is not None and progress.since_best >= rules.patience:
+            return (
+                f"stop.patience = {rules.patience}: no evaluation after step "
+                f"{progress.best_step:,} was better"
+            )
+        return None
+
+
+def _model(learner: Learner) -> TableModel:
+    environment, rule = learner.environment, learner.job.learning.rule
+    if rule not in ("q_learning", "negamax"):
+        raise JobError(
+            f"stop.bellman_residual is given, but learning.rule = {rule!r} does not look for the "
+            "optimum's equation; expected q_learning or negamax"
+        )
+    if isinstance(environment, CompiledEnvironment) and isinstance(environment.model, TableModel):
+        return environment.model
+    raise JobError(
+        f"stop.bellman_residual is given, but {environment.id} is not compiled from a table of "
+        "transitions; use stop.td_error, or an environment of toy text"
+    )
+
+
+def bellman_residual(learner: Learner, model: TableModel) -> float:
+    """Return max |q(s, a) - r - gamma max_b q(s', b)|, expected by the model. Collective.
+
+    Over all actions of the states that have a row; where there is none, `q_init` counts.
+    """
+    job, shape = learner.job, (model.start.size, learner.environment.actions)
+    mine, has_row = np.zeros(shape), np.zeros(shape[0])
+    for hashes, q, *_ in learner.shard.pieces(ROWS_PER_PIECE):
+        states = unmix64.py_func(hashes).astype(np.int64)
+        mine[states] = q
+        has_row[states] = 1.0
+    # A row has one owner: sums with zeros are exact.
+    learner.comm.Allreduce(MPI.IN_PLACE, mine, MPI.SUM)
+    learner.comm.Allreduce(MPI.IN_PLACE, has_row, MPI.SUM)
+    seen = has_row > 0
+    q = np.where(seen[:, None], mine, job.learning.q_init)
+    sign = -1.0 if job.learning.rule == "negamax" else 1.0
+    wanted = exact.action_values(model, q.max(axis=1), sign * job.learning.gamma)
+    return float(np.abs(q - wanted)[seen].max(initial=0.0))

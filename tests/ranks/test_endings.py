@@ -1,0 +1,118 @@
+"""Evaluations and stopping rules decide the same on any number of ranks, and after a resume."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import make_job
+import pytest
+from mpi4py import MPI
+
+from hpcq.errors import ExitCode
+from hpcq.run import metrics_files, train
+
+pytestmark = pytest.mark.mpi
+
+SURE = {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}, "count": 6}
+UNIFORM = {"epsilon": 1.0}
+EXACTLY = {"learning_rate": 1.0}
+OFTEN = {"every": 300, "episodes": 5}
+ENDINGS = {
+    "episodes": make_job.make(
+        {**make_job.GARNET, "max_episode_steps": 5}, stop={"episodes": 500, "every": 120}
+    ),
+    "td_error": make_job.make(
+        SURE, learning=EXACTLY, exploration=UNIFORM, stop={"td_error": 0.0, "td_window": 1200}
+    ),
+    "bellman_residual": make_job.make(
+        SURE,
+        learning=EXACTLY,
+        exploration=UNIFORM,
+        stop={"bellman_residual": 1e-12, "every": 240},
+    ),
+    "evaluation_return": make_job.make(
+        SURE, exploration=UNIFORM, evaluation=OFTEN, stop={"evaluation_return": 1.0}
+    ),
+    "patience": make_job.make(
+        {"id": "FrozenLake-v1", "count": 6}, evaluation=OFTEN, stop={"patience": 4}
+    ),
+    "patience, python": make_job.make(
+        make_job.CORRIDOR,
+        evaluation={"every": 1, "episodes": 3},
+        stop={"patience": 2, "episodes": 100_000, "every": 1},
+    ),
+}
+
+
+class StopAt(list):
+    """A list of stop signals: it is asked once in a tick, and one comes after so many."""
+
+    def __init__(self, ticks):
+        super().__init__()
+        self._left = ticks
+
+    def __bool__(self):
+        self._left -= 1
+        return self._left <= 0
+
+
+@pytest.fixture
+def place(comm):
+    name = tempfile.mkdtemp() if comm.rank == 0 else None
+    path = Path(comm.bcast(name))
+    yield path
+    comm.Barrier()
+    if comm.rank == 0:
+        shutil.rmtree(path)
+
+
+def silent(text):
+    pass
+
+
+def long(job, directory):
+    section = job.run.model_copy(update={"steps": 1 << 30, "directory": str(directory)})
+    return job.model_copy(update={"run": section})
+
+
+def outcome(directory):
+    """Return what a run came to: how it ended, and each evaluation."""
+    found = json.loads((directory / "summary.json").read_text())
+    keys = ("steps", "ended_by", "digest", "best_return", "best_step")
+    evaluations = [
+        (line["step"], line["evaluation_return"], line["evaluation_length"])
+        for line in metrics_files.read(directory)
+        if line["evaluation_return"] is not None
+    ]
+    steps = [line["step"] for line in metrics_files.read(directory)]
+    assert steps == sorted(set(steps))
+    return {key: found[key] for key in keys}, evaluations
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_it_ends_at_the_same_step(ending, comm, place):
+    job = ENDINGS[ending]
+    if comm.rank == 0:
+        assert train.start(long(job, place / "alone"), MPI.COMM_SELF, silent, []) == ExitCode.DONE
+    comm.Barrier()
+    alone = outcome(place / "alone")
+    assert ending.split(",")[0] in alone[0]["ended_by"]
+    assert train.start(long(job, place / "all"), comm, silent, []) == ExitCode.DONE
+    assert outcome(place / "all") == alone
+    # Stopped by a signal in the middle of things, on fewer ranks, and resumed on all.
+    ticks = alone[0]["steps"] // job.environment.count
+    fewer = comm.Split(0 if comm.rank < max(1, comm.size - 1) else MPI.UNDEFINED, comm.rank)
+    if fewer != MPI.COMM_NULL:
+        stop = StopAt(2 * ticks // 3)
+        code = train.start(long(job, place / "stopped"), fewer, silent, stop)
+        # Between two quiet ticks a stop waits for the next one, which may be the end.
+        assert code in (ExitCode.STOPPED, ExitCode.DONE)
+        fewer.Free()
+    comm.Barrier()
+    assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert outcome(place / "stopped") == alone
+    if ending == "patience":
+        # And once more from its end: nothing is left to do.
+        assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
+        assert outcome(place / "stopped") == alone
