@@ -16,7 +16,7 @@ from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
 from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import gym
 from hpcq.collectors.choose import make_collector
-from hpcq.collectors.collector import block
+from hpcq.collectors.collector import Collector, block
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
@@ -95,9 +95,7 @@ class Learner:
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
-        self.collector = make_collector(
-            environment, seed, self.start, count, job.environment.quiet_every
-        )
+        self.collector = self.collect(self.start, count)
         self.windows = make_windows(count, method.steps)
         self._discount = method.sign * job.learning.gamma
         rate = job.learning.learning_rate
@@ -132,6 +130,22 @@ class Learner:
             ("exchange", self.exchange.reply),
             ("receive", self._receive),
         )
+
+    def collect(self, start: int, count: int) -> Collector:
+        """Return the collector of the environments `start` ... `start + count - 1`."""
+        quiet_every = self.job.environment.quiet_every
+        seed = seed_word(self.job.run.seed)
+        return make_collector(self.environment, seed, start, count, quiet_every)
+
+    @property
+    def clock(self) -> int:
+        """The tick that a checkpoint is of."""
+        return self.tick
+
+    @property
+    def notice(self) -> int:
+        """Ticks that can pass from a request to stop until the run is saved."""
+        return self.quiet_every
 
     @property
     def steps(self) -> int:
