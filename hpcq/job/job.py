@@ -24,7 +24,8 @@ from hpcq.job.sections import (
 )
 
 _FREE = {
-    ("run", key) for key in ("steps", "directory", "report_every", "stalled_after", "table_gib")
+    ("run", key)
+    for key in ("steps", "directory", "report_every", "stalled_after", "table_gib", "tensorboard")
 }
 
 
