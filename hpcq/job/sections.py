@@ -176,6 +176,12 @@ class ModeSection(Section):
     averaging: Literal["importance", "equal"] = "importance"
     """periodic: a rank's weight in a merge follows from how often it has updated a value since the
     last one; or is the same for all"""
+    parts: Annotated[int, Field(ge=1, le=64)] = 4
+    """asynchronous: the environments of a rank step in so many parts; while one waits for replies,
+    others step"""
+    lead: Annotated[int, Field(ge=1)] = 64
+    """asynchronous: ticks that a part may take before all ranks have come as far as to say how many
+    steps they have taken: how far the fastest can run ahead"""
 
 
 class EvaluationSection(Section):
@@ -247,6 +253,8 @@ class RunSection(Section):
     """checkpoint whose table (not steps, not environments) this run starts from"""
     report_every: Annotated[float, Field(gt=0)] = 2.0
     """seconds between progress lines"""
+    tensorboard: bool = False
+    """write the metrics for TensorBoard, too; needs the package tensorboardX"""
     stalled_after: Annotated[float, Field(gt=0)] = 600.0
     """seconds after which a rank that comes to no exchange ends the job with code 76"""
     table_gib: Annotated[float, Field(gt=0)] | None = None

@@ -12,26 +12,20 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import (
-    columns_to_windows,
-    hashes_of,
-    keys_of,
-    windows_to_columns,
-)
+from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
 from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import gym
-from hpcq.collectors.collector import Collector, CompiledCollector, block
-from hpcq.collectors.continuous import ContinuousCollector
-from hpcq.collectors.vector import gymnasium_collector
+from hpcq.collectors.choose import make_collector
+from hpcq.collectors.collector import Collector, block
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.errors import CheckpointError
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.exchange.records import record_types
-from hpcq.hashing import Purpose, seed_word, tick_word
+from hpcq.hashing import FEW, Purpose, hashes_of, keys_of, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import owner
@@ -101,17 +95,7 @@ class Learner:
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
-        self.collector: Collector
-        if isinstance(environment, ContinuousEnvironment):
-            self.collector = ContinuousCollector(
-                environment, seed, self.start, count, job.environment.quiet_every
-            )
-        elif isinstance(environment, CompiledEnvironment):
-            self.collector = CompiledCollector(environment, seed, self.start, count)
-        else:
-            self.collector = gymnasium_collector(
-                environment, seed, self.start, count, job.environment.quiet_every
-            )
+        self.collector = self.collect(self.start, count)
         self.windows = make_windows(count, method.steps)
         self._discount = method.sign * job.learning.gamma
         rate = job.learning.learning_rate
@@ -146,6 +130,22 @@ class Learner:
             ("exchange", self.exchange.reply),
             ("receive", self._receive),
         )
+
+    def collect(self, start: int, count: int) -> Collector:
+        """Return the collector of the environments `start` ... `start + count - 1`."""
+        quiet_every = self.job.environment.quiet_every
+        seed = seed_word(self.job.run.seed)
+        return make_collector(self.environment, seed, start, count, quiet_every)
+
+    @property
+    def clock(self) -> int:
+        """The tick that a checkpoint is of."""
+        return self.tick
+
+    @property
+    def notice(self) -> int:
+        """Ticks that can pass from a request to stop until the run is saved."""
+        return self.quiet_every
 
     @property
     def steps(self) -> int:
@@ -327,6 +327,7 @@ def warm(
 
     A Python environment is not made for this; a small compiled one takes its place.
     """
+    hashes_of(keys_of(np.zeros(FEW, np.uint64)))
     if isinstance(environment, PythonEnvironment):
         gym.warm(environment)
         environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
