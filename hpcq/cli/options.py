@@ -10,6 +10,13 @@ SET = click.option(
     help="Change a key of the job, for example run.steps=1000000. May be repeated.",
 )
 
+LIVE = click.option(
+    "--live/--no-live",
+    default=None,
+    envvar="HPCQ_LIVE",
+    help="Show the run as a live view, or as lines. Default: live on a terminal.",
+)
+
 RANKS = click.option(
     "-n",
     "--ranks",

@@ -1,18 +1,29 @@
 """The commands that train: run, resume; and what a job will need."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hpcq.cli.options import RANKS, SET
+from hpcq.cli.options import LIVE, RANKS, SET
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.cluster.mpirun import is_rank, run_on_ranks
 from hpcq.errors import ExitCode
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+
+def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
+    """Return what says things to people: on rank 0 the live view, or plain lines."""
+    from hpcq.run import terminal
+    from hpcq.run.live import LiveView
+
+    if comm.rank == 0 and (terminal.is_terminal() if live is None else live):
+        return LiveView()
+    return speaker(comm)
 
 
 @click.command()
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
 @click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
 @click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
+@LIVE
 @click.pass_obj
 def run(
     arguments: list[str],
@@ -31,6 +43,7 @@ def run(
     overwrite: bool,
     go_on: bool,
     member: int | None,
+    live: bool | None,
 ) -> int:
     """Train the job of a TOML file.
 
@@ -53,8 +66,8 @@ def run(
 
         checked = on_root(comm, load)
         if go_on:
-            return train.to_end(proceed(checked, comm, speaker(comm), caught))
-        return train.start(checked, comm, speaker(comm), caught, overwrite)
+            return train.to_end(proceed(checked, comm, _voice(comm, live), caught))
+        return train.start(checked, comm, _voice(comm, live), caught, overwrite)
 
     if go_on and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
@@ -68,6 +81,7 @@ def run(
 @RANKS
 @SET
 @click.option("--override", is_flag=True, help="Let the job learn in another way from here on.")
+@LIVE
 @click.pass_obj
 def resume(
     arguments: list[str],
@@ -75,6 +89,7 @@ def resume(
     ranks: int | None,
     overrides: tuple[str, ...],
     override: bool,
+    live: bool | None,
 ) -> int:
     """Go on with a run from its newest whole checkpoint, on any number of ranks.
 
@@ -87,7 +102,7 @@ def resume(
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.run import train
 
-        return train.resume(directory, overrides, comm, speaker(comm), caught, override)
+        return train.resume(directory, overrides, comm, _voice(comm, live), caught, override)
 
     if ranks is not None and not is_rank():
         return run_on_ranks(ranks, arguments)

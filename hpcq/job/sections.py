@@ -264,6 +264,8 @@ class RunSection(Section):
     """checkpoint whose table (not steps, not environments) this run starts from"""
     report_every: Annotated[float, Field(gt=0)] = 2.0
     """seconds between progress lines"""
+    tensorboard: bool = False
+    """write the metrics for TensorBoard, too; needs the package tensorboardX"""
     stalled_after: Annotated[float, Field(gt=0)] = 600.0
     """seconds after which a rank that comes to no exchange ends the job with code 76"""
     table_gib: Annotated[float, Field(gt=0)] | None = None

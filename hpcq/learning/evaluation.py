@@ -46,6 +46,8 @@ def evaluating(job: Job) -> Job:
     word = tick_word(seed_word(section.seed), 0, Purpose.EVALUATE)
     parts = {
         "environment": {"count": -(-section.episodes // unit) * unit, "quiet_every": _NEVER},
+        # Nothing is learned: no transition need be remembered.
+        "learning": {"n_step": 1, "trace_decay": 1.0},
         "run": {"seed": int(word) >> 1},
     }
     changed = {name: getattr(job, name).model_copy(update=keys) for name, keys in parts.items()}
@@ -69,7 +71,7 @@ class Evaluator:
         self._beat = beat
         self._limit = job.evaluation.max_steps or environment.max_episode_steps or HORIZON
         # The next state is the other player's, and so is what is won there.
-        self._sign = -1.0 if job.learning.rule == "negamax" else 1.0
+        self._sign = learner.method.sign
 
     def evaluate(self) -> Evaluation:
         """Play all episodes; the result is the same on all ranks and for any number of them.
@@ -94,7 +96,7 @@ class Evaluator:
         sign = 1.0
         for _ in range(self._limit):
             anyone = player.advance(int(going.any()))
-            actors.update_pending[:] = False
+            player.drop_updates()
             if not anyone:
                 break
             self._beat()

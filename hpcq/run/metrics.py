@@ -16,7 +16,7 @@ from hpcq.hashing import unmix64
 from hpcq.learning import exact
 from hpcq.learning.learner import Learner
 from hpcq.run import rundir
-from hpcq.run.reporter import rate_text
+from hpcq.run.words import rate_text
 from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest

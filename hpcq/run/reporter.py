@@ -15,10 +15,12 @@ from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.run import metrics_files, rundir
+from hpcq.run.live import EXPLORATION, LiveView
+from hpcq.run.tensorboard import TensorBoard
+from hpcq.run.words import rate_text, time_text
 
 # What a rank tells of itself; the time of each phase follows.
 _TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
-_EXPLORATION = ("epsilon", "temperature", "confidence")
 _BALANCED = ("rows", "messages")
 
 
@@ -34,25 +36,40 @@ class Reporter:
         tick at which the run is done.
     saved
         step of the newest checkpoint; None before the first.
+    title
+        of the run, in a few words.
+    say
+        prints a line; or the live view.
     """
 
     def __init__(
-        self, learner: Learner, last: int, saved: int | None, say: Callable[[str], object]
+        self,
+        learner: Learner,
+        last: int,
+        saved: int | None,
+        title: str,
+        say: Callable[[str], object],
     ) -> None:
         self._learner = learner
         self._total = last * learner.job.environment.count
         self._say = say
+        self._title = title
         self._phases = list(dict.fromkeys(name for name, _ in learner.phases))
         self._every = learner.job.run.report_every
         self._time = time.perf_counter()
         self._steps = learner.steps
         self._seconds = 0.0
         self.saved = saved
+        self._board: TensorBoard | None = None
         if learner.comm.rank == 0:
             self._cut()
+            if learner.job.run.tensorboard:
+                self._board = TensorBoard(learner.job.directory, learner.steps)
 
     def due(self) -> bool:
-        """Return whether the next report is due by this rank's clock."""
+        """Return whether the next report is due by this rank's clock; paint if it is time to."""
+        if isinstance(self._say, LiveView):
+            self._say.step(self._learner.steps)
         return time.perf_counter() - self._time >= self._every
 
     def report(self, found: Evaluation | None = None) -> dict[str, Any] | None:
@@ -75,9 +92,19 @@ class Reporter:
         line = None
         if ranks is not None:
             line = self._line(ranks, steps / seconds, found)
-            self._say(self._text(line))
+            if isinstance(self._say, LiveView):
+                self._say.report(line, self._title, self._total)
+            else:
+                self._say(self._text(line))
             self._store(line)
         return learner.comm.bcast(line)
+
+    def close(self) -> None:
+        """Close the files; leave the live view, if there is one, as it is."""
+        if self._board is not None:
+            self._board.close()
+        if isinstance(self._say, LiveView):
+            self._say.close()
 
     def _own(self) -> NDArray[np.float64]:
         """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""
@@ -109,7 +136,7 @@ class Reporter:
             "episodes": episodes,
             "mean_return": float(told["returns"].sum()) / episodes if episodes else None,
             "mean_length": float(told["lengths"].sum()) / episodes if episodes else None,
-            **{key: learner.exploration.get(key) for key in _EXPLORATION},
+            **{key: learner.exploration.get(key) for key in EXPLORATION},
             "learning_rate": (
                 None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
             ),
@@ -149,7 +176,7 @@ class Reporter:
             f"episodes {line['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
             f"{self._evaluation_text(line)}"
-            f"{''.join(exploration)}states {line['states']:,}  ETA {left:.0f} s"
+            f"{''.join(exploration)}states {line['states']:,}  {time_text(left)} left"
         )
 
     def _evaluation_text(self, line: dict[str, Any]) -> str:
@@ -169,6 +196,8 @@ class Reporter:
     def _store(self, line: dict[str, Any]) -> None:
         try:
             metrics_files.append(self._learner.job.directory, line)
+            if self._board is not None:
+                self._board.add(line)
         except OSError as error:
             self._warn(error)
 
@@ -180,11 +209,3 @@ class Reporter:
 def _number(value: float) -> float | None:
     """Return a number as JSON has it: None where there is none."""
     return round(float(value), 3) if math.isfinite(value) else None
-
-
-def rate_text(value: float) -> str:
-    """Return a rate for people, three digits and a unit."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:.1f}"

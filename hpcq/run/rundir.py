@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from hpcq.errors import RunDirectoryError
+from hpcq.run import tensorboard
 from hpcq.run.lock import RunLock
 
 JOB, SUMMARY = "job.json", "summary.json"
@@ -129,6 +130,7 @@ def prepare(directory: Path, job_text: str) -> None:
         prune(directory, 0)
         for name in (METRICS, METRICS_CSV, SUMMARY, BEST):
             (directory / name).unlink(missing_ok=True)
+        shutil.rmtree(directory / tensorboard.FOLDER, ignore_errors=True)
         write_job(directory, job_text)
     except OSError as error:
         raise _unwritable(directory, error) from None

@@ -128,6 +128,11 @@ def _model(learner: Learner) -> TableModel:
             f"stop.bellman_residual is given, but learning.rule = {rule!r} does not look for the "
             "optimum's equation; expected q_learning or negamax"
         )
+    if learner.method.masked:
+        raise JobError(
+            "stop.bellman_residual is given, but the model does not say which actions are legal "
+            "(environment.action_mask); use stop.td_error"
+        )
     if isinstance(environment, CompiledEnvironment) and isinstance(environment.model, TableModel):
         return environment.model
     raise JobError(
@@ -152,6 +157,6 @@ def bellman_residual(learner: Learner, model: TableModel) -> float:
     learner.comm.Allreduce(MPI.IN_PLACE, has_row, MPI.SUM)
     seen = has_row > 0
     q = np.where(seen[:, None], mine, job.learning.q_init)
-    sign = -1.0 if job.learning.rule == "negamax" else 1.0
-    wanted = exact.action_values(model, q.max(axis=1), sign * job.learning.gamma)
+    discount = learner.method.sign * job.learning.gamma
+    wanted = exact.action_values(model, q.max(axis=1), discount)
     return float(np.abs(q - wanted)[seen].max(initial=0.0))

@@ -22,7 +22,7 @@ from hpcq.learning import modes
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, count_nodes, first_on_each_node, on_root
-from hpcq.run import preflight, rundir
+from hpcq.run import preflight, rundir, tensorboard
 from hpcq.run.evaluations import Evaluations
 from hpcq.run.lock import RunLock
 from hpcq.run.metrics import summarise
@@ -41,6 +41,7 @@ MAY_CHANGE = (
     "run.report_every",
     "run.stalled_after",
     "run.table_gib",
+    "run.tensorboard",
     "checkpoint.",
     "stop.",
 )
@@ -120,6 +121,8 @@ def starting(
 ) -> Training:
     """Run a job from the beginning; `caught` fills with stop signals. Collective."""
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
+    if job.run.tensorboard:
+        on_root(comm, tensorboard.check)
     with _guarded(job, comm) as watchdog:
         on_root(comm, lambda: rundir.check(job.directory, overwrite))
         learner = _make_learner(job, comm, watchdog)
@@ -153,6 +156,8 @@ def resuming(
     """Go on with the newest checkpoint of a run directory that verifies. Collective."""
     job = on_root(comm, lambda: _read_job(directory, overrides, override))
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
+    if job.run.tensorboard:
+        on_root(comm, tensorboard.check)
     with _guarded(job, comm) as watchdog:
         with watchdog.patient(math.inf):
             path, notes = on_root(comm, lambda: _newest(directory, job, override))
@@ -210,7 +215,8 @@ def _read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         if not assignment.startswith(MAY_CHANGE + (MAY_OVERRIDE if anew else ())):
             raise JobError(
                 f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
-                "run.report_every, run.stalled_after, run.table_gib, checkpoint.* and stop.*"
+                "run.report_every, run.stalled_after, run.table_gib, run.tensorboard, "
+                "checkpoint.* and stop.*"
                 + ("" if anew else f", and with --override {', '.join(MAY_OVERRIDE)}")
                 + "; to change more, start a new run from this "
                 "table with --set run.start_from=CHECKPOINT and another run.directory"
@@ -285,11 +291,13 @@ def _train(
             f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
             "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
         )
-    say(_plan(learner, last, writer))
+    title = _title(learner)
+    say(f"{title}, {_plan(learner, last, writer)}")
+    say(f"job: {job.brief()}; all else as `hpcq reference` says")
     plan = SavePlan(job, quiet, learner.tick)
     room = Room(learner)
     room.check()
-    reporter = Reporter(learner, last, learner.steps if path else None, say)
+    reporter = Reporter(learner, last, learner.steps if path else None, title, say)
     rules, evaluations = Stopping(learner), Evaluations(learner, watchdog.beat)
     if path is not None:
         evaluations.keep(path)
@@ -332,6 +340,7 @@ def _train(
     seconds = time.perf_counter() - started
     assert path is not None
     yield from _tell(reporter, watchdog)
+    reporter.close()
     digest = learner.digest()
     evaluations.close()
     learner.close()
@@ -361,13 +370,19 @@ def _tell(
             yield line
 
 
-def _plan(learner: Learner, last: int, writer: str) -> str:
+def _title(learner: Learner) -> str:
     job, environment, ranks = learner.job, learner.environment, learner.comm.size
     kind = "python" if isinstance(environment, PythonEnvironment) else "compiled"
     count = job.environment.count
-    share = learner.collector.actors.hash.size
     return (
         f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
-        f"{ranks} rank{'s' * (ranks != 1)} (about {max(share, 1)} each), "
-        f"{last * count:,} steps, run directory {job.directory}, checkpoints by {writer}"
+        f"{ranks} rank{'s' * (ranks != 1)}"
+    )
+
+
+def _plan(learner: Learner, last: int, writer: str) -> str:
+    job, share = learner.job, learner.collector.actors.hash.size
+    return (
+        f"about {max(share, 1)} each, {last * job.environment.count:,} steps, "
+        f"run directory {job.directory}, checkpoints by {writer}"
     )

@@ -67,9 +67,25 @@ def test_with_chance_it_is_the_exact_return_within_its_error(ticks):
     assert found.standard_error == pytest.approx(np.sqrt(p * (1 - p) / 19_999), rel=1e-9)
 
 
-@pytest.mark.parametrize("environment", [LAKE, make_job.CORRIDOR, make_job.VECTOR])
-def test_it_changes_nothing_and_repeats_itself(environment):
-    job = make_job.make(environment, evaluation={"every": 1, "episodes": 4, "max_steps": 30})
+@pytest.mark.parametrize(
+    ("environment", "learning", "exploration"),
+    [
+        (LAKE, {}, {}),
+        (LAKE, {"rule": "double_q", "n_step": 3}, {}),
+        (LAKE, {"rule": "sarsa", "n_step": 4, "trace_decay": 0.8}, {}),
+        (LAKE, {}, {"policy": "ucb", "confidence": 1.0}),
+        ({"id": "Taxi-v4", "count": 9, "action_mask": True}, {}, {"policy": "uniform"}),
+        (make_job.CORRIDOR, {}, {}),
+        (make_job.VECTOR, {}, {}),
+    ],
+)
+def test_it_changes_nothing_and_repeats_itself(environment, learning, exploration):
+    job = make_job.make(
+        environment,
+        learning=learning,
+        exploration=exploration,
+        evaluation={"every": 1, "episodes": 4, "max_steps": 30},
+    )
     learner = trained(job, 60)
     rows, digest = len(learner.shard), learner.digest()
     before = {k: v.copy() for k, v in actors_to_columns(learner.collector.actors).items()}

@@ -68,7 +68,11 @@ def test_the_residual_of_the_optimum_is_nothing_and_that_of_a_change_is_its_size
 
 
 def test_the_residual_needs_a_model():
-    for environment, rule in ((make_job.CORRIDOR, "q_learning"),):
+    for environment, rule in (
+        (make_job.CORRIDOR, "q_learning"),
+        (LAKE, "sarsa"),
+        ({"id": "Taxi-v4", "count": 2, "action_mask": True}, "q_learning"),
+    ):
         job = make_job.make(environment, learning={"rule": rule}, stop={"bellman_residual": 0.1})
         with pytest.raises(JobError, match=re.escape("stop.bellman_residual is given, but")):
             Stopping(begin(job))

@@ -1,0 +1,227 @@
+"""The live view: a run on a terminal, painted over and over by rank 0.
+
+Lines that are said meanwhile stand above it. It is painted between ticks, twice a second at most,
+by the thread that learns: nothing goes on beside it, and nothing is left of it if the run dies.
+"""
+
+import contextlib
+import statistics
+import sys
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hpcq.run import terminal
+from hpcq.run.estimate import size
+from hpcq.run.words import number_text, rate_text, time_text
+
+# What the policies' parameters are called in the metrics; those of other policies are None.
+EXPLORATION = ("epsilon", "temperature", "confidence")
+
+_SECONDS = 0.5
+_REMEMBERED = 30
+_SMOOTHED = 5
+_BARS = " ▁▂▃▄▅▆▇█"
+_COLORS = ("green", "cyan", "red", "yellow", "magenta", "blue")
+
+
+class Terminal(Console):
+    """Standard output, which may have no reader any more: training is worth more than its view."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(force_terminal=True, highlight=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Say no more."""
+        self.quiet = True
+
+
+class LiveView:
+    """Called, it says a line as plain output would; `report` paints.
+
+    Parameters
+    ----------
+    console
+        where to paint; default: standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Terminal(file=sys.stdout)
+        self._live: Live | None = None
+        self._line: dict[str, Any] = {}
+        self._title, self._total, self._step = "", 1, 0
+        self._last_evaluation: dict[str, Any] = {}
+        self._returns: list[float] = []
+        self._rates: list[float] = []
+        self._over = ""
+        self._painted = 0.0
+
+    def __call__(self, line: str) -> None:
+        """Say a line, above the view."""
+        with contextlib.suppress(OSError):
+            self._console.print(line, markup=False, soft_wrap=True)
+
+    def report(self, line: dict[str, Any], title: str, total: int) -> None:
+        """Show a report.
+
+        Parameters
+        ----------
+        line
+            of the metrics.
+        title
+            of the run, in a few words.
+        total
+            steps of the whole run.
+        """
+        self._line, self._title, self._total = line, title, total
+        self._step = line["step"]
+        self._rates = [*self._rates[1 - _SMOOTHED :], line["steps_per_second"]]
+        if line["evaluation_return"] is not None:
+            self._last_evaluation = line
+        if line["mean_return"] is not None:
+            self._returns = [*self._returns[1 - _REMEMBERED :], line["mean_return"]]
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+            # A run that is killed must not leave a terminal without one.
+            self._console.show_cursor(True)
+        self._paint()
+
+    def step(self, step: int) -> None:
+        """Move the bar, if it is time to: between two reports."""
+        if self._live is not None and time.monotonic() - self._painted >= _SECONDS:
+            self._step = step
+            self._paint()
+
+    def close(self) -> None:
+        """Leave the view as it is; what is said from now on comes below."""
+        if self._live is not None:
+            self._over = "done" if self._step >= self._total else "ended"
+            self._paint()
+            self._live.stop()
+            self._live = None
+
+    def _paint(self) -> None:
+        assert self._live is not None
+        self._painted = time.monotonic()
+        self._console.width = terminal.width()
+        with contextlib.suppress(OSError):
+            self._live.update(self._view(), refresh=True)
+
+    def _view(self) -> Group:
+        """Return what is seen: a title, the bar, and a line for each aspect of the run."""
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True, min_width=len("evaluation"))
+        rows.add_column()
+        for name, text in (
+            ("episodes", self._episodes()),
+            ("evaluation", self._evaluation()),
+            ("learning", self._learning()),
+            ("table", self._table()),
+            ("ranks", self._ranks()),
+            ("time", self._phases()),
+            ("saved", self._saved()),
+        ):
+            if text:
+                rows.add_row(name, text)
+        title = Text(self._title, style="bold", no_wrap=True, overflow="ellipsis")
+        return Group(Text(), title, self._bar(), Padding(rows, (1, 0, 1, 0)))
+
+    def _bar(self) -> Table:
+        share = self._step / self._total
+        # A report between two others is short, and its rate a chance one.
+        rate = statistics.median(self._rates)
+        ahead = self._over or f"{time_text((self._total - self._step) / rate)} left"
+        bar = Table.grid(padding=(0, 2), expand=True)
+        bar.add_column(ratio=1)
+        for _ in range(4):
+            bar.add_column(no_wrap=True, justify="right")
+        bar.add_row(
+            ProgressBar(self._total, self._step),
+            f"[bold]{100 * share:.1f} %[/]",
+            f"{number_text(self._step)} of {number_text(self._total)} steps",
+            f"[bold green]{rate_text(rate)}/s[/]",
+            ahead,
+        )
+        return bar
+
+    def _episodes(self) -> Text:
+        line = self._line
+        text = Text(f"{line['episodes']:,}")
+        if line["mean_return"] is not None:
+            text.append("  return ", "dim").append(f"{line['mean_return']:.4g}", "bold")
+            text.append("  length ", "dim").append(f"{line['mean_length']:.4g}  ")
+            text.append(_sparkline(self._returns), "green")
+        return text
+
+    def _evaluation(self) -> Text | None:
+        found, line = self._last_evaluation, self._line
+        if not found:
+            return None
+        text = Text(f"{found['evaluation_return']:.4g}", "bold")
+        text.append(f" ± {found['evaluation_error']:.2g}", "dim")
+        text.append(f"  length {found['evaluation_length']:.4g}")
+        text.append(f"  at step {number_text(found['step'])}", "dim")
+        text.append("  best ", "dim").append(f"{line['best_return']:.4g}", "bold")
+        return text.append(f" at step {number_text(line['best_step'])}", "dim")
+
+    def _learning(self) -> Text:
+        line, text = self._line, Text()
+        for key in (*EXPLORATION, "learning_rate"):
+            if line[key] is not None:
+                text.append(f"{key.replace('_', ' ')} ", "dim").append(f"{line[key]:.3g}  ")
+        return text
+
+    def _table(self) -> Text:
+        line = self._line
+        text = Text(f"{line['states']:,}").append(" states  ", "dim")
+        text.append(size(line["table_bytes"])).append("  load ", "dim")
+        text.append(f"{line['load']:.2f}").append("  memory ", "dim")
+        return text.append(size(line["memory_bytes"])).append(" a rank at most", "dim")
+
+    def _ranks(self) -> Text:
+        line = self._line
+        text = Text("rows ", "dim")
+        text.append(f"{line['rows_min']:,} ... {line['rows_max']:,}", "default")
+        text.append("  messages ")
+        text.append(f"{line['messages_min']:,} ... {line['messages_max']:,}", "default")
+        if line["busy_ns_min"] is not None:
+            text.append("  busy ")
+            text.append(f"{line['busy_ns_min']:.0f} ... {line['busy_ns_max']:.0f} ns", "default")
+        return text
+
+    def _phases(self) -> Text | None:
+        """Return the shares of a tick's time as a bar, and its legend."""
+        line = self._line
+        phases = {k[3:]: v for k, v in line.items() if k.startswith("ns_") and v is not None}
+        total = sum(phases.values())
+        if not total:
+            return None
+        text, width = Text(), 20
+        colors = dict(zip(phases, _COLORS * len(phases), strict=False))
+        done = 0.0
+        for name, value in phases.items():
+            before, done = round(width * done / total), done + value
+            text.append("█" * (round(width * done / total) - before), colors[name])
+        for name, value in phases.items():
+            text.append("  ").append(name, colors[name]).append(f" {value:.0f}")
+        return text.append(" ns", "dim")
+
+    def _saved(self) -> Text:
+        step = self._line["checkpoint_step"]
+        if step is None:
+            return Text("not yet", "dim")
+        return Text(f"step {step:,}")
+
+
+def _sparkline(values: list[float]) -> str:
+    """Return small bars, one for each value."""
+    low, high = min(values), max(values)
+    scale = (len(_BARS) - 2) / (high - low) if high > low else 0.0
+    return "".join(_BARS[1 + round((value - low) * scale)] for value in values)

@@ -1,0 +1,46 @@
+"""Whether somebody watches: our output, or that of the launcher it goes through, is a terminal.
+
+mpirun gives rank 0 a terminal of its own (Open MPI) or a pipe and passes on what is written there,
+be it to a terminal or to a file. What counts is mpirun's own output, if mpirun is our parent; on
+another node than mpirun nobody is known to watch.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+_LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[int]:
+    """Yield a descriptor of what people may look at."""
+    if not any(name in os.environ for name in _LAUNCHED):
+        yield sys.stdout.fileno()
+        return
+    descriptor = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_terminal() -> bool:
+    """Return whether what this process prints ends on a terminal."""
+    if os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        with _watched() as descriptor:
+            return os.isatty(descriptor)
+    except (OSError, ValueError):
+        return False
+
+
+def width() -> int:
+    """Return the columns of the terminal; 80 where they cannot be told."""
+    try:
+        with _watched() as descriptor:
+            return os.get_terminal_size(descriptor).columns or 80
+    except (OSError, ValueError):
+        return 80

@@ -1,0 +1,28 @@
+"""Numbers for people."""
+
+
+def rate_text(value: float) -> str:
+    """Return a rate, three digits and a unit."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:.1f}"
+
+
+def number_text(value: float) -> str:
+    """Return a count, three digits or more and a unit."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.{max(0, 2 - len(str(int(value / size))) + 1)}f} {unit}"
+    return str(int(value))
+
+
+def time_text(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds, what is 0 in front left out."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours >= 48:
+        return f"{hours / 24:.1f} days"
+    if hours:
+        return f"{hours}:{minutes:02d}:{whole % 60:02d} h"
+    return f"{minutes}:{whole % 60:02d} min" if minutes else f"{whole} s"
