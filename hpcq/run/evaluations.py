@@ -24,13 +24,17 @@ class Evaluations:
         section = learner.job.evaluation
         self._keeps = section.keep_best
         self._every, self._evaluator = 0, None
+        self._seen = max(0, learner.tick - 1)
         if section.every is not None:
             self._every = tick_of(section.every, learner.job, learner.quiet_every)
             self._evaluator = Evaluator(learner, beat)
 
     def due(self) -> bool:
-        """Return whether there is an evaluation after this tick."""
-        return self._every > 0 and self._learner.tick % self._every == 0 < self._learner.tick
+        """Return whether it is time for one: after this tick, or any since this was last asked."""
+        if self._every == 0:
+            return False
+        seen, self._seen = self._seen, self._learner.tick
+        return self._seen // self._every > seen // self._every
 
     def evaluate(self) -> Evaluation | None:
         """Evaluate if it is due; note the result in the learner's progress."""
