@@ -7,7 +7,6 @@ that a full disk is found before the first row is written. Rows are plain bytes 
 import contextlib
 import errno
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.h5 import h5py
 from hpcq.checkpoint.schema import EXTENT, Header, integrity, layout
 from hpcq.errors import StorageError
@@ -87,11 +87,21 @@ class PartialFile:
 
     def write(self, raw: Any, name: str, start: int, rows: NDArray) -> None:
         """Write contiguous rows to their place in the file that `raw` has opened."""
-        place = self.offsets[name] + start * self.datasets[name].row_bytes
+        place = self._place(name, start)
         left = rows.reshape(-1).view(np.uint8).data
         while left:
             done = os.pwrite(raw.fileno(), left, place)
             left, place = left[done:], place + done
+        self.hurry(raw, name, start, rows)
+
+    def hurry(self, raw: Any, name: str, start: int, rows: NDArray) -> None:
+        """Let the disk begin with rows that have been written, while the next ones are made."""
+        place = self._place(name, start)
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(raw.fileno(), place, rows.nbytes, os.POSIX_FADV_DONTNEED)
+
+    def _place(self, name: str, start: int) -> int:
+        return self.offsets[name] + start * self.datasets[name].row_bytes
 
     def flush(self) -> None:
         """Bring to the disk what this process, or this node, has written."""
@@ -104,9 +114,8 @@ class PartialFile:
             os.posix_fadvise(raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             for encoded, start, count, crc in extents:
                 name = encoded.decode()
-                row_bytes = self.datasets[name].row_bytes
-                place = self.offsets[name] + start * row_bytes
-                if _checksum(raw, place, count * row_bytes) != crc:
+                nbytes = count * self.datasets[name].row_bytes
+                if _checksum(raw, self._place(name, start), nbytes) != crc:
                     raise StorageError(
                         f"{self.path}: {name} rows {start} ... {start + count - 1} read back "
                         "differently from what was written; older checkpoints are untouched"
@@ -144,5 +153,5 @@ def _checksum(raw: Any, place: int, nbytes: int) -> int:
         piece = os.pread(raw.fileno(), min(left, _READ_BYTES), place)
         if not piece:
             raise OSError(errno.EIO, "the file is shorter than what was written")
-        crc, place, left = zlib.crc32(piece, crc), place + len(piece), left - len(piece)
+        crc, place, left = crc32(piece, crc), place + len(piece), left - len(piece)
     return crc

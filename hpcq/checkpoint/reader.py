@@ -7,7 +7,6 @@ more than be wrong.
 
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint import isolated
+from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.schema import EXTRAS, Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
@@ -205,7 +205,7 @@ def _verify_extents(path: str | Path, file: Columns, header: Header) -> None:
             raise CheckpointError(f"{path}: integrity/extents has a gap or overlap at {name}")
         crc = 0
         for rows in file[name].pieces(start, start + count):
-            crc = zlib.crc32(rows.data.cast("B"), crc)
+            crc = crc32(rows.data.cast("B"), crc)
         if crc != record["crc32"]:
             raise CheckpointError(
                 f"{path}: {name}, rows {start} ... {start + count - 1}: wrong checksum, "

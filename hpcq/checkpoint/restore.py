@@ -42,7 +42,7 @@ def load_run(learner: Learner, path: str | Path) -> None:
             learner.progress = _progress(header, path)
             columns_to_actors(columns, learner.collector.actors)
             learner.restore_extra(file, header)
-        learner.collector.restore(learner.tick)
+            learner.collector.restore(header.tick)
 
     agree(learner.comm, load)
     learner.restored()

@@ -83,7 +83,7 @@ def header_of(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Heade
         observation=environment.observation,
         actions=environment.actions,
         action=environment.action,
-        tick=learner.tick,
+        tick=learner.clock,
         step=learner.steps,
         rows=rows,
         dtype=learner.shard.dtype.name,

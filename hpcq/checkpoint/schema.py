@@ -16,12 +16,13 @@ All rows are contiguous, little-endian and unfiltered.
 
 import json
 import math
-import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hpcq.checkpoint.checksum import crc32
 
 FORMAT = 2
 
@@ -130,7 +131,7 @@ class Header:
         values = asdict(self)
         for name in _JSON:
             values[name] = json.dumps(values[name], sort_keys=True)
-        return {**values, "crc32": zlib.crc32(json.dumps(values, sort_keys=True).encode())}
+        return {**values, "crc32": crc32(json.dumps(values, sort_keys=True).encode())}
 
     @classmethod
     def from_attributes(cls, attributes: Any) -> "Header":
@@ -206,4 +207,4 @@ def integrity(extents: int) -> list[Dataset]:
 
 def extent(name: str, start: int, rows: NDArray) -> tuple[bytes, int, int, int]:
     """Return the integrity record of contiguous `rows` that stand at `start` of a dataset."""
-    return name.encode(), start, rows.shape[0], zlib.crc32(rows.data.cast("B"))
+    return name.encode(), start, rows.shape[0], crc32(rows.data.cast("B"))

@@ -49,9 +49,10 @@ def _write_mpio(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab]) -
             return h5py.File(file.path, "r+", driver="mpio", comm=comm)
 
     def write() -> None:
-        with file.failures():
+        with file.failures(), file.raw() as raw:
             for name, start, rows in slabs:
                 opened[name][start : start + rows.shape[0]] = rows
+                file.hurry(raw, name, start, rows)
                 extents.append(extent(name, start, rows))
 
     opened = agree(comm, open_all)

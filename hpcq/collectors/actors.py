@@ -62,6 +62,11 @@ def make_actors(count: int) -> Actors:
     return Actors(*(np.zeros(count, kind) for kind in kinds + masks))
 
 
+def part_of(arrays: Any, places: slice) -> Any:
+    """Return the arrays of some of the environments, views: of `Actors`, or of `Windows`."""
+    return type(arrays)(*(column[places] for column in arrays))
+
+
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
 

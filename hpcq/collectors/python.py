@@ -4,7 +4,7 @@ The loop over the environments does nothing but step; keys, rewards and outcomes
 of them at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,19 @@ class PythonCollector(GymnasiumCollector):
         self._infos: list[Any] = [None] * count
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
+
+    def call_between(self, function: Callable[[], None]) -> None:
+        """Call `function` after the step of every single environment, too."""
+
+        def followed(step: Callable) -> Callable:
+            def stepped(action: Any) -> Any:
+                taken = step(action)
+                function()
+                return taken
+
+            return stepped
+
+        self._steps = [followed(step) for step in self._steps]
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""

@@ -176,6 +176,12 @@ class ModeSection(Section):
     averaging: Literal["importance", "equal"] = "importance"
     """periodic: a rank's weight in a merge follows from how often it has updated a value since the
     last one; or is the same for all"""
+    parts: Annotated[int, Field(ge=1, le=64)] = 4
+    """asynchronous: the environments of a rank step in so many parts; while one waits for replies,
+    others step"""
+    lead: Annotated[int, Field(ge=1)] = 64
+    """asynchronous: ticks that a part may take before all ranks have come as far as to say how many
+    steps they have taken: how far the fastest can run ahead"""
 
 
 class EvaluationSection(Section):

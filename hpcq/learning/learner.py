@@ -101,17 +101,7 @@ class Learner:
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
-        self.collector: Collector
-        if isinstance(environment, ContinuousEnvironment):
-            self.collector = ContinuousCollector(
-                environment, seed, self.start, count, job.environment.quiet_every
-            )
-        elif isinstance(environment, CompiledEnvironment):
-            self.collector = CompiledCollector(environment, seed, self.start, count)
-        else:
-            self.collector = gymnasium_collector(
-                environment, seed, self.start, count, job.environment.quiet_every
-            )
+        self.collector = self.collect(self.start, count)
         self.windows = make_windows(count, method.steps)
         self._discount = method.sign * job.learning.gamma
         rate = job.learning.learning_rate
@@ -146,6 +136,26 @@ class Learner:
             ("exchange", self.exchange.reply),
             ("receive", self._receive),
         )
+
+    def collect(self, start: int, count: int) -> Collector:
+        """Return the collector of the environments `start` ... `start + count - 1`."""
+        environment, seed = self.environment, seed_word(self.job.run.seed)
+        quiet_every = self.job.environment.quiet_every
+        if isinstance(environment, ContinuousEnvironment):
+            return ContinuousCollector(environment, seed, start, count, quiet_every)
+        if isinstance(environment, CompiledEnvironment):
+            return CompiledCollector(environment, seed, start, count)
+        return gymnasium_collector(environment, seed, start, count, quiet_every)
+
+    @property
+    def clock(self) -> int:
+        """The tick that a checkpoint is of."""
+        return self.tick
+
+    @property
+    def notice(self) -> int:
+        """Ticks that can pass from a request to stop until the run is saved."""
+        return self.quiet_every
 
     @property
     def steps(self) -> int:

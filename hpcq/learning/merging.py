@@ -9,9 +9,9 @@ from hpcq.hashing import MAX_HASH
 from hpcq.native.kernels import kernel
 from hpcq.table.shard import HAS_MAX, find, insert
 
-# The columns of a record: hash, whether the rank met the state since the last merge, then the
-# updates and the value of each action.
-HASH, NEW, ACTIONS = 0, 1, 2
+# The columns of a record: hash, whether the rank met the state since the last merge, its legal
+# actions if these are told, then the updates and the value of each column of a row.
+HASH, NEW, MASK, COLUMNS = 0, 1, 2, 3
 
 _TRUNCATED = int(Outcome.TRUNCATED)
 
@@ -34,7 +34,7 @@ def meet(table, actors, done):
 def merge(table, words, values, order, done, ranks, decay, importance):
     """Merge what the ranks have made of rows, from place `done` of `order` on.
 
-    words       uint64 (n, 2 + 2 * actions), the ranks' records, in rank order
+    words       uint64 (n, 3 + 2 * columns), the ranks' records, in rank order
     values      float64, the same memory
     order       int64 (n,), the records in the order of their hashes, else in rank order
     decay       -log(1 - eta)
@@ -48,17 +48,19 @@ def merge(table, words, values, order, done, ranks, decay, importance):
         end, touched = done, False
         while end < n and words[order[end], HASH] == hash_:
             for a in range(table.columns):
-                touched |= words[order[end], ACTIONS + a] > 0
+                touched |= words[order[end], COLUMNS + a] > 0
             end += 1
         if touched:
             slot = insert(table, hash_)
             if slot < 0:
                 return done
+            for k in range(table.masks.shape[1]):
+                table.masks[slot, k] = words[order[end - 1], MASK]
             for a in range(table.columns):
                 old = np.float64(table.q[slot, a])
                 most, absent = np.uint64(0), ranks
                 for i in range(done, end):
-                    count = words[order[i], ACTIONS + a]
+                    count = words[order[i], COLUMNS + a]
                     most = max(most, count)
                     absent -= count > 0
                 if most == 0:
@@ -67,9 +69,9 @@ def merge(table, words, values, order, done, ranks, decay, importance):
                 weights = absent * (math.exp(-decay * most) if importance else 1.0)
                 total = weights * old
                 for i in range(done, end):
-                    count = words[order[i], ACTIONS + a]
+                    count = words[order[i], COLUMNS + a]
                     if count > 0:
-                        value = values[order[i], ACTIONS + table.columns + a]
+                        value = values[order[i], COLUMNS + table.columns + a]
                         if words[order[i], NEW]:
                             value += math.exp(-decay * count) * (old - table.q_init)
                         weight = math.exp(-decay * (most - count)) if importance else 1.0
@@ -82,7 +84,7 @@ def merge(table, words, values, order, done, ranks, decay, importance):
 
 @kernel
 def read(table, words, out):
-    """Write the values of the records' states to `out` (n, actions)."""
+    """Write the values of the records' states to `out` (n, columns)."""
     for i in range(words.shape[0]):
         slot = find(table, words[i, HASH])
         for a in range(table.columns):
@@ -91,7 +93,7 @@ def read(table, words, out):
 
 @kernel
 def take(table, values):
-    """Give the rows, in the order of their hashes, new values (n, actions), and no updates."""
+    """Give the rows, in the order of their hashes, new values (n, columns), and no updates."""
     n = 0
     last = table.hashes.shape[0] - 1
     for slot in range(last + 1):

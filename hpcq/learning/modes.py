@@ -5,10 +5,11 @@ from mpi4py import MPI
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.job.job import Job
+from hpcq.learning.asynchronous import Asynchronous
 from hpcq.learning.learner import Learner
 from hpcq.learning.periodic import Periodic
 
-_LEARNERS = {"lockstep": Learner, "periodic": Periodic}
+_LEARNERS = {"lockstep": Learner, "periodic": Periodic, "asynchronous": Asynchronous}
 
 
 def learner(

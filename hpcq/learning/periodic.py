@@ -23,13 +23,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import hashes_of, keys_of
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import CheckpointError, JobError
 from hpcq.exchange.flat import Flat
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
-from hpcq.hashing import first_hash
+from hpcq.hashing import first_hash, hashes_of, keys_of
 from hpcq.job.job import Job
 from hpcq.learning import merging
 from hpcq.learning.learner import Learner
@@ -101,16 +100,17 @@ class Periodic(Learner):
 
     def _merge(self, flags: int) -> int:
         """Merge all ranks' rows at their owners, and take the result. Collective."""
-        actions, rows = self.rows.columns, len(self.rows)
-        record = np.dtype([("words", "u8", (merging.ACTIONS + 2 * actions,))])
-        reply = np.dtype([("values", "f8", (actions,))])
+        columns, rows = self.rows.columns, len(self.rows)
+        record = np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))])
+        reply = np.dtype([("values", "f8", (columns,))])
         exchange = Flat(self.comm, record, reply, 0, rows)
         out = exchange.outbox["words"]
-        for hashes, q, updates in self.rows.pieces(rows):
+        for hashes, q, updates, masks in self.rows.pieces_with_masks(rows):
             out[:, merging.HASH] = hashes
             out[:, merging.NEW] = ~np.isin(hashes, self._held, assume_unique=True)
-            out[:, merging.ACTIONS : merging.ACTIONS + actions] = updates
-            out.view(np.float64)[:, merging.ACTIONS + actions :] = q
+            out[:, merging.MASK] = masks[:, 0] if self.rows.keeps_masks else 0
+            out[:, merging.COLUMNS : merging.COLUMNS + columns] = updates
+            out.view(np.float64)[:, merging.COLUMNS + columns :] = q
             self._held = hashes
         # Local rows stand in the order of their hashes: so they do by owner.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
@@ -157,6 +157,7 @@ class Periodic(Learner):
         CheckpointError
             if the run was saved by another number of ranks, or in another mode.
         """
+        super().restore_extra(file, header)
         super().restore_extra(file, header)
         none = np.empty(0, np.uint64)
         counts = (file["local/count"][:] if "local/count" in file else none).astype(np.int64)

@@ -19,7 +19,7 @@ class Room:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._limit = learner.job.run.table_gib
-        ticks = learner.quiet_every + learner.method.steps
+        ticks = learner.notice + learner.method.steps
         self._margin = ticks * learner.job.environment.count
         # Each of a rank's tables may take its part.
         self._most = [

@@ -38,7 +38,8 @@ class SavePlan:
         self._wanted = self._wanted or wanted
         if tick % self._quiet or tick == self.saved:
             return False
-        return self._wanted or tick in self._ticks or tick - self.saved >= self._every
+        passed = any(self.saved < milestone <= tick for milestone in self._ticks)
+        return self._wanted or passed or tick - self.saved >= self._every
 
     def note(self, tick: int) -> None:
         """Note that the run has been saved after this tick."""

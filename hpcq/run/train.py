@@ -327,6 +327,7 @@ def _train(
             rules.remember()
             nbytes = comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
             with watchdog.patient(patience(nbytes)):
+                learner.settle()
                 path, _ = saving.save(
                     learner, job.directory, writer, job.checkpoint.keep, plan.milestones
                 )

@@ -37,6 +37,7 @@ _WAITING = (
     "checkpoint.py",
     "reporter.py",
     "run.py",
+    "asynchronous.py",
 )
 
 _LATEST = 1e6

@@ -26,7 +26,7 @@ def begun(job, comm, environment=None):
 
 def whole_table(learner, states):
     """Return q (states, actions) of all ranks together, the same on all."""
-    q = np.zeros((states, learner.shard.actions))
+    q = np.zeros((states, learner.shard.columns))
     for state, hash_ in enumerate(mix64.py_func(np.arange(states, dtype=np.uint64))):
         slot = learner.shard.row(int(hash_))
         q[state] = slot
@@ -62,7 +62,7 @@ def test_importance_averaging_beats_equal_averaging_where_ranks_see_different_re
     for averaging in ("importance", "equal"):
         job = with_mode(PERIODIC, kind="periodic", merge_every=256, averaging=averaging)
         learner = begun(job, comm, environment)
-        for _ in range(256 * 10):
+        for _ in range(256 * 8):
             learner.advance()
         found = whole_table(learner, REGIONS * STATES)
         errors[averaging] = np.abs(found - truth).mean()
@@ -97,3 +97,110 @@ def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
     part.Free()
     learner.close()
     again.close()
+
+
+VISITS = {"gamma": 0.8, "learning_rate": {"schedule": "visits", "exponent": 0.7}}
+ASYNCHRONOUS = {
+    "compiled": make_job.make({**make_job.GARNET, "max_episode_steps": 9}, learning=VISITS),
+    "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
+    "vector": make_job.make(make_job.VECTOR, learning=VISITS),
+    "fewer environments than ranks": make_job.make(
+        {**make_job.GARNET, "count": 1}, learning=VISITS
+    ),
+}
+
+
+def updates_applied(learner):
+    total = sum(int(visits.sum()) for _, _, visits in learner.shard.pieces(1000))
+    return learner.comm.allreduce(total)
+
+
+@pytest.mark.parametrize("case", ASYNCHRONOUS)
+def test_every_step_is_learned_from_exactly_once(case, comm):
+    """Table counts plus what is still to be sent are the steps: nothing is lost or doubled."""
+    job = with_mode(ASYNCHRONOUS[case], kind="asynchronous", parts=3)
+    learner = begun(job, comm)
+    while learner.tick < 60:
+        learner.advance()
+    learner.settle()
+    pending = comm.allreduce(int(learner.collector.actors.update_pending.sum()))
+    if case != "vector":  # Whose environments take resting steps, in which nothing is learned.
+        assert updates_applied(learner) + pending == learner.steps
+    assert learner.steps >= 60 * job.environment.count
+    assert learner.advance(2 if comm.rank == comm.size - 1 else 0) & ~2 == 0
+    learner.settle()
+    learner.close()
+
+
+def test_asynchronous_learning_reaches_the_exact_values(comm):
+    job = with_mode(
+        make_job.make(
+            {**make_job.GARNET, "count": 96}, learning=VISITS, exploration={"epsilon": 1.0}
+        ),
+        kind="asynchronous",
+    )
+    learner = begun(job, comm)
+    truth = exact.value_iteration(learner.environment.model, 0.8)
+    while learner.tick < 2000:
+        learner.advance()
+    learner.settle()
+    assert np.abs(whole_table(learner, 50) - truth).max() < 0.05 * np.ptp(truth)
+    learner.close()
+
+
+def test_nobody_waits_for_a_rank_that_only_serves(comm):
+    """The last rank steps only after it has served others ten times; lockstep would never end."""
+    if comm.size == 1:
+        return
+    job = with_mode(make_job.make({**make_job.GARNET, "count": 16}), kind="asynchronous")
+    learner = begun(job, comm)
+    if comm.rank == comm.size - 1:
+        step, serve = learner._step, learner._serve_records
+        served = [0]
+
+        def count(*arguments):
+            served[0] += 1
+            serve(*arguments)
+
+        def reluctantly():
+            before = served[0]
+            for _ in range(100_000):
+                if served[0] >= before + 10:
+                    break
+                learner._serve()
+            step()
+
+        learner._step, learner._serve_records = reluctantly, count
+    while learner.tick < 200:
+        learner.advance()
+    taken = comm.allgather(learner._mine)
+    if comm.rank == comm.size - 1:
+        learner._step = step
+    learner.settle()
+    assert min(taken[:-1]) > 2 * taken[-1]
+    learner.close()
+
+
+@pytest.mark.parametrize("case", ["compiled", "python"])
+def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
+    job = with_mode(ASYNCHRONOUS[case], kind="asynchronous")
+    learner = begun(job, comm)
+    while learner.tick < 60:
+        learner.advance()
+    learner.settle()
+    path, digest = saving.save(learner, folder, "direct", keep=3)
+    assert verify(path)[1] == digest
+    part = comm.Split(0 if comm.rank == 0 else 1, comm.rank)
+    for group in (comm, part):
+        again = modes.learner(job, resolve(job.environment), group)
+        restore.load_run(again, path)
+        assert again.digest() == digest
+        assert again.steps == learner.steps
+        while again.tick < 100:
+            again.advance()
+        again.settle()
+        pending = group.allreduce(int(again.collector.actors.update_pending.sum()))
+        assert updates_applied(again) + pending == again.steps
+        again.close()
+    part.Free()
+    learner.close()

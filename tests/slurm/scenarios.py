@@ -1,5 +1,9 @@
 """What Slurm does to jobs. Each scenario takes a cluster and some work, and sees it to its end."""
 
+import json
+import os
+import signal
+
 import launch
 
 
@@ -95,6 +99,17 @@ def through_srun(cluster, work):
     assert work.log.count("== saved; requeueing") == 1
 
 
+def a_rank_killed(cluster, work):
+    work.submit().wait_saved()
+    os.kill(json.loads((work.directory / "run.lock").read_text())["pid"], signal.SIGKILL)
+    work.wait_restart()
+    work.hurry()
+    work.finish()
+    assert "== ended with exit code 137; retry 1 of 3; requeueing" in work.log
+    assert "resuming" in work.log
+    assert not list(work.folder.glob(".hpcq-*"))
+
+
 SCENARIOS = {
     "compiled, two time limits": two_time_limits,
     "python, two time limits": two_time_limits,
@@ -106,4 +121,5 @@ SCENARIOS = {
     "python, preempted": preempted_then_its_node_lost,
     "python, two nodes": on_two_nodes,
     "python, srun": through_srun,
+    "python, killed": a_rank_killed,
 }

@@ -42,6 +42,24 @@ def test_an_environment_that_raises(cluster, tmp_path):
     assert log[-1] == "RuntimeError: the user's bug"
 
 
+def test_a_stall_is_retried_so_often_and_no_more(cluster, tmp_path):
+    job = make_job.make(
+        {"id": "problems:Broken-v0", "kwargs": {"how": "sleep"}, "count": 4},
+        run={"stalled_after": 3},
+    )
+    make_job.write(tmp_path / "job.toml", job)
+    number = cluster.submit(
+        "--ntasks=2", "--time=5", TRAIN, "job.toml", cwd=tmp_path, HPCQ_RETRIES="1"
+    )
+    assert cluster.finish(number) == "FAILED"
+    assert cluster.restarts(number) == 1
+    assert cluster.job(number)["ExitCode"] == "76:0"
+    log = (tmp_path / f"hpcq-{number}.log").read_text()
+    assert log.count("== ended with exit code 76; retry 1 of 1; requeueing") == 1
+    assert "came to no exchange" in log[log.index(REASON.format(76)) :]
+    assert not list(tmp_path.glob(".hpcq-*"))
+
+
 def test_no_checkpoint_that_is_whole(cluster, tmp_path):
     make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
     run = "--set=run.directory=run"

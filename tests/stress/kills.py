@@ -80,7 +80,7 @@ class Chain:
             [*command, *place, *map(str, self.arguments())],
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             env=dict(os.environ),
             check=False,
         )
@@ -99,9 +99,9 @@ class Chain:
             if not victims:
                 return False
             kill(process.pid if how == "launcher" else self.rng.choice(victims))
-            if process.wait(timeout=60) == 0:
+            if process.wait(timeout=120) == 0:
                 return False
-            wait_for(lambda: not any(map(alive, victims)), 30)
+            wait_for(lambda: not any(map(alive, victims)), 60)
             return True
         finally:
             end(process)
@@ -146,6 +146,7 @@ def main():
             if summary(chain.directory)["digest"] != digests[name] or left:
                 lost += 1
                 print(f"LOST: chain {chains} ({name}) ends otherwise, or leaves {left}", flush=True)
+        print(f"chain {chains} ({name}): {sum(total.values())} kills, {lost} lost", flush=True)
     told = ", ".join(f"{count} of a {how}" for how, count in total.items())
     print(
         f"{sum(total.values())} kills ({told}) in {chains} chains; "

@@ -22,6 +22,6 @@ def test_damaged_files_and_texts():
     assert run("fuzz.py", "--count", "200", "--command-line", "12") == "0 wrong"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_kills():
     assert run("kills.py", "--kills", "36", "--chain", "9").endswith("; 0 lost")

@@ -19,12 +19,12 @@ HALF = math.log(2.0)
 
 def merged(shard, records, ranks, importance):
     """Merge records (hash, met since the last merge, updates, values)."""
-    words = np.zeros((len(records), 2 + 2 * shard.columns), np.uint64)
+    words = np.zeros((len(records), 3 + 2 * shard.columns), np.uint64)
     values = words.view(np.float64)
     for i, (hash_, new, updates, q) in enumerate(records):
         words[i, :2] = hash_, new
-        words[i, 2 : 2 + shard.columns] = updates
-        values[i, 2 + shard.columns :] = q
+        words[i, 3 : 3 + shard.columns] = updates
+        values[i, 3 + shard.columns :] = q
     order = np.argsort(words[:, 0], kind="stable")
     done = merge(shard.table, words, values, order, 0, ranks, HALF, importance)
     assert done == len(records)

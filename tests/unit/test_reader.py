@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import sys
+import zlib
 
 import h5py
 import make_job
@@ -12,6 +13,7 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.checkpoint import isolated
+from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
 from hpcq.checkpoint.schema import Header, extent
@@ -278,3 +280,21 @@ def test_an_uncovered_dataset_is_found(copy):
         file["integrity/extents"] = extents
     with pytest.raises(CheckpointError, match="does not cover"):
         verify(copy)
+
+
+def test_a_job_of_any_size_is_kept(tmp_path):
+    """A message of HDF5 holds 64 KB; a text may have more."""
+    bins = {"bins": [3] * 4, "low": [-1.0] * 4, "high": [1.0] * 4}
+    job = make_job.make({"id": "CartPole-v1", "count": 2, "discretise": bins})
+    long = job.model_copy(update={"name": "x" * 1_000_000})
+    assert len(long.text()) > 1_000_000
+    learner = Learner(long, resolve(job.environment), MPI.COMM_SELF)
+    learner.begin()
+    path, _ = save(learner, tmp_path, "direct", keep=1)
+    assert verify(path)[0].job == long.text()
+
+
+@pytest.mark.parametrize("data", [b"", b"a", bytes(range(256)) * 1000])
+def test_the_checksum_is_that_of_zlib(data):
+    assert crc32(data) == zlib.crc32(data)
+    assert crc32(data, 12345) == zlib.crc32(data, 12345)

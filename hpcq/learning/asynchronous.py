@@ -1,0 +1,302 @@
+"""Asynchronous mode: no rank waits for a slower one.
+
+The environments of a rank are cut into parts. A part steps, sends each owner one request (its
+updates, then its queries) and goes on when all owners have replied; meanwhile the other parts
+step. An owner answers requests as they arrive: between parts, and between the steps of Python
+environments. So what a rank learns from is the table as it stands somewhere, a moment ago, and the
+result differs from run to run.
+
+A part has one request at a time with each owner: that bounds what is under way, and a reply's
+buffer is free again when the next request arrives. Every request has a reply, so that a rank whose
+parts all have theirs has nothing under way; when all ranks say so (a barrier that does not block),
+nothing is under way anywhere: there the run can be saved, or end.
+
+Steps and flags are summed over the ranks in rounds, one after the other, by a reduction that does
+not block. Within one round no part takes more than `mode.lead` ticks: the bound of staleness.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcq.collectors.actors import part_of
+from hpcq.collectors.collector import Collector, block
+from hpcq.collectors.parts import Parts
+from hpcq.collectors.python import PythonCollector
+from hpcq.collectors.windows import Windows
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES, Exchange, Inbox, Replies, room
+from hpcq.job.job import Job
+from hpcq.learning.learner import Learner
+
+_REQUEST, _REPLY = 31, 32
+"""message tags; a reply's is counted on by the number of the part"""
+
+# What precedes the records of a request: part, updates, queries, nothing.
+_HEAD = np.dtype((np.int32, 4))
+
+_BITS = 8
+
+
+class _Part:
+    """Some environments of a rank, and their side of the messages."""
+
+    def __init__(self, number: int, collector: Collector, windows: Windows, mail: Exchange) -> None:
+        self.number = number
+        self.collector = collector
+        self.windows = windows
+        self.mail = mail
+        self.tick = 0
+        self.lead = 0
+        """ticks that it may still take in this round"""
+        self.waiting = False
+        self.requests: list[MPI.Request] = []
+        self.letters = np.empty(mail.outbox.nbytes + mail.comm.size * _HEAD.itemsize, np.uint8)
+
+
+class Asynchronous(Learner):
+    """A learner that goes from round to round, not from tick to tick.
+
+    `advance` ends with a round, and `tick` is the number of ticks that the steps of all ranks
+    together are worth.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        environment: CompiledEnvironment | PythonEnvironment,
+        comm: MPI.Intracomm,
+    ) -> None:
+        self._parts: list[_Part] = []
+        super().__init__(job, environment, comm, Exchange)
+        desk = self.exchange
+        self._all = self.collector, self.windows, desk
+        count = max(1, self.collector.words.size)
+        updates = (desk.outbox.size - desk.replies_in.size) // count
+        start = 0
+        for number, collector in enumerate(getattr(self.collector, "parts", [])):
+            size = collector.words.size
+            windows = part_of(self.windows, slice(start, start + size))
+            mail = Exchange(comm, desk.message, desk.reply_type, updates * size, 2 * size)
+            self._parts.append(_Part(number, collector, windows, mail))
+            start += size
+        self._desk_counts = np.zeros((1, desk.sent.shape[1]), np.int64)
+        self._desk_is_far, self._desk_start = np.zeros(1, np.bool_), np.zeros(1, np.int64)
+        self._incoming, self._status = np.empty(0, np.uint8), MPI.Status()
+        self._replies: dict[tuple[int, int], tuple[MPI.Request, NDArray]] = {}
+        self._next = self._mine = self._known = self._clock = 0
+        self._messages = self._bytes = 0
+
+    def collect(self, start: int, count: int) -> Collector:
+        """Return the collector of a block of environments: one of several parts."""
+        unit = self.job.environment.vector or 1
+        pieces = [block(i, self.job.mode.parts, count, unit) for i in range(self.job.mode.parts)]
+        parts = [super(Asynchronous, self).collect(start + at, n) for at, n in pieces if n]
+        for part in parts:
+            if isinstance(part, PythonCollector):
+                part.call_between(self._serve)
+        return Parts(parts) if parts else super().collect(start, 0)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps done, over all ranks, as of the last round."""
+        return self._known
+
+    @property
+    def clock(self) -> int:
+        """The tick that all parts of all ranks have in common when they have settled."""
+        return self._clock
+
+    @property
+    def quiet_every(self) -> int:
+        """The job can be saved at any time: `settle` makes a quiet tick."""
+        return 1
+
+    @property
+    def notice(self) -> int:
+        """Ticks that can pass from a request to stop until the run is saved."""
+        return 2 * self.job.mode.lead + 1
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the messages and bytes that this rank sent to others since the last call."""
+        found = self._messages, self._bytes
+        self._messages = self._bytes = 0
+        return found
+
+    def begin(self) -> None:
+        """Reset every environment and choose the first actions."""
+        self.tick = 0
+        for part in self._parts:
+            self._turn_to(part)
+            part.collector.begin()
+            self._ask(part)
+        self._finish()
+
+    def advance(self, flags: int = 0) -> int:
+        """Go on until all together have done a tick's worth of steps, or more. Collective."""
+        agreed, before = 0, self._known // self.job.environment.count
+        while self._known // self.job.environment.count == before:
+            agreed |= self._round(flags)
+        self._turn_back()
+        return agreed
+
+    def _round(self, flags: int) -> int:
+        """Step until all ranks have told their steps and flags; return the flags. Collective."""
+        mine = np.array([self._mine, *((flags >> bit) & 1 for bit in range(_BITS))], np.int64)
+        total = np.empty_like(mine)
+        told = self.comm.Iallreduce(mine, total)
+        for part in self._parts:
+            part.lead = self.job.mode.lead
+        while True:
+            self._serve()
+            if not self._step_one():
+                os.sched_yield()
+            if told.Test():
+                break
+        self._know(int(total[0]))
+        return sum((int(total[1 + bit]) > 0) << bit for bit in range(_BITS))
+
+    def settle(self) -> None:
+        """Come to a tick that all parts have in common, with nothing under way. Collective.
+
+        It is a quiet tick: there Python environments, too, can be brought back.
+        """
+        self._finish()
+        latest = np.array([max((part.tick for part in self._parts), default=0)], np.int64)
+        self._serve_until(self.comm.Iallreduce(MPI.IN_PLACE, latest, MPI.MAX))
+        every = self.collector.quiet_every
+        self._clock = (int(latest[0]) // every + 1) * every
+        for part in self._parts:
+            part.tick = self._clock - 1
+            self._step_part(part)
+        self._finish()
+        self._serve_until(self.comm.Ibarrier())
+        self._know(self.comm.allreduce(self._mine))
+
+    def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
+        """Go on from the tick that all parts had in common."""
+        super().restore_extra(file, header)
+        self._clock = header.tick
+        for part in self._parts:
+            part.tick = header.tick
+        self._mine = header.step if self.comm.rank == 0 else 0
+        self._know(header.step)
+
+    def _know(self, steps: int) -> None:
+        self._known = steps
+        self.tick = steps // self.job.environment.count
+
+    def _turn_to(self, part: _Part) -> None:
+        """Let the phases of a tick work on one part."""
+        self.collector, self.windows = part.collector, part.windows
+        self.exchange, self.tick = part.mail, part.tick
+
+    def _turn_back(self) -> None:
+        self.collector, self.windows, self.exchange = self._all
+
+    def _step_one(self) -> bool:
+        """Step the next part that is ready to; return whether there is one."""
+        for _ in self._parts:
+            part = self._parts[self._next]
+            self._next = (self._next + 1) % len(self._parts)
+            if part.lead > 0 and self._is_ready(part):
+                part.lead -= 1
+                self._step_part(part)
+                return True
+        return False
+
+    def _step_part(self, part: _Part) -> None:
+        part.tick += 1
+        self._turn_to(part)
+        self._step()
+        self._mine += part.collector.words.size
+        self._ask(part)
+
+    def _is_ready(self, part: _Part) -> bool:
+        """Return whether a part has all its replies; take them."""
+        if part.waiting and MPI.Request.Testall(part.requests):
+            part.waiting = False
+            self._turn_to(part)
+            self._receive()
+        return not part.waiting
+
+    def _finish(self) -> None:
+        """Wait until every part has its replies, and serve the others meanwhile."""
+        while not all([self._is_ready(part) for part in self._parts]):
+            self._serve()
+        self._turn_back()
+
+    def _serve_until(self, request: MPI.Request) -> None:
+        while not request.Test():
+            self._serve()
+
+    def _ask(self, part: _Part) -> None:
+        """Send the messages of a part to their owners; answer those to this rank at once."""
+        self._pack()
+        mail, me = part.mail, self.comm.rank
+        part.requests, part.waiting, at = [], True, 0
+        records = mail.outbox.view(np.uint8)
+        for rank, row in enumerate(mail.sent.tolist()):
+            updates, queries = row[UPDATES], row[QUERIES]
+            if rank == me or updates + queries == 0:
+                continue
+            replies = mail.replies_in[row[REPLIES_AT] : row[REPLIES_AT] + queries]
+            part.requests.append(self.comm.Irecv([replies, MPI.BYTE], rank, _REPLY + part.number))
+            first = row[START] * mail.message.itemsize
+            size = (updates + queries) * mail.message.itemsize
+            letter = part.letters[at : at + _HEAD.itemsize + size]
+            letter[: _HEAD.itemsize].view(np.int32)[:] = part.number, updates, queries, 0
+            letter[_HEAD.itemsize :] = records[first : first + size]
+            part.requests.append(self.comm.Isend([letter, MPI.BYTE], rank, _REQUEST))
+            at += letter.size
+            self._messages += 1
+            self._bytes += letter.size
+        row = mail.sent[me].tolist()
+        own = mail.outbox[row[START] :], mail.replies_in[row[REPLIES_AT] :]
+        self._serve_records(own[0], row[UPDATES], row[QUERIES], own[1])
+
+    def _serve(self) -> None:
+        """Answer the requests that have arrived."""
+        status = self._status
+        while self.comm.Iprobe(MPI.ANY_SOURCE, _REQUEST, status):
+            source, size = status.source, status.Get_count(MPI.BYTE)
+            self._incoming = room(self._incoming, size)
+            self.comm.Recv([self._incoming, size, MPI.BYTE], source, _REQUEST)
+            number, updates, queries, _ = self._incoming[: _HEAD.itemsize].view(np.int32).tolist()
+            records = self._incoming[_HEAD.itemsize : size].view(self._all[2].message)
+            before = self._replies.get((source, number))
+            replies = np.empty(0, self._all[2].reply_type)
+            if before is not None:
+                # It has arrived: else this request would not have been sent.
+                before[0].Wait()
+                replies = before[1]
+            replies = room(replies, queries)
+            self._serve_records(records, updates, queries, replies)
+            reply = [replies[:queries], MPI.BYTE]
+            request = self.comm.Isend(reply, source, _REPLY + number)
+            self._replies[source, number] = request, replies
+            self._messages += 1
+            self._bytes += queries * replies.itemsize
+
+    def _serve_records(
+        self, records: NDArray, updates: int, queries: int, replies: NDArray
+    ) -> None:
+        """Apply updates, then answer queries, as the owner of their states."""
+        before, desk = self.exchange, self._all[2]
+        self._desk_counts[0, UPDATES], self._desk_counts[0, QUERIES] = updates, queries
+        desk.inbox = Inbox(records, records, self._desk_is_far, self._desk_start, self._desk_counts)
+        desk.replies = Replies(replies, replies, self._desk_start)
+        self.exchange = desk
+        self._apply()
+        self._answer()
+        self.exchange = before
+
+    def close(self) -> None:
+        """Release environments."""
+        MPI.Request.Waitall([request for request, _ in self._replies.values()])
+        super().close()
