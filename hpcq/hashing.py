@@ -33,6 +33,9 @@ _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 _S54, _S60, _S62 = np.uint64(54), np.uint64(60), np.uint64(62)
 _SECOND = np.uint64(0xD1B54A32D192ED03)
 
+# Of fewer, NumPy is done before a kernel has been loaded.
+FEW = 1000
+
 
 class Purpose(IntEnum):
     """What a draw decides. No two purposes share a draw."""
@@ -77,6 +80,8 @@ def _unmix_all(hashes, keys):
 
 def hashes_of(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the hash of each key."""
+    if keys.size < FEW:
+        return mix64.py_func(keys)
     hashes = np.empty(keys.size, np.uint64)
     _mix_all(keys, hashes)
     return hashes
@@ -84,6 +89,8 @@ def hashes_of(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def keys_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the key of each hash."""
+    if hashes.size < FEW:
+        return unmix64.py_func(hashes)
     keys = np.empty(hashes.size, np.uint64)
     _unmix_all(hashes, keys)
     return keys

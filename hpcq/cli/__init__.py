@@ -39,7 +39,7 @@ def hpcq() -> None:
     \b
     hpcq init CartPole-v1                    (writes cartpole.toml)
     hpcq run -n 2 cartpole.toml
-    hpcq inspect runs/cartpole/ckpt-*.h5
+    hpcq inspect runs/cartpole
     """
 
 

@@ -123,6 +123,15 @@ class Job(Section):
         """Return the effective job, every default filled in, as JSON."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
 
+    def brief(self) -> str:
+        """Return what differs from the defaults, on one line, as `--set` would take it."""
+        data = self.model_dump(exclude_defaults=True, exclude={"name"})
+        return " ".join(
+            f"{section}.{key}={files.toml(_plain(value), grouped=True)}"
+            for section, keys in data.items()
+            for key, value in keys.items()
+        )
+
     def toml(self) -> str:
         """Return the effective job, every default filled in, as a job file."""
         data = self.model_dump(exclude_none=True)
@@ -133,6 +142,13 @@ class Job(Section):
 
 
 _SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as people write it: a constant schedule is a number."""
+    return value["value"] if isinstance(value, dict) and "value" in value else value
+
+
 _SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")
 _A_SCHEDULE = (
     "expected a number in 0 ... 1, or a schedule such as "

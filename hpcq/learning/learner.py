@@ -12,26 +12,20 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import (
-    columns_to_windows,
-    hashes_of,
-    keys_of,
-    windows_to_columns,
-)
+from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
 from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import gym
-from hpcq.collectors.collector import Collector, CompiledCollector, block
-from hpcq.collectors.continuous import ContinuousCollector
-from hpcq.collectors.vector import gymnasium_collector
+from hpcq.collectors.choose import make_collector
+from hpcq.collectors.collector import Collector, block
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
+from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
 from hpcq.errors import CheckpointError
 from hpcq.exchange import make_exchange, nodes
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.exchange.records import record_types
-from hpcq.hashing import Purpose, seed_word, tick_word
+from hpcq.hashing import FEW, Purpose, hashes_of, keys_of, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import owner
@@ -139,13 +133,9 @@ class Learner:
 
     def collect(self, start: int, count: int) -> Collector:
         """Return the collector of the environments `start` ... `start + count - 1`."""
-        environment, seed = self.environment, seed_word(self.job.run.seed)
         quiet_every = self.job.environment.quiet_every
-        if isinstance(environment, ContinuousEnvironment):
-            return ContinuousCollector(environment, seed, start, count, quiet_every)
-        if isinstance(environment, CompiledEnvironment):
-            return CompiledCollector(environment, seed, start, count)
-        return gymnasium_collector(environment, seed, start, count, quiet_every)
+        seed = seed_word(self.job.run.seed)
+        return make_collector(self.environment, seed, start, count, quiet_every)
 
     @property
     def clock(self) -> int:
@@ -303,6 +293,12 @@ class Learner:
             self._largest_error[0] = 0.0
         return found
 
+    def drop_updates(self) -> None:
+        """Forget what would become updates: nothing is learned from the ticks so far."""
+        self.collector.actors.update_pending[:] = False
+        self.windows.length[:] = 0
+        self.windows.due[:] = 0
+
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""
         return total_digest(self.comm, local_digest(self.shard))
@@ -337,6 +333,7 @@ def warm(
 
     A Python environment is not made for this; a small compiled one takes its place.
     """
+    hashes_of(keys_of(np.zeros(FEW, np.uint64)))
     if isinstance(environment, PythonEnvironment):
         gym.warm(environment)
         environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)

@@ -92,7 +92,7 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
             )
         )
     limit, walk = _limit(look), look.walk
-    if limit != look.environment.max_episode_steps and walk:
+    if limit and walk and not walk.lengths and not look.environment.max_episode_steps:
         why = f"it has no time limit, and no episode ended in {walk.steps:,} random steps"
         found.append(Choice("environment", "max_episode_steps", limit, why))
     if not compiled:
@@ -109,7 +109,8 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
 def _limit(look: Look) -> int | None:
     """Return the time limit: the environment's own, or one for episodes that do not end."""
     endless = look.walk is not None and not look.walk.lengths
-    return look.environment.max_episode_steps or (1000 if endless else None)
+    cut = look.walk.cut if look.walk else 0
+    return look.environment.max_episode_steps or cut or (1000 if endless else None)
 
 
 def _floats(look: Look) -> list[Choice]:
@@ -208,7 +209,13 @@ def _learning(look: Look, steps: int, binned: bool) -> list[Choice]:
         rate = {"schedule": "visits", "exponent": 0.7}
         why = "chance has a part: each state and action averages over its updates"
     found.append(Choice("learning", "learning_rate", rate, why))
-    if walk and walk.rewards and max(walk.rewards) <= 0:
+    if walk and walk.rewards == {0.0}:
+        why = (
+            f"in {walk.steps:,} random steps there was no reward; should learning find none, too, "
+            "let it hope for as much as a reward may be"
+        )
+        found.append(Choice("learning", "q_init", 1.0, why, offered=True))
+    elif walk and max(walk.rewards) <= 0:
         why = "with no reward above 0, 0 is hopeful: what was never tried is tried"
         found.append(Choice("learning", "q_init", 0.0, why))
     return found

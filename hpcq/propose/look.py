@@ -31,6 +31,8 @@ class Walk:
     """digests of the observations"""
     lengths: list[int] = field(default_factory=list)
     """of episodes that ended"""
+    cut: int = 0
+    """length of the longest one that was truncated: a time limit of the environment's own"""
     rewards: set[float] = field(default_factory=set)
     floats: list[list[float]] = field(default_factory=list)
     """the observation's floats at each step"""
@@ -173,6 +175,7 @@ def _walk(env: Any, environment: PythonEnvironment, description: dict[str, Any])
         length += 1
         if terminated or truncated:
             walk.lengths.append(length)
+            walk.cut = max(walk.cut, 0 if terminated else length)
             episode, length = episode + 1, 0
         walk.seconds = time.perf_counter() - started
     return walk

@@ -293,6 +293,7 @@ def _train(
         )
     title = _title(learner)
     say(f"{title}, {_plan(learner, last, writer)}")
+    say(f"job: {job.brief()}; all else as `hpcq reference` says")
     plan = SavePlan(job, quiet, learner.tick)
     room = Room(learner)
     room.check()

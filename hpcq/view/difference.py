@@ -45,7 +45,8 @@ def _rest(rows: Rows | None, done: int, pieces: Iterator[Rows]) -> Rows | None:
 def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str, Any]:
     """Return how two checkpoints differ.
 
-    A policy change is another greedy action, the first one where several are as good.
+    A policy change is another greedy action, the first one where several are as good. Values are
+    compared where the action is legal in both.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
     """
     with Table(path_a) as a, Table(path_b) as b:
         _check_comparable(a, b)
-        only, common, equal, changes, total, biggest = [0, 0], 0, 0, 0, 0.0, 0.0
+        only, common, equal, changes, compared, total, biggest = [0, 0], 0, 0, 0, 0, 0.0, 0.0
         only_rows: list[list] = [[], []]
         policy_rows: list[Any] = []
         largest: list[tuple[float, int, Rows, Rows]] = []
@@ -73,14 +74,12 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
                 room = top - len(only_rows[side])
                 only_rows[side] += [describe_row(table, _take(rows, [i])) for i in alone[:room]]
             mine, theirs = _take(mine, here), _take(theirs, there)
-            # An action that is illegal in both is worth -inf in both.
-            gaps = np.zeros(mine.q.shape)
-            np.subtract(mine.q, theirs.q, out=gaps, where=mine.q != theirs.q)
-            gaps = np.abs(gaps)
-            total += float(gaps.sum())
+            legal = np.isfinite(mine.q) & np.isfinite(theirs.q)
+            gaps = np.abs(np.subtract(mine.q, theirs.q, where=legal, out=np.zeros(legal.shape)))
+            total, compared = total + float(gaps.sum()), compared + int(legal.sum())
             gap = gaps.max(axis=1)
             common += gap.size
-            equal += int((gap == 0).sum())
+            equal += int((mine.q == theirs.q).all(axis=1).sum())
             biggest = max(biggest, float(gap.max(initial=0.0)))
             changed = np.flatnonzero(best_actions(mine.q) != best_actions(theirs.q))
             changes += changed.size
@@ -99,7 +98,7 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
             "only": only,
             "common": common,
             "equal": equal,
-            "mean": total / (common * a.header.actions) if common else 0.0,
+            "mean": total / compared if compared else 0.0,
             "largest": biggest,
             "policy_changes": changes,
             "only_rows": only_rows,

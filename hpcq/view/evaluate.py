@@ -16,6 +16,7 @@ from hpcq.hashing import keys_of, seed_word
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
 from hpcq.run import rundir
+from hpcq.spaces.masks import legal_actions
 from hpcq.view.policy import Policy
 from hpcq.view.rundata import load_job
 from hpcq.view.table import Table
@@ -140,8 +141,10 @@ def _play(
         while left.any():
             tick += 1
             actors.hash[:] = actors.next
+            if environment.masked:
+                legal = legal_actions(actors.next_mask, environment.actions)
             for i, key in enumerate(keys_of(actors.hash).tolist()):
-                actors.action[i] = policy.number(key)
+                actors.action[i] = policy.number(key, legal[i] if environment.masked else None)
                 strange[i] = policy.row(key) is None
             collector.step(tick)
             for i in np.flatnonzero((actors.outcome != Outcome.RESET) & (left > 0)).tolist():

@@ -243,11 +243,14 @@ def distribution(table: Table) -> "Figure | None":
 
 
 def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
-    """Draw the value of every cell, and the greedy policy as arrows."""
+    """Draw the value of every cell, and the greedy policy as arrows; grey: nothing learned yet."""
     if not grids:
         return None
     found = [table.find_all(grid.keys.ravel()) for grid in grids]
-    values = [np.where(seen, q.max(axis=1), np.nan) for seen, q in found]
+    # It is q_init where the action that looks best has never been tried.
+    values = [
+        np.where(seen & (q.max(axis=1) != table.q_init), q.max(axis=1), np.nan) for seen, q in found
+    ]
     known = np.concatenate(values)
     known = known[np.isfinite(known)]
     if not known.size:
@@ -256,7 +259,7 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
     across = 2 if len(grids) > 1 else 1
     down = -(-len(grids) // across)
     width = 9.0 if columns > rows or across > 1 else 6.5
-    height = min(8.0, max(2.2, 0.8 * width / across * rows / columns) + 0.5) * down
+    height = min(8.0, max(2.2, 0.8 * width / across * rows / columns) + 0.8) * down
     figure, every = _figure(width, height, down, across)
     for axes, grid, (_, q), value in zip(every, grids, found, values, strict=True):
         shown = value.reshape(grid.shape)
@@ -273,8 +276,7 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
             axes.text(j - 0.45, i - 0.44, letter, color=colour, va="top", weight="bold", size=8)
         for i, j in grid.walls:
             axes.plot([j + 0.5, j + 0.5], [i - 0.5, i + 0.5], color="red", linewidth=2.5)
-    label = "largest Q-value (grey: never updated)"
-    figure.colorbar(image, ax=list(every), label=label, shrink=0.8)
+    figure.colorbar(image, ax=list(every), label="largest Q-value", shrink=0.8)
     return figure
 
 

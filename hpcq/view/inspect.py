@@ -36,7 +36,7 @@ def best_actions(q: NDArray) -> NDArray[np.int64]:
 
 
 def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
-    """Return the first of some rows as JSON."""
+    """Return the first of some rows as JSON; illegal actions have no value."""
     q, key = rows.q[0], int(rows.keys[0])
     row = {
         "key": key,

@@ -36,7 +36,8 @@ p.note { color: #666; font-size: 0.9rem; margin: 0.2rem 0; }
 _SECTIONS = {
     "learning": ("Learning", "Training explores; evaluations and exact returns are of the greedy "
                  "policy. Returns are undiscounted."),
-    "maps": ("Values and policy", "Arrows show every greedy action."),
+    "maps": ("Values and policy", "Colour: a state's largest Q-value; grey: nothing learned yet. "
+             "Arrows: every greedy action."),
     "distribution": ("States", "Values are discounted."),
     "progress": ("Progress", ""),
     "phases": ("Where the time goes", "Measured on one tick of 17; exchange includes waiting for "

@@ -162,3 +162,13 @@ def test_data_as_toml_is_read_back():
     for grouped in (False, True):
         assert tomllib.loads(f"x = {toml(data, grouped)}") == {"x": data}
     assert toml({"n": 1_234_567}, grouped=True) == "{ n = 1_234_567 }"
+
+
+def test_what_differs_from_the_defaults_on_one_line(tmp_path):
+    job = load(tmp_path, GOOD, "exploration.epsilon=0.1", "run.seed=7", "run.table_gib=2")
+    assert job.brief() == (
+        'environment.id="Taxi-v4" learning.gamma=0.9 learning.learning_rate=0.1 '
+        "run.steps=1000 run.seed=7 run.table_gib=2.0"
+    )
+    rate = "{ schedule = 'visits', exponent = 0.7 }"
+    assert "visits" in load(tmp_path, GOOD, f"learning.learning_rate={rate}").brief()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import gymnasium
+import h5py
 import make_job
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from hpcq.envs import resolve
 from hpcq.errors import CheckpointError, DependencyError, JobError
 from hpcq.learning import exact
 from hpcq.run.metrics import dense_table
+from hpcq.view.difference import difference
 from hpcq.view.evaluate import evaluate
+from hpcq.view.inspect import query
 from hpcq.view.render import render
 
 LAKE = {"id": "FrozenLake-v1", "count": 64}
@@ -183,6 +186,34 @@ def test_an_episode_becomes_a_gif(tmp_path):
             image.seek(frame)
             colours.append(image.convert("RGB").getpixel((1, 1))[0])
     assert colours == pytest.approx([0, 60, 120, 180], abs=8)
+
+
+def test_illegal_actions_have_no_value_and_are_never_taken(tmp_path):
+    environment = {"id": "Taxi-v4", "count": 64, "action_mask": True, "max_episode_steps": 20}
+    path = trained.checkpoint(make_job.make(environment), tmp_path, 60)
+    env = gymnasium.make("Taxi-v4").unwrapped
+    policy = hpcq.load_policy(path)
+    for state in policy.table:
+        legal = env.action_mask(state) == 1
+        assert np.isfinite(policy.values(state)).tolist() == legal.tolist()
+        assert legal[policy(state)]
+    (row,) = query(path, [state])
+    assert [value is not None for value in row["q"]] == legal.tolist()
+    found = difference(path, path)
+    assert (found["same"], found["largest"], found["mean"]) == (True, 0, 0)
+    assert evaluate(path, episodes=70)["smallest_return"] >= -20
+
+
+def test_of_two_tables_the_policy_takes_the_mean(tmp_path):
+    job = make_job.make(make_job.GARNET, learning={"rule": "double_q"})
+    path = trained.checkpoint(job, tmp_path, 60)
+    with h5py.File(path) as file:
+        keys, q = file["table/key"][:].tolist(), file["table/q"][:]
+    assert q.shape[1:] == (2, 3)
+    policy = hpcq.load_policy(path)
+    for key, row in zip(keys, q, strict=True):
+        assert policy.values(key) == pytest.approx(row.mean(axis=0))
+        assert policy(key) == policy.values(key).argmax()
 
 
 def test_reading_needs_no_mpi(lake):

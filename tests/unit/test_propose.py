@@ -20,9 +20,9 @@ from hpcq.propose.look import look
 class Scripted(gymnasium.Env):
     """Spaces to order; where the agent is, and so all rewards, only the actions' number decides."""
 
-    def __init__(self, observation, action, ends=20, chance=False, cost=False):
+    def __init__(self, observation, action, ends=20, chance=False, cost=False, cut=None):
         self.observation_space, self.action_space = observation, action
-        self.ends, self.chance, self.cost = ends, chance, cost
+        self.ends, self.chance, self.cost, self.cut = ends, chance, cost, cut
 
     def _observation(self):
         if isinstance(self.observation_space, spaces.Box):
@@ -41,7 +41,9 @@ class Scripted(gymnasium.Env):
         there = self.np_random.integers(10) if self.chance else self.time
         self.at = int(there) % 10
         ended = self.ends is not None and self.time >= self.ends
-        return self._observation(), -1.0 if self.cost else float(ended), ended, False, {}
+        cut = self.cut is not None and self.time >= self.cut
+        reward = -1.0 if self.cost else float(ended)
+        return self._observation(), reward, ended, cut, {}
 
 
 FLOATS = spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf]), dtype=np.float64)
@@ -112,6 +114,13 @@ def test_episodes_without_end_get_one(monkeypatch, tmp_path):
     assert job["environment"]["quiet_every"] == 4000
     assert job["learning"]["gamma"] == 0.995
     assert job["learning"]["q_init"] == 0.0
+
+
+def test_a_limit_that_only_the_environment_knows(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=None, cut=100)
+    assert job["learning"]["gamma"] == 0.95  # 1 / (1 - 0.95) = 100 / 5
+    assert "max_episode_steps" not in job["environment"]
+    assert "# q_init = 1.0" in (tmp_path / "first.toml").read_text()  # no reward was met
 
 
 def test_what_is_nothing_for_a_table(monkeypatch, tmp_path):

@@ -99,7 +99,7 @@ def test_a_page_holds_every_picture_and_nothing_from_elsewhere(lake):
     assert "id = &quot;FrozenLake8x8-v1&quot;" in text
     assert "optimum, exact" in page.images["Learning"]
     assert "Greedy values of" in page.images["States"]
-    assert "never updated" in page.images["Values and policy"]
+    assert "largest Q-value" in page.images["Values and policy"]
 
 
 def test_pictures_become_files(lake, tmp_path):

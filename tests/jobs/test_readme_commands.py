@@ -1,0 +1,50 @@
+"""The README's commands: those in ```bash blocks are run in order, by a user in a new directory."""
+
+import os
+import re
+import subprocess
+from importlib.util import find_spec
+
+import pytest
+from readme import README
+
+BLOCKS = re.findall(r"```bash\n(.*?)```", README.read_text(), re.DOTALL)
+# Smaller than what people want to see, by the same words.
+SMALLER = [
+    (r"hpcq run (.*)", r"hpcq run \1 --set run.steps=200_000"),
+    (r"run.steps=40_000_000", "run.steps=400_000"),
+    (r"--episodes 1000", "--episodes 20"),
+    # There is no such step in a shorter run.
+    (r"runs/taxi/ckpt-0\d+\.h5", "$(ls runs/taxi/ckpt-*.h5 | tail -n 1)"),
+]
+if find_spec("pygame") is None:
+    # FrozenLake is drawn by it.
+    SMALLER.append((r"hpcq eval runs/lake --render.*", "true"))
+BEFORE = """
+hpcq jobs copy frozenlake
+hpcq run frozenlake.toml --set run.steps=200_000 --set run.directory=runs/lake
+"""
+
+
+def smaller(line):
+    command = re.sub(r"\s+#.*", "", line)
+    for pattern, by in SMALLER:
+        command = re.sub(pattern, by, command)
+    return command
+
+
+def test_a_new_user_gets_through(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("OMPI_", "PRTE_")):
+            monkeypatch.delenv(name)
+    assert len(BLOCKS) >= 4
+    lines = [smaller(line) for block in BLOCKS for line in block.splitlines()]
+    script = "\n".join(["set -ex", BEFORE, *lines])
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    assert "4 ranks" in done.stdout
+    for made in ("taxi.toml", "runs/taxi/report.html", "taxi.csv"):
+        assert (tmp_path / made).stat().st_size > 0
