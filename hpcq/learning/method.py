@@ -50,23 +50,23 @@ class Method:
             if the rule is not for this environment.
         """
         learning = job.learning
-        found = rule.find(learning.rule)
+        found, given = rule.find(learning.rule), f"{job.source}: learning.rule = {learning.rule!r}"
         if environment.self_play and not found.self_play:
             raise JobError(
-                f"learning.rule = {learning.rule!r}, but in {environment.id} every observation is "
+                f"{given}, but in {environment.id} every observation is "
                 "that of the player to move: what is good in the next one is bad in this one; "
                 'set learning.rule = "negamax", or give the game another opponent'
             )
         if found.self_play and environment.self_play is False:
             raise JobError(
-                f"learning.rule = {learning.rule!r}, but in {environment.id} there are no two "
+                f"{given}, but in {environment.id} there are no two "
                 "players who take turns, each observation being that of the player to move; take "
                 "another rule (or, in a bundled game, opponent = 'self')"
             )
         if learning.trace_decay < 1 and not found.mixes:
             raise JobError(
-                f"learning.trace_decay = {learning.trace_decay:g}, but learning.rule = "
-                f"{learning.rule!r} has no lambda-returns; leave it out"
+                f"{given}, which has no lambda-returns: leave learning.trace_decay = "
+                f"{learning.trace_decay:g} out"
             )
         chosen = policy.find(job.exploration.policy)
         return cls(
