@@ -157,8 +157,8 @@ def model(
     type=click.Choice(["lake", "regions"]),
     help="lake: FrozenLake8x8; regions: every rank sees some of the states only.",
 )
-@click.option("--environments", default=16, show_default=True, type=click.IntRange(1, 1 << 20))
-@click.option("--rate", default=0.1, show_default=True, help="Learning rate.")
+@click.option("--environments", default=64, show_default=True, type=click.IntRange(1, 1 << 20))
+@click.option("--rate", default=0.05, show_default=True, help="Learning rate.")
 @click.option("--steps", default=2_000_000, show_default=True, help="Most steps for each mode.")
 @AS_JSON
 def modes_(problem: str, environments: int, rate: float, steps: int, as_json: bool) -> ExitCode:

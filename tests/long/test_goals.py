@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
+import make_job
 import numpy as np
 import pytest
 from launch import hpcq, summary
+from mpi4py import MPI
 from stickers import cube_distances, keys_after
 from truths import CONTROL, greedy_policy, returns_in_gymnasium, rows
 
+from hpcq.bench.modes import gathered
 from hpcq.envs import resolve
 from hpcq.job.job import Job
+from hpcq.job.sections import ReplaySection
+from hpcq.learning import exact
+from hpcq.learning.learner import Learner
 from hpcq.run.metrics import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -76,3 +82,37 @@ def test_the_pendulum_beside_a_random_and_a_hand_made_controller(tmp_path):
     }
     print(means)
     assert means["learned"] > means["hand-made"] - 10 > means["random"]
+
+
+def test_replay_reaches_a_good_policy_on_taxi_in_half_the_steps():
+    """To 95 % of the optimal return, each with its best learning rate of one grid."""
+    environment = resolve(Job.load(JOBS / "taxi.toml").environment)
+    model = environment.model
+    best = exact.greedy(exact.value_iteration(model, 0.99), 1e-9)
+    goal = 0.95 * exact.expected_return(model, best, 200)
+
+    def steps(rate, ratio, seed):
+        job = make_job.make(
+            {"id": "Taxi-v4", "count": 16},
+            learning={"gamma": 0.99, "learning_rate": rate},
+            exploration={"epsilon": 0.1},
+            run={"seed": seed},
+        ).model_copy(update={"replay": ReplaySection(ratio=ratio)})
+        learner = Learner(job, environment, MPI.COMM_SELF)
+        learner.begin()
+        value = -np.inf
+        while value < goal:
+            for _ in range(125):
+                learner.advance()
+            policy = exact.greedy(gathered(learner, 500))
+            value = exact.expected_return(model, policy, 200)
+        return learner.steps
+
+    plain, replay = (
+        min(
+            np.mean([steps(rate, ratio, seed) for seed in (1, 2, 3)])
+            for rate in (0.1, 0.2, 0.4, 0.7, 1.0)
+        )
+        for ratio in (0, 4)
+    )
+    assert replay <= 0.5 * plain
