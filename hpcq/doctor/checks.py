@@ -212,6 +212,17 @@ def memory(ranks: Sequence[Facts]) -> Iterator[Finding]:
                 "a rank needs 0.2 GiB before its first row",
                 "fewer ranks per node, or more memory: sbatch --mem=...",
             )
+        # Ranks look one after the other, at one node.
+        left = min((facts.leftovers for facts in here), key=len)
+        if left:
+            names = " ".join(sorted({file.partition(".")[0] + ".*" for file in left}))
+            yield Finding(
+                "note",
+                f"{sum(left.values()) / 2**20:.1f} MiB of shared memory on {host} are left of MPI "
+                f"jobs that were killed ({len(left)} files)",
+                "Open MPI removes what it put into /dev/shm only if it ends by itself",
+                f"there, while no MPI job of yours runs: rm {names}",
+            )
     if any(facts.huge_pages == "never" for facts in ranks):
         yield Finding(
             "warning",

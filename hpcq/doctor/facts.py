@@ -1,5 +1,6 @@
 """What one process can see of its machine and of its libraries. Judging it: see checks.py."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -54,6 +55,8 @@ class Facts:
     cache_error: str = ""
     memory: int = 0
     """bytes to be had on this node, or in this control group if that is less"""
+    leftovers: dict[str, int] = field(default_factory=dict)
+    """shared memory that MPI jobs of this user left behind: file and bytes"""
     directory: str = ""
     directory_error: str = ""
     disk: int = 0
@@ -83,6 +86,7 @@ def survey(directory: Path) -> Facts:
         threads={name: os.environ[name] for name in THREADS if name in os.environ},
         huge_pages=_huge_pages(),
         memory=_memory(),
+        leftovers=_leftovers(),
     )
     _look_at_h5py(facts)
     _look_at_cache(facts)
@@ -102,6 +106,21 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _cpu() -> str:
     found = re.search(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return found[1] if found else ""
+
+
+def _leftovers() -> dict[str, int]:
+    """Return Open MPI's segments of this user that no process uses: their ranks were killed."""
+    found = {}
+    for path in Path("/dev/shm").glob("*_segment.*"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if status.st_uid == os.getuid():
+                found[str(path)] = status.st_blocks * 512
+    for maps in Path("/proc").glob("[0-9]*/maps") if found else ():
+        with contextlib.suppress(OSError):
+            for used in re.findall(r"/dev/shm/\S+", maps.read_text()):
+                found.pop(used, None)
+    return found
 
 
 def _huge_pages() -> str:

@@ -96,7 +96,7 @@ class Evaluator:
         sign = 1.0
         for _ in range(self._limit):
             anyone = player.advance(int(going.any()))
-            actors.update_pending[:] = False
+            player.drop_updates()
             if not anyone:
                 break
             self._beat()

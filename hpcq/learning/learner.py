@@ -293,6 +293,12 @@ class Learner:
             self._largest_error[0] = 0.0
         return found
 
+    def drop_updates(self) -> None:
+        """Forget what would become updates: nothing is learned from the ticks so far."""
+        self.collector.actors.update_pending[:] = False
+        self.windows.length[:] = 0
+        self.windows.due[:] = 0
+
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""
         return total_digest(self.comm, local_digest(self.shard))

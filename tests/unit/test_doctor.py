@@ -1,9 +1,13 @@
 """The checks on made-up facts, where the condition needs more than one machine."""
 
+import mmap
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from hpcq.doctor import facts
 from hpcq.doctor.checks import GIB, examine
 from hpcq.doctor.facts import Facts
 
@@ -17,13 +21,15 @@ SOUND = [
     for rank in range(4)
 ]  # fmt: skip
 
+LEFT = {"/dev/shm/vader_segment.h1.0.1": 1 << 20, "/dev/shm/vader_segment.h1.0.2": 2 << 20}
+
 
 def with_last(**changes):
     return [*SOUND[:3], replace(SOUND[3], **changes)]
 
 
 def with_all(**changes):
-    return [replace(facts, **changes) for facts in SOUND]
+    return [replace(rank, **changes) for rank in SOUND]
 
 
 def test_nothing_to_find():
@@ -34,6 +40,11 @@ def test_nothing_to_find():
     ("ranks", "level", "what"),
     [
         (with_last(versions={"hpcq": "2"}), "problem", "hpcq is 1 on rank 0 and 2 on rank 3"),
+        (
+            [*SOUND[:2], *(replace(rank, leftovers=LEFT) for rank in SOUND[2:])],
+            "note",
+            "3.0 MiB of shared memory on h1 are left of MPI jobs that were killed (2 files)",
+        ),
         (with_last(cpu="B"), "warning", "different CPUs: A, B"),
         (with_last(shared=False), "problem", "of rank 3 (h1) is not that of rank 0"),
         (with_last(clock=-60.0), "warning", "the clock of h1 is 60 s behind"),
@@ -63,3 +74,15 @@ def test_two_ranks_bound_to_one_processor_while_others_are_free():
     ]
     ranks += [replace(facts, rank=facts.rank + 4, host="h", cpus=[3, 4]) for facts in SOUND[:1]]
     assert "several ranks are bound to CPU 0 of h" in examine(ranks)[0].what
+
+
+def test_shared_memory_counts_as_left_only_where_nobody_uses_it():
+    with open(f"/dev/shm/vader_segment.test.{os.getpid()}", "w+b") as file:
+        try:
+            file.write(bytes(1 << 20))
+            file.flush()
+            assert facts.survey(Path()).leftovers[file.name] == 1 << 20
+            with mmap.mmap(file.fileno(), 1 << 20):
+                assert file.name not in facts.survey(Path()).leftovers
+        finally:
+            os.unlink(file.name)

@@ -1,0 +1,114 @@
+"""Any rule, policy, schedule, masks and steps: one table on any number of ranks, and after a stop.
+
+Jobs are drawn at random, the same ones on all ranks and in every run of the test.
+"""
+
+import make_job
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from mpi4py import MPI
+
+from hpcq.checkpoint import restore, saving
+from hpcq.envs import resolve
+from hpcq.learning.learner import Learner, warm
+from hpcq.parallel import first_on_each_node
+
+pytestmark = pytest.mark.mpi
+
+RATES = st.sampled_from(
+    [
+        0.5,
+        {"schedule": "linear", "start": 0.9, "end": 0.0, "steps": 300},
+        {"schedule": "exponential", "start": 0.9, "end": 0.01, "steps": 300},
+        {"schedule": "visits", "exponent": 0.8},
+        {"schedule": "visits", "exponent": 1.0, "start": 0.9, "end": 0.1},
+    ]
+)
+NUMBERS = st.sampled_from(
+    [
+        0.3,
+        {"schedule": "linear", "start": 1.0, "end": 0.1, "steps": 300},
+        {"schedule": "exponential", "start": 1.0, "end": 0.1, "steps": 300},
+    ]
+)
+EXPLORATION = st.one_of(
+    st.builds(lambda n: {"epsilon": n}, NUMBERS),
+    st.builds(lambda n: {"policy": "boltzmann", "temperature": n}, NUMBERS),
+    st.builds(lambda n: {"policy": "ucb", "confidence": n}, NUMBERS),
+    st.sampled_from([{"policy": "greedy"}, {"policy": "uniform"}]),
+)
+RULES = st.sampled_from(["q_learning", "double_q", "sarsa", "expected_sarsa"])
+GAME = {"id": "hpcq/TicTacToe-v0"}
+# Compiled, with a time limit; masks by the rules of a game; Python; Python's masks.
+PROBLEMS = st.sampled_from(
+    [
+        (make_job.GARNET | {"max_episode_steps": 7}, RULES),
+        (GAME | {"kwargs": {"opponent": "random"}, "action_mask": True}, RULES),
+        (GAME | {"action_mask": True}, st.just("negamax")),
+        (make_job.CORRIDOR | {"quiet_every": 20}, RULES),
+        ({"id": "problems:Masked", "action_mask": True, "quiet_every": 20}, RULES),
+    ]
+)
+
+
+@st.composite
+def jobs(draw):
+    """Draw a small job."""
+    environment, rules = draw(PROBLEMS)
+    steps = draw(st.sampled_from([1, 1, 2, 5]))
+    decay = draw(st.sampled_from([1.0, 0.7])) if steps > 1 else 1.0
+    rule = draw(rules)
+    return make_job.make(
+        environment | {"count": draw(st.sampled_from([3, 8]))},
+        learning={
+            "rule": rule,
+            "n_step": steps,
+            "trace_decay": 1.0 if rule == "double_q" else decay,
+            "learning_rate": draw(RATES),
+            "dtype": draw(st.sampled_from(["float32", "float64"])),
+            "q_init": draw(st.sampled_from([0.0, 2.0])),
+        },
+        exploration=draw(EXPLORATION),
+        run={"seed": draw(st.integers(0, 9))},
+    )
+
+
+def advanced(job, environment, comm, ticks):
+    learner = Learner(job, environment, comm)
+    learner.begin()
+    for _ in range(ticks):
+        learner.advance()
+    return learner
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(jobs())
+def test_one_table_on_any_number_of_ranks_and_after_a_stop(comm, folder, job):
+    environment = resolve(job.environment)
+    with first_on_each_node(comm):
+        warm(job, environment)
+    learner = advanced(job, environment, comm, 40)
+    path, _ = saving.save(learner, folder, "direct", keep=1)
+    for _ in range(40):
+        learner.advance()
+    digest = learner.digest()
+    learner.close()
+    alone = advanced(job, environment, MPI.COMM_SELF, 80)
+    assert alone.digest() == digest
+    alone.close()
+    # Saved by all ranks, resumed by each on its own.
+    resumed = Learner(job, environment, MPI.COMM_SELF)
+    restore.load_run(resumed, path)
+    for _ in range(40):
+        resumed.advance()
+    assert resumed.digest() == digest
+    resumed.close()
+    comm.Barrier()

@@ -1,0 +1,93 @@
+"""Every rule converges to its own fixed point, known from the model.
+
+To within 1 % of the range of the values; steps decrease (visits, exponent 0.75), gamma is at most
+0.9, and every pair of state and action is updated at least 10,000 times. tests/long has the
+toy-text models.
+"""
+
+import make_job
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from hpcq.envs import resolve
+from hpcq.hashing import unmix64
+from hpcq.learning import exact
+from hpcq.learning.learner import Learner
+
+GAMMA = 0.8
+GARNET = {
+    "id": "hpcq/Garnet-v0",
+    "kwargs": {"states": 20, "actions": 3, "branching": 4, "seed": 1},
+    "count": 1024,
+}
+VISITS = {"schedule": "visits", "exponent": 0.75}
+
+
+def best(q):
+    return q.max(axis=1)
+
+
+def epsilon_greedy(q):
+    return exact.epsilon_greedy_mean(q, 0.3)
+
+
+def uniform(q):
+    return q.mean(axis=1)
+
+
+def boltzmann(q):
+    weights = np.exp(q - best(q)[:, None])
+    return (weights * q).sum(axis=1) / weights.sum(axis=1)
+
+
+def learned(environment, learning, exploration, ticks):
+    """Return (Q, visits) of all states; Q has the mean of two tables, visits the fewer."""
+    job = make_job.make(
+        environment,
+        learning={"learning_rate": VISITS, **learning},
+        exploration=exploration,
+    )
+    found = resolve(job.environment)
+    learner = Learner(job, found, MPI.COMM_SELF)
+    learner.begin()
+    for _ in range(ticks):
+        learner.advance()
+    states = found.model.start.size
+    q, visits = np.zeros((2, states, 2 * found.actions))
+    columns = learner.shard.columns
+    for hashes, values, counts in learner.shard.pieces(states):
+        keys = unmix64.py_func(hashes).astype(np.int64)
+        q[keys, :columns], visits[keys, :columns] = values, counts
+    split = (states, columns // found.actions, found.actions)
+    q, visits = q[:, :columns].reshape(split), visits[:, :columns].reshape(split)
+    return found.model, q.mean(axis=1), visits.min(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("learning", "exploration", "worth"),
+    [
+        ({}, {"policy": "uniform"}, best),
+        ({"n_step": 3}, {"epsilon": 0.3}, best),
+        ({"n_step": 5, "trace_decay": 0.6}, {"epsilon": 0.3}, best),
+        ({"rule": "double_q"}, {"epsilon": 0.6}, best),
+        ({"rule": "double_q", "n_step": 3}, {"epsilon": 0.6}, best),
+        ({"rule": "sarsa"}, {"epsilon": 0.3}, epsilon_greedy),
+        ({"rule": "sarsa", "n_step": 3}, {"epsilon": 0.3}, epsilon_greedy),
+        ({"rule": "sarsa"}, {"policy": "uniform"}, uniform),
+        ({"rule": "expected_sarsa"}, {"epsilon": 0.3}, epsilon_greedy),
+        ({"rule": "expected_sarsa", "n_step": 3}, {"policy": "uniform"}, uniform),
+        ({"rule": "expected_sarsa"}, {"policy": "boltzmann", "temperature": 1.0}, boltzmann),
+    ],
+)
+def test_the_fixed_point_on_a_garnet(learning, exploration, worth):
+    model, q, visits = learned(GARNET, {"gamma": GAMMA, **learning}, exploration, 13_000)
+    truth = exact.fixed_point(model, GAMMA, worth)
+    assert (visits >= 10_000).all()
+    assert np.abs(q - truth).max() <= 0.01 * np.ptp(truth)
+
+
+def test_fixed_points_of_fixed_policies_are_those_of_the_linear_system():
+    model = resolve(make_job.make(GARNET).environment).model
+    truth = exact.policy_values(model, np.full((20, 3), 1 / 3), GAMMA)
+    assert np.allclose(exact.fixed_point(model, GAMMA, uniform), truth, atol=1e-9)
