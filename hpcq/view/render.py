@@ -1,5 +1,6 @@
 """One episode of a checkpoint's greedy policy as a moving picture."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from hpcq.view.evaluate import environment_of, job_of
 from hpcq.view.policy import Policy
 
 MOST_FRAMES = 500
+
+# Pictures are made in memory: pygame needs no display, and need not say hello.
+_QUIETLY = {
+    "SDL_VIDEODRIVER": "dummy",
+    "SDL_AUDIODRIVER": "dummy",
+    "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+}
 
 
 def render(path: str | Path, output: Path, seed: int = 0, job: Path | None = None) -> int:
@@ -38,6 +46,8 @@ def render(path: str | Path, output: Path, seed: int = 0, job: Path | None = Non
         from PIL import Image
     except ImportError:
         raise DependencyError("pictures need pillow: pip install 'hpcq[plot]'") from None
+    for name, value in _QUIETLY.items():
+        os.environ.setdefault(name, value)
     policy = Policy(path)
     with policy.table as table:
         environment = _rendering(policy, job_of(table, job))

@@ -1,3 +1,4 @@
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,9 +20,7 @@ def folder(comm):
     yield path
     comm.Barrier()
     if comm.rank == 0:
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+        shutil.rmtree(path)
 
 
 @pytest.fixture(params=["all", "half"])

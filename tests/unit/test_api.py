@@ -1,0 +1,85 @@
+"""Training from Python, in one process: a notebook."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import make_job
+import pytest
+from mpi4py import MPI
+
+import hpcq
+from hpcq.errors import JobError
+from hpcq.view.inspect import inspect
+
+
+def job(directory, **run):
+    run = {"steps": 60_000, "directory": str(directory), "report_every": 0.01, **run}
+    return make_job.make(make_job.GARNET, run=run)
+
+
+def test_a_stop_saves_the_run_and_resume_ends_it_the_same(tmp_path):
+    whole = inspect(hpcq.train(job(tmp_path / "whole"), MPI.COMM_SELF))
+    before = signal.getsignal(signal.SIGINT)
+    lines, stopped = [], False
+    for _ in hpcq.training(job(tmp_path / "run"), MPI.COMM_SELF, say=lines.append):
+        if not stopped:
+            signal.raise_signal(signal.SIGINT)
+            stopped = True
+    assert signal.getsignal(signal.SIGINT) == before
+    assert any("stop requested" in line for line in lines)
+    part = inspect(tmp_path / "run")
+    assert 0 < part["steps"] < 60_000
+    done = inspect(hpcq.train(job(tmp_path / "run"), MPI.COMM_SELF, resume=True))
+    assert (done["digest"], done["steps"]) == (whole["digest"], 60_000)
+
+
+def test_reports_are_the_lines_of_the_metrics(tmp_path):
+    reports = list(hpcq.training(job(tmp_path), MPI.COMM_SELF))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert reports == lines
+    again = list(hpcq.training(job(tmp_path, steps=12_000), MPI.COMM_SELF, overwrite=True))
+    assert again[-1]["step"] == 12_000
+
+
+def test_a_job_in_python_names_every_mistake():
+    with pytest.raises(JobError) as error:
+        hpcq.Job(environment={"id": "Taxi-v4"}, learning={"gama": 1}, run={"steps": "x"})
+    lines = str(error.value).splitlines()
+    assert "unknown key learning.gama; did you mean 'gamma'?" in lines
+    assert any(line.startswith("learning.learning_rate is missing") for line in lines)
+    assert any(line.startswith("run.steps = 'x'") for line in lines)
+    assert not any(line.startswith(":") for line in lines)
+
+
+NOTEBOOK = """
+import gymnasium
+import hpcq
+
+class Coin(gymnasium.Env):
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.coin = int(self.np_random.integers(2))
+        return self.coin, {}
+    def step(self, action):
+        return self.coin, float(action == self.coin), True, False, {}
+
+job = hpcq.Job(
+    environment={"id": "__main__:Coin", "count": 4, "quiet_every": 20},
+    learning={"gamma": 0.9, "learning_rate": 0.5},
+    run={"steps": 800, "directory": "run"},
+)
+policy = hpcq.load_policy(hpcq.train(job))
+print(policy(0), policy(1), hpcq.evaluate("run", episodes=20)["mean_return"])
+"""
+
+
+def test_an_environment_of_the_notebooks_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0", "1", "1.0"]
