@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import actors
+from hpcq.collectors.replay import replay_shapes
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
+from hpcq.job.sections import ReplaySection
 from hpcq.learning import owner, policy, rule
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
@@ -36,6 +38,7 @@ class Method:
     masked: bool
     steps: int
     visits: bool
+    replay: ReplaySection
 
     @classmethod
     def of(cls, job: Job, environment: CompiledEnvironment | PythonEnvironment) -> "Method":
@@ -47,23 +50,23 @@ class Method:
             if the rule is not for this environment.
         """
         learning = job.learning
-        found = rule.find(learning.rule)
+        found, given = rule.find(learning.rule), f"{job.source}: learning.rule = {learning.rule!r}"
         if environment.self_play and not found.self_play:
             raise JobError(
-                f"learning.rule = {learning.rule!r}, but in {environment.id} every observation is "
+                f"{given}, but in {environment.id} every observation is "
                 "that of the player to move: what is good in the next one is bad in this one; "
                 'set learning.rule = "negamax", or give the game another opponent'
             )
         if found.self_play and environment.self_play is False:
             raise JobError(
-                f"learning.rule = {learning.rule!r}, but in {environment.id} there are no two "
+                f"{given}, but in {environment.id} there are no two "
                 "players who take turns, each observation being that of the player to move; take "
                 "another rule (or, in a bundled game, opponent = 'self')"
             )
         if learning.trace_decay < 1 and not found.mixes:
             raise JobError(
-                f"learning.trace_decay = {learning.trace_decay:g}, but learning.rule = "
-                f"{learning.rule!r} has no lambda-returns; leave it out"
+                f"{given}, which has no lambda-returns: leave learning.trace_decay = "
+                f"{learning.trace_decay:g} out"
             )
         chosen = policy.find(job.exploration.policy)
         return cls(
@@ -73,6 +76,7 @@ class Method:
             environment.masked,
             learning.n_step,
             chosen.visits or isinstance(learning.learning_rate, Visits),
+            job.replay,
         )
 
     @property
@@ -92,7 +96,11 @@ class Method:
             for name, field in WINDOWS.items():
                 arrays = make_windows(1, self.steps)
                 shapes[name] = [count, *getattr(arrays, field).shape[1:]]
-        return shapes
+        return shapes | self.replay_shapes(count)
+
+    def replay_shapes(self, count: int) -> dict[str, list[int]]:
+        """Return the shapes of what is saved of the replay of `count` environments."""
+        return replay_shapes(self.replay, count, self.masked)
 
     def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
         """Return the owner's kernels; see `owner.kernels`."""

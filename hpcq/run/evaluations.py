@@ -17,6 +17,11 @@ class Evaluations:
     ----------
     beat
         called in every tick of an evaluation.
+
+    Attributes
+    ----------
+    best_now : bool
+        whether the last evaluation is the best so far, and its checkpoint is still to be kept
     """
 
     def __init__(self, learner: Learner, beat: Callable[[], None]) -> None:
@@ -24,30 +29,33 @@ class Evaluations:
         section = learner.job.evaluation
         self._keeps = section.keep_best
         self._every, self._evaluator = 0, None
+        self._seen = max(0, learner.tick - 1)
+        # A run killed after it was saved, and before that file was kept, makes up for it.
+        self.best_now = self._keeps and learner.steps == learner.progress.best_step
         if section.every is not None:
             self._every = tick_of(section.every, learner.job, learner.quiet_every)
             self._evaluator = Evaluator(learner, beat)
 
     def due(self) -> bool:
-        """Return whether there is an evaluation after this tick."""
-        return self._every > 0 and self._learner.tick % self._every == 0 < self._learner.tick
+        """Return whether it is time for one: after this tick, or any since this was last asked."""
+        if self._every == 0:
+            return False
+        seen, self._seen = self._seen, self._learner.tick
+        return self._seen // self._every > seen // self._every
 
     def evaluate(self) -> Evaluation | None:
         """Evaluate if it is due; note the result in the learner's progress."""
         if self._evaluator is None or not self.due():
             return None
         found = self._evaluator.evaluate()
-        self._learner.progress.note(found.mean_return, self._learner.steps)
+        best = self._learner.progress.note(found.mean_return, self._learner.steps)
+        self.best_now = self._keeps and best
         return found
 
-    @property
-    def best_now(self) -> bool:
-        """Whether this tick's evaluation is the best so far, and is to be kept."""
-        return self._keeps and self._learner.progress.best_step == self._learner.steps
-
     def keep(self, checkpoint: Path) -> None:
-        """Keep the checkpoint of this tick as the best, if it is."""
+        """Keep a checkpoint, just written, as the best, if it is."""
         if self.best_now:
+            self.best_now = False
             on_root(self._learner.comm, lambda: rundir.keep_best(checkpoint))
 
     def close(self) -> None:

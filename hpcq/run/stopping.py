@@ -37,6 +37,7 @@ class Stopping:
         self._model = None
         if rules.bellman_residual is not None:
             self._model = _model(learner)
+        self._seen = max(0, learner.tick - 1)
         self._began = time.monotonic() - learner.progress.seconds
 
     @property
@@ -60,11 +61,12 @@ class Stopping:
         evaluated
             whether there was an evaluation at this tick.
         """
-        tick = self._learner.tick
-        if tick == 0:
-            return None
-        found = self._converged() if tick % self._windows == 0 else None
-        if tick % self._looks == 0:
+        # In other modes than lockstep, more than one tick may have passed.
+        seen, self._seen = self._seen, self._learner.tick
+        found = None
+        if self._seen // self._windows > seen // self._windows:
+            found = self._converged()
+        if self._seen // self._looks > seen // self._looks:
             found = found or self._episodes() or self._residual()
         return found or (self._evaluation() if evaluated else None)
 

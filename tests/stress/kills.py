@@ -34,12 +34,16 @@ from hpcq.run.rundir import list_checkpoints
 WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
 JOBS = {
     "compiled": make_job.make(
-        {"id": "Taxi-v4", "count": 64, "max_episode_steps": 50},
+        {"id": "Taxi-v4", "count": 256, "max_episode_steps": 50},
         learning={"learning_rate": {"schedule": "visits", "exponent": 0.7}},
-        checkpoint={"every": 100},
-        run={"steps": 64 * 20_000},
+        checkpoint={"every": 25},
+        run={"steps": 256 * 5000},
     ),
-    "python": make_job.make(make_job.CORRIDOR, checkpoint={"every": 40}, run={"steps": 30_000}),
+    "python": make_job.make(
+        {**make_job.CORRIDOR, "count": 20, "quiet_every": 10},
+        checkpoint={"every": 10},
+        run={"steps": 30_000},
+    ),
 }
 MOST_SECONDS = 1.0
 
@@ -141,7 +145,7 @@ def main():
             total += chain.kills
             if name not in digests:
                 digests[name] = uninterrupted(Path(folder), name)
-            hpcq(rng.choice((1, 2, 3, 5)), "resume", chain.directory)
+            hpcq(rng.choice((1, 2, 3, 5)), "resume", chain.directory, timeout=900)
             left = list(chain.directory.glob("*.partial"))
             if summary(chain.directory)["digest"] != digests[name] or left:
                 lost += 1

@@ -43,12 +43,12 @@ class Corridor(gymnasium.Env):
 class Scripted(gymnasium.Env):
     """Play given transitions over and over: a list of (observation, reward, terminated, truncated).
 
-    Every episode starts with observation 0. The one action changes nothing.
+    Every episode starts with observation 0. Actions change nothing.
     """
 
-    def __init__(self, script, states=10):
+    def __init__(self, script, states=10, actions=1):
         self.observation_space = spaces.Discrete(states)
-        self.action_space = spaces.Discrete(1)
+        self.action_space = spaces.Discrete(actions)
         self.script = script
         self.at = 0
 
@@ -378,3 +378,12 @@ class Masked(gymnasium.Env):
         assert mask_of(self.at)[action], "an illegal action"
         self.at += 1 + int(action)
         return self.at, -1.0, self.at >= 100, False, self._info()
+
+
+class Turns(Scripted):
+    """Say that two players take turns."""
+
+    metadata = {"self_play": True}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__([[1, 0.0, False, False]])

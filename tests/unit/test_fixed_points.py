@@ -8,12 +8,10 @@ toy-text models.
 import make_job
 import numpy as np
 import pytest
-from mpi4py import MPI
+from fixed_points import best, learned, uniform
 
 from hpcq.envs import resolve
-from hpcq.hashing import unmix64
 from hpcq.learning import exact
-from hpcq.learning.learner import Learner
 
 GAMMA = 0.8
 GARNET = {
@@ -21,47 +19,15 @@ GARNET = {
     "kwargs": {"states": 20, "actions": 3, "branching": 4, "seed": 1},
     "count": 1024,
 }
-VISITS = {"schedule": "visits", "exponent": 0.75}
-
-
-def best(q):
-    return q.max(axis=1)
 
 
 def epsilon_greedy(q):
     return exact.epsilon_greedy_mean(q, 0.3)
 
 
-def uniform(q):
-    return q.mean(axis=1)
-
-
 def boltzmann(q):
     weights = np.exp(q - best(q)[:, None])
     return (weights * q).sum(axis=1) / weights.sum(axis=1)
-
-
-def learned(environment, learning, exploration, ticks):
-    """Return (Q, visits) of all states; Q has the mean of two tables, visits the fewer."""
-    job = make_job.make(
-        environment,
-        learning={"learning_rate": VISITS, **learning},
-        exploration=exploration,
-    )
-    found = resolve(job.environment)
-    learner = Learner(job, found, MPI.COMM_SELF)
-    learner.begin()
-    for _ in range(ticks):
-        learner.advance()
-    states = found.model.start.size
-    q, visits = np.zeros((2, states, 2 * found.actions))
-    columns = learner.shard.columns
-    for hashes, values, counts in learner.shard.pieces(states):
-        keys = unmix64.py_func(hashes).astype(np.int64)
-        q[keys, :columns], visits[keys, :columns] = values, counts
-    split = (states, columns // found.actions, found.actions)
-    q, visits = q[:, :columns].reshape(split), visits[:, :columns].reshape(split)
-    return found.model, q.mean(axis=1), visits.min(axis=1)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,11 @@
 As tests/unit/test_fixed_points.py, with more steps: in FrozenLake the start is far from the goal.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from fixed_points import best, learned, uniform
 
 from hpcq.learning import exact
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from test_fixed_points import best, learned, uniform
 
 GAMMA = 0.9
 

@@ -1,0 +1,42 @@
+"""Tables learned by a rule, and what its fixed point makes of the values of a state."""
+
+import make_job
+import numpy as np
+from mpi4py import MPI
+
+from hpcq.envs import resolve
+from hpcq.hashing import unmix64
+from hpcq.learning.learner import Learner
+
+VISITS = {"schedule": "visits", "exponent": 0.75}
+
+
+def best(q):
+    return q.max(axis=1)
+
+
+def uniform(q):
+    return q.mean(axis=1)
+
+
+def learned(environment, learning, exploration, ticks):
+    """Return (Q, visits) of all states; Q has the mean of two tables, visits the fewer."""
+    job = make_job.make(
+        environment,
+        learning={"learning_rate": VISITS, **learning},
+        exploration=exploration,
+    )
+    found = resolve(job.environment)
+    learner = Learner(job, found, MPI.COMM_SELF)
+    learner.begin()
+    for _ in range(ticks):
+        learner.advance()
+    states = found.model.start.size
+    q, visits = np.zeros((2, states, 2 * found.actions))
+    columns = learner.shard.columns
+    for hashes, values, counts in learner.shard.pieces(states):
+        keys = unmix64.py_func(hashes).astype(np.int64)
+        q[keys, :columns], visits[keys, :columns] = values, counts
+    split = (states, columns // found.actions, found.actions)
+    q, visits = q[:, :columns].reshape(split), visits[:, :columns].reshape(split)
+    return found.model, q.mean(axis=1), visits.min(axis=1)
