@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     BEHAVE = 0
     STEP = 1
     RESET = 2
+    REPLAY = 3
     EVALUATE = 8
 
 

@@ -149,6 +149,32 @@ def model(
     return on_ranks(body)
 
 
+@bench.command("modes")
+@click.option(
+    "--problem",
+    default="lake",
+    show_default=True,
+    type=click.Choice(["lake", "regions"]),
+    help="lake: FrozenLake8x8; regions: every rank sees some of the states only.",
+)
+@click.option("--environments", default=16, show_default=True, type=click.IntRange(1, 1 << 20))
+@click.option("--rate", default=0.1, show_default=True, help="Learning rate.")
+@click.option("--steps", default=2_000_000, show_default=True, help="Most steps for each mode.")
+@AS_JSON
+def modes_(problem: str, environments: int, rate: float, steps: int, as_json: bool) -> ExitCode:
+    """Compare the modes: time, steps, messages and bytes to a policy within 1 % of the best."""
+
+    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+        from hpcq.bench.modes import bench as measure
+        from hpcq.bench.modes import text
+
+        found = measure(comm, problem, environments, rate, steps)
+        speaker(comm)(json.dumps(found) if as_json else text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
 @bench.command()
 @click.option("--gb", default=2.0, show_default=True, help="Size of the table, 10^9 bytes.")
 @click.option(

@@ -178,6 +178,8 @@ def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
         "actions": header.actions,
         "offsets": columns - header.actions + 1,
         "lengths": steps + 1,
+        "columns": columns,
+        "counts": 1 << 62,
     }
     for name, bound in (
         ("table/key", states),

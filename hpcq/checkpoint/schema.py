@@ -7,6 +7,7 @@
     /environments/* (N)          what each environment is doing, in environment order
     /pending/*      (N)          the update that each environment has not sent yet
     /windows/*      (N, n)       its last n transitions, where returns have several steps
+    /replay/*       (N, C)       its ring of transitions, (N, R) its replayed updates not sent yet
     /local/*                     periodic mode: the states that each rank holds beside its own rows
     /integrity/extents           (dataset, start, count, crc32), covering all of the above
     /integrity/digest u8 (3)     rows and two sums over rows, see digest.py
@@ -50,9 +51,27 @@ WINDOWS = {
     "windows/due": "due",
     "windows/offset": "offset",
 }
+# Of every environment, too: its ring of transitions, and the replayed updates not sent yet.
+RINGS = {
+    "replay/key": "hash",
+    "replay/action": "action",
+    "replay/reward": "reward",
+    "replay/next": "next",
+    "replay/terminated": "terminated",
+    "replay/mask": "mask",
+    "replay/next_mask": "next_mask",
+    "replay/count": "added",
+}
+PENDING = {
+    "replay/pending_present": "update_pending",
+    "replay/pending_key": "update_hash",
+    "replay/pending_action": "update_action",
+    "replay/pending_target": "update_target",
+    "replay/pending_mask": "update_mask",
+}
 # What a rule or a mode saves beside the rest, and what its values must stay below: states, actions,
-# lengths of windows, offsets of tables in a row, or nothing in particular. The rows of all ranks
-# follow each other in rank order.
+# lengths of windows, offsets of tables in a row, its columns, counts, or nothing in particular. The
+# rows of all ranks follow each other in rank order.
 EXTRAS = {
     "environments/mask": ("u8", ""),
     "pending/mask": ("u8", ""),
@@ -65,6 +84,19 @@ EXTRAS = {
     "windows/length": ("u4", "lengths"),
     "windows/due": ("u4", "lengths"),
     "windows/offset": ("u4", "offsets"),
+    "replay/key": ("u8", "states"),
+    "replay/action": ("u4", "actions"),
+    "replay/reward": ("f8", ""),
+    "replay/next": ("u8", "states"),
+    "replay/terminated": ("u1", ""),
+    "replay/mask": ("u8", ""),
+    "replay/next_mask": ("u8", ""),
+    "replay/count": ("i8", "counts"),
+    "replay/pending_present": ("u1", ""),
+    "replay/pending_key": ("u8", "states"),
+    "replay/pending_action": ("u4", "columns"),
+    "replay/pending_target": ("f8", ""),
+    "replay/pending_mask": ("u8", ""),
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }

@@ -18,6 +18,7 @@ from hpcq.job.sections import (
     ExplorationSection,
     LearningSection,
     ModeSection,
+    ReplaySection,
     RunSection,
     Section,
     StopSection,
@@ -43,6 +44,7 @@ class Job(Section):
     environment: EnvironmentSection
     learning: LearningSection
     exploration: ExplorationSection = ExplorationSection()
+    replay: ReplaySection = ReplaySection()
     mode: ModeSection = ModeSection()
     evaluation: EvaluationSection = EvaluationSection()
     stop: StopSection = StopSection()
@@ -63,6 +65,16 @@ class Job(Section):
                 "mode.kind = 'periodic' merges by the number of updates at one learning rate: "
                 "learning.learning_rate must not depend on visits; use a number, or the schedule "
                 "linear or exponential"
+            )
+        if self.replay.ratio and self.learning.n_step > 1:
+            raise ValueError(
+                f"replay.ratio = {self.replay.ratio} and learning.n_step = {self.learning.n_step}: "
+                "single transitions are replayed, not returns of several steps; leave one out"
+            )
+        if self.replay.ratio and self.mode.kind != "lockstep":
+            raise ValueError(
+                f"replay.ratio = {self.replay.ratio} and mode.kind = {self.mode.kind!r}: replay "
+                "goes with lockstep; leave one out"
             )
         for key in ("evaluation_return", "patience"):
             if getattr(self.stop, key) is not None and self.evaluation.every is None:

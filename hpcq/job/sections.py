@@ -164,6 +164,17 @@ class ExplorationSection(Section):
         return self
 
 
+class ReplaySection(Section):
+    """Parallel experience replay: every environment learns from its past transitions once more."""
+
+    ratio: Annotated[int, Field(ge=0, le=64)] = 0
+    """transitions replayed for each live one; 0: no replay"""
+    capacity: Annotated[int, Field(ge=1, lt=1 << 40)] = 100_000
+    """latest transitions that are kept, over all environments together (each keeps its part)"""
+    least: Annotated[int, Field(ge=1)] = 1
+    """transitions of its own that an environment waits for before any is replayed"""
+
+
 class ModeSection(Section):
     """How the ranks learn together."""
 

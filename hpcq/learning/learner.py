@@ -17,6 +17,7 @@ from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import gym
 from hpcq.collectors.choose import make_collector
 from hpcq.collectors.collector import Collector, block
+from hpcq.collectors.replay import Replay
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
@@ -65,6 +66,7 @@ class Learner:
     rows : Shard
         the rows that ticks read and update: the shard, but for modes that keep others
     collector : Collector
+    replay : Replay or None
     windows : Windows
         of returns of several steps
     progress : Progress
@@ -96,6 +98,12 @@ class Learner:
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
         self.collector = self.collect(self.start, count)
+        self.replay = None
+        if job.replay.ratio:
+            total = job.environment.count
+            self.replay = Replay(job.replay, self.collector, seed, total, method.masked)
+            # Of messages there are as many as if there were so many environments.
+            count *= 1 + job.replay.ratio
         self.windows = make_windows(count, method.steps)
         self._discount = method.sign * job.learning.gamma
         rate = job.learning.learning_rate
@@ -179,7 +187,10 @@ class Learner:
             columns |= windows_to_columns(self.windows)
         if self.method.masked:
             actors = self.collector.actors
-            columns |= {name: getattr(actors, field) for name, field in MASKS.items()}
+            masks = {name: getattr(actors, field) for name, field in MASKS.items()}
+            columns |= {name: np.ascontiguousarray(mask) for name, mask in masks.items()}
+        if self.replay is not None:
+            columns |= self.replay.columns()
         return columns
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
@@ -200,6 +211,9 @@ class Learner:
         if self.method.masked:
             for name, field in MASKS.items():
                 getattr(actors, field)[:] = file[name][mine]
+        if self.replay is not None:
+            names = self.method.replay_shapes(self.job.environment.count)
+            self.replay.restore({name: file[name][mine] for name in names})
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""
@@ -228,12 +242,15 @@ class Learner:
 
     def _step(self) -> None:
         self.collector.step(self.tick)
+        if self.replay is not None:
+            self.replay.step(self.tick)
 
     def _pack(self) -> None:
+        senders = self.replay or self.collector
         self._actors.pack(
-            self.collector.actors,
+            senders.actors,
             self.windows,
-            self.collector.words,
+            senders.words,
             tick_word(self._seed, self.tick, Purpose.BEHAVE),
             self._ranks,
             self.exchange.sent,
@@ -273,7 +290,7 @@ class Learner:
 
     def _receive(self) -> None:
         self._actors.receive(
-            self.collector.actors,
+            (self.replay or self.collector).actors,
             self.windows,
             self._discount,
             self.job.learning.trace_decay,
@@ -337,8 +354,10 @@ def warm(
     if isinstance(environment, PythonEnvironment):
         gym.warm(environment)
         environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
+    # The arrays of a single environment among replayed transitions are of another kind.
+    few = 2 if job.replay.ratio else 1
     tiny = job.model_copy(
-        update={"environment": job.environment.model_copy(update={"count": 1, "vector": None})}
+        update={"environment": job.environment.model_copy(update={"count": few, "vector": None})}
     )
     learner = make(tiny, environment, MPI.COMM_SELF)
     learner.begin()

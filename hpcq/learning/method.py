@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import actors
+from hpcq.collectors.replay import replay_shapes
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
+from hpcq.job.sections import ReplaySection
 from hpcq.learning import owner, policy, rule
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
@@ -36,6 +38,7 @@ class Method:
     masked: bool
     steps: int
     visits: bool
+    replay: ReplaySection
 
     @classmethod
     def of(cls, job: Job, environment: CompiledEnvironment | PythonEnvironment) -> "Method":
@@ -73,6 +76,7 @@ class Method:
             environment.masked,
             learning.n_step,
             chosen.visits or isinstance(learning.learning_rate, Visits),
+            job.replay,
         )
 
     @property
@@ -92,7 +96,11 @@ class Method:
             for name, field in WINDOWS.items():
                 arrays = make_windows(1, self.steps)
                 shapes[name] = [count, *getattr(arrays, field).shape[1:]]
-        return shapes
+        return shapes | self.replay_shapes(count)
+
+    def replay_shapes(self, count: int) -> dict[str, list[int]]:
+        """Return the shapes of what is saved of the replay of `count` environments."""
+        return replay_shapes(self.replay, count, self.masked)
 
     def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
         """Return the owner's kernels; see `owner.kernels`."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.checkpoint.schema import Header, layout
+from hpcq.checkpoint.schema import EXTRAS, Header, layout
 from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.learning.method import Method
@@ -35,8 +35,11 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     # Hashes spread states evenly but for chance: four standard deviations more on the fullest.
     rows = math.ceil(states / ranks + 4 * math.sqrt(states / ranks)) if ranks > 1 else states
     held, peak = shard.memory_for(rows)
-    messages = (method.steps + 2) * MESSAGE_BYTES * job.environment.count
-    rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages
+    senders = job.environment.count * (1 + job.replay.ratio)
+    messages = (method.steps + 2) * MESSAGE_BYTES * senders
+    shapes = method.replay_shapes(job.environment.count)
+    rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
+    rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
         environment.action, 0, 0, states, job.learning.dtype, method.visits,

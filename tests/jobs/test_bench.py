@@ -41,3 +41,13 @@ def test_bench_tick_simulates_nodes():
     for routing, messages in ((("--flat",), 9), (("--ranks-per-node", 2), 3)):
         done = hpcq(4, "bench", "tick", "--workload", "cache", *routing, *arguments)
         assert json.loads(done.stdout)["network_messages_per_rank"] == messages
+
+
+def test_bench_modes_compares_all_of_them():
+    done = hpcq(2, "bench", "modes", "--problem", "regions", "--steps", 100, "--json")
+    found = json.loads(done.stdout.splitlines()[-1])["modes"]
+    assert len(found) == 8
+    for label, row in found.items():
+        assert row["steps"] >= 100
+        assert row["messages"] > 0, label
+        assert row["bytes"] > 0, label

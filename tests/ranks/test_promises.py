@@ -12,6 +12,7 @@ from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.schema import ENVIRONMENTS
 from hpcq.collectors.collector import block
 from hpcq.envs import resolve
+from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner
 
 pytestmark = pytest.mark.mpi
@@ -54,6 +55,19 @@ CASES = {
         },
     ),
     "python, fewer environments than ranks": make_job.make({**make_job.CORRIDOR, "count": 2}),
+}
+
+
+def replayed(job, ratio, capacity):
+    return job.model_copy(update={"replay": ReplaySection(ratio=ratio, capacity=capacity)})
+
+
+CASES |= {
+    "replay": replayed(make_job.make({**make_job.GARNET, "max_episode_steps": 5}), 3, 100),
+    "replay, python, double Q": replayed(
+        make_job.make(make_job.CORRIDOR, learning={**VISITS, "rule": "double_q"}), 1, 1000
+    ),
+    "replay, vector": replayed(make_job.make(make_job.VECTOR), 2, 30),
 }
 
 

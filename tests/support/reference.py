@@ -9,7 +9,7 @@ import math
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
 SECOND = 0xD1B54A32D192ED03
-BEHAVE, STEP, RESET = 0, 1, 2
+BEHAVE, STEP, RESET, REPLAY = 0, 1, 2, 3
 
 
 def mix(x):
@@ -24,8 +24,10 @@ class Draws:
         self.seed = mix(seed)
         self.base = mix(self.seed + GOLDEN)
 
-    def __call__(self, environment, tick, purpose):
+    def __call__(self, environment, tick, purpose, replayed=0):
         word = mix(self.base + environment * GOLDEN)
+        for _ in range(replayed):
+            word = mix(word ^ SECOND)
         return mix(mix(mix(mix(self.seed) + tick) + purpose * GOLDEN) ^ word)
 
 
@@ -152,6 +154,7 @@ def learn(
     n_step=1,
     decay=1.0,
     legal=None,
+    replay=(1, 0),
 ):
     """Return {state: [q, ...]} after `ticks`, the values of two tables one after the other.
 
@@ -159,6 +162,7 @@ def learn(
     rate       rate(n, step) of an update that n others of the same value came before
     parameter  of the policy: a number, or a function of the environment step
     legal      legal(state) -> actions; default: all
+    replay     transitions in the ring of an environment, and how many it replays in a tick
     """
     draws = Draws(seed)
     table = Table(model.cumulative.shape[1], 2 if rule == "double_q" else 1, q_init, legal)
@@ -176,6 +180,7 @@ def learn(
     action = [table.ask(s, draws(e, 0, BEHAVE), rule, acts(0))[0] for e, s in enumerate(state)]
     elapsed = [0] * environments
     windows = [[] for _ in range(environments)]
+    rings, (capacity, ratio) = [{} for _ in range(environments)], replay
     pending = []
     for tick in range(1, ticks + 1):
         taken = []
@@ -194,6 +199,7 @@ def learn(
         for e, (following, reward, terminated) in enumerate(taken):
             draw = draws(e, tick, BEHAVE)
             elapsed[e] += 1
+            rings[e][(tick - 1) % capacity] = state[e], action[e], reward, following, terminated
             truncated = not terminated and elapsed[e] == limit
             if truncated:
                 final = table.ask(following, mix(draw ^ SECOND), rule, acts(step))
@@ -211,5 +217,10 @@ def learn(
             targets = returns(window, gamma, decay)
             pending += [(s, coin, a, targets[j]) for j, (s, a, _, _) in enumerate(window[:due])]
             del window[:due]
+            for k in range(1, ratio + 1):
+                place = (draws(e, tick, REPLAY, k) * len(rings[e])) >> 64
+                s, a, r, after, ended = rings[e][place]
+                _, value, _, coin = table.ask(after, draws(e, tick, BEHAVE, k), rule, acts(step))
+                pending.append((s, coin, a, r + gamma * (0.0 if ended else value)))
             state[e], action[e] = following, reply[0]
     return {s: [value for row in rows for value in row] for s, rows in table.q.items()}

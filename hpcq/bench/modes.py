@@ -1,0 +1,173 @@
+"""The modes side by side: what each takes to learn a policy within 1 % of the optimal one.
+
+`lake` is FrozenLake8x8. `regions` is a heterogeneous problem: a number of random problems side by
+side without ways from one to another. An environment stays where it begins, so that every rank
+sees some of the regions only.
+"""
+
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcq.envs import resolve
+from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.table import TableModel, garnet, table_environment, table_model
+from hpcq.exchange import make_exchange
+from hpcq.hashing import keys_of
+from hpcq.job.job import Job
+from hpcq.learning import exact, modes
+from hpcq.learning.learner import Learner, warm
+from hpcq.parallel import first_on_each_node
+
+CLOSE = 0.99
+CHECK_EVERY = 256
+
+MODES: dict[str, dict[str, Any]] = {
+    "lockstep": {},
+    **{
+        f"periodic, {every}, {averaging}": {
+            "kind": "periodic",
+            "merge_every": every,
+            "averaging": averaging,
+        }
+        for every in (1, 8, 64)
+        for averaging in ("importance", "equal")
+    },
+    "asynchronous": {"kind": "asynchronous"},
+}
+
+
+def regions(count: int, states: int, actions: int = 3) -> TableModel:
+    """Return a model of `count` random problems without ways between them; starts are anywhere."""
+    parts = [garnet(states, actions, 3, seed) for seed in range(count)]
+    return table_model(
+        np.concatenate([part.probability for part in parts]),
+        np.concatenate([part.next + i * states for i, part in enumerate(parts)]),
+        np.concatenate([part.reward for part in parts]),
+        np.concatenate([part.terminated for part in parts]),
+        np.full(count * states, 1 / (count * states)),
+    )
+
+
+def _problem(name: str, environments: int, rate: float, steps: int) -> tuple[Job, Any]:
+    lake = name == "lake"
+    job = Job.check(
+        {
+            "name": name,
+            "environment": {"id": "FrozenLake8x8-v1" if lake else name, "count": environments},
+            "learning": {"gamma": 0.99 if lake else 0.9, "learning_rate": rate},
+            "exploration": {"epsilon": 0.5},
+            "run": {"steps": steps, "seed": 1},
+        },
+        name,
+    )
+    if lake:
+        return job, resolve(job.environment)
+    return job, table_environment(name, regions(8, 12), None)
+
+
+def gathered(learner: Learner, states: int) -> NDArray[np.float64]:
+    """Return the values (states, actions) of all ranks' rows, on every rank. Collective."""
+    q = np.zeros((states, learner.environment.actions))
+    for piece in learner.shard.pieces(4096):
+        q[keys_of(piece[0]).astype(np.int64)] = piece[1]
+    learner.comm.Allreduce(MPI.IN_PLACE, q)
+    return q
+
+
+def _value(model: TableModel, q: NDArray, gamma: float, weights: NDArray) -> float:
+    """Return the mean value of the greedy policy of `q` over states with these weights."""
+    policy = exact.greedy(q, 1e-9)
+    values = exact.policy_values(model, policy, gamma)
+    return float(weights @ (policy * values).sum(axis=1))
+
+
+def _weights(learner: Learner, model: TableModel, name: str) -> NDArray[np.float64]:
+    """Return the start distribution, within the regions in which there are environments."""
+    if name == "lake":
+        return model.start
+    states = keys_of(learner.collector.actors.hash).astype(np.int64)
+    size = model.start.size // 8
+    seen = np.bincount(states // size, minlength=8).astype(np.int64)
+    learner.comm.Allreduce(MPI.IN_PLACE, seen)
+    weights = model.start * np.repeat(seen > 0, size)
+    return weights / weights.sum()
+
+
+def _measure(learner: Learner, name: str, steps: int) -> dict[str, Any]:
+    """Train until the policy is close to the optimal one; return what that took. Collective."""
+    comm, gamma = learner.comm, learner.job.learning.gamma
+    assert isinstance(learner.environment, CompiledEnvironment)
+    model = learner.environment.model
+    learner.begin()
+    weights = _weights(learner, model, name)
+    truth = exact.value_iteration(model, gamma)
+    assert truth is not None
+    best = float(weights @ truth.max(axis=1))
+    learner.traffic()
+    sent, seconds, value = np.zeros(2, np.int64), 0.0, -np.inf
+    while value < best - (1 - CLOSE) * abs(best) and learner.steps < steps:
+        comm.Barrier()
+        start, goal = time.perf_counter(), learner.tick + CHECK_EVERY
+        while learner.tick < goal:
+            learner.advance()
+            sent += learner.traffic()
+        seconds += comm.allreduce(time.perf_counter() - start, MPI.MAX)
+        value = _value(model, gathered(learner, model.start.size), gamma, weights)
+    comm.Allreduce(MPI.IN_PLACE, sent)
+    learner.settle()
+    learner.close()
+    return {
+        "reached": value >= best - (1 - CLOSE) * abs(best),
+        "value": value,
+        "optimum": best,
+        "seconds": seconds,
+        "steps": learner.steps,
+        "messages": int(sent[0]),
+        "bytes": int(sent[1]),
+    }
+
+
+def bench(
+    comm: MPI.Intracomm, name: str, environments: int, rate: float, steps: int
+) -> dict[str, Any]:
+    """Measure every mode on one problem. Collective."""
+    job, environment = _problem(name, environments, rate, steps)
+    rows = {}
+    for label, keys in MODES.items():
+        chosen = job.model_copy(update={"mode": type(job.mode)(**keys)})
+        with first_on_each_node(comm):
+            warm(chosen, environment, modes.learner)
+        # Through MPI also within a node, where lockstep would send no message.
+        if keys:
+            learner = modes.learner(chosen, environment, comm)
+        else:
+            learner = Learner(chosen, environment, comm, partial(make_exchange, flat=True))
+        rows[label] = _measure(learner, name, steps)
+    return {
+        "problem": name,
+        "ranks": comm.size,
+        "environments": environments,
+        "learning_rate": rate,
+        "modes": rows,
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    """Return the comparison as a table."""
+    lines = [
+        f"{found['problem']}: {found['environments']} environments on {found['ranks']} ranks, "
+        f"learning rate {found['learning_rate']}, to {100 * CLOSE:g} % of the optimal value",
+        f"{'mode':26}{'seconds':>9}{'steps':>13}{'messages':>11}{'bytes':>14}",
+    ]
+    for label, row in found["modes"].items():
+        end = "" if row["reached"] else f"  not reached: {row['value'] / row['optimum']:.1%}"
+        lines.append(
+            f"{label:26}{row['seconds']:>9.2f}{row['steps']:>13,}{row['messages']:>11,}"
+            f"{row['bytes']:>14,}{end}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,200 @@
+"""Parallel experience replay: transitions of the past take the way of live ones once more.
+
+Every environment has a ring of its latest transitions. In every tick each draws `ratio` of them, by
+draws that follow from (seed, environment, tick) alone; what is drawn stands behind the live
+transition of the environment in the arrays that messages are made from. So the owners apply
+environment i's live update, then its replayed ones, then environment i + 1's: for any number of
+ranks the same.
+
+Lin, "Self-improving reactive agents based on reinforcement learning, planning and teaching",
+Machine Learning 8, 1992.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.checkpoint.schema import PENDING, RINGS
+from hpcq.collectors.actors import make_actors, part_of
+from hpcq.collectors.collector import Collector
+from hpcq.collectors.outcome import Outcome
+from hpcq.hashing import Purpose, hashes_of, hi64, keys_of, mix64, second_draw, tick_word
+from hpcq.job.sections import ReplaySection
+from hpcq.native.kernels import kernel
+
+HASHES = ("replay/key", "replay/next", "replay/pending_key")
+
+_CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+
+
+class Rings(NamedTuple):
+    """The latest transitions of every environment: arrays (n, capacity), but for `added`."""
+
+    hash: NDArray[np.uint64]
+    action: NDArray[np.uint32]
+    reward: NDArray[np.float64]
+    next: NDArray[np.uint64]
+    """hash of the state it led to, also where the episode was truncated there"""
+    terminated: NDArray[np.uint8]
+    mask: NDArray[np.uint64]
+    """legal actions of `hash`; this and the next one (n, 0) where these are not told"""
+    next_mask: NDArray[np.uint64]
+    """of `next`"""
+    added: NDArray[np.int64]
+    """(n,), transitions so far; number k stands in place k modulo the capacity"""
+
+
+def make_rings(count: int, capacity: int, masked: bool) -> Rings:
+    """Return empty rings."""
+    kinds = ("u8", "u4", "f8", "u8", "u1")
+    arrays: list[Any] = [np.zeros((count, capacity), kind) for kind in kinds]
+    arrays += [np.zeros((count, capacity if masked else 0), np.uint64) for _ in range(2)]
+    arrays.append(np.zeros(count, np.int64))
+    return Rings(*arrays)
+
+
+@kernel
+def _spread(words, ratio, out):
+    """Give every environment's replayed transitions words of their own."""
+    for i in range(words.size):
+        word = words[i]
+        for k in range(ratio + 1):
+            out[i * (ratio + 1) + k] = word
+            word = second_draw(word)
+
+
+@kernel
+def _record(actors, rings, ratio):
+    """Write the step that every environment has just taken into its ring."""
+    for n in range(rings.added.size):
+        i = n * (ratio + 1)
+        if actors.outcome[i] != _RESET:
+            at = rings.added[n] % rings.hash.shape[1]
+            rings.hash[n, at] = actors.hash[i]
+            rings.action[n, at] = actors.action[i]
+            rings.reward[n, at] = actors.reward[i]
+            truncated = actors.outcome[i] == _TRUNCATED
+            rings.next[n, at] = actors.final[i] if truncated else actors.next[i]
+            rings.terminated[n, at] = actors.outcome[i] == _TERMINATED
+            if rings.mask.shape[1] > 0:
+                rings.mask[n, at] = actors.mask[i]
+                rings.next_mask[n, at] = actors.final_mask[i] if truncated else actors.next_mask[i]
+            rings.added[n] += 1
+
+
+@kernel
+def _sample(actors, rings, ratio, words, word, least):
+    """Draw transitions, with replacement, and let each stand for a step of an environment.
+
+    least   transitions that a ring must hold before any is drawn
+    """
+    for n in range(rings.added.size):
+        live = n * (ratio + 1)
+        filled = min(rings.added[n], rings.hash.shape[1])
+        for i in range(live + 1, live + 1 + ratio):
+            if filled < least:
+                # Ask for anything: nothing is learned from the reply.
+                actors.outcome[i] = _RESET
+                actors.next[i] = actors.next[live]
+                continue
+            k = np.int64(hi64(mix64(word ^ words[i]), np.uint64(filled)))
+            actors.hash[i] = rings.hash[n, k]
+            actors.action[i] = rings.action[n, k]
+            actors.reward[i] = rings.reward[n, k]
+            actors.next[i] = rings.next[n, k]
+            if rings.mask.shape[1] > 0:
+                actors.mask[i] = rings.mask[n, k]
+                actors.next_mask[i] = rings.next_mask[n, k]
+            actors.outcome[i] = _TERMINATED if rings.terminated[n, k] else _CONTINUES
+
+
+class Replay:
+    """The rings of one rank's environments, and the arrays that its messages are made from.
+
+    Parameters
+    ----------
+    collector
+        of the environments; from here on it works on its places in `actors`.
+    seed
+        from `hashing.seed_word`.
+    environments
+        of the whole job: the rings share `section.capacity`.
+
+    Attributes
+    ----------
+    actors : Actors
+        of each environment the live transition, then the replayed ones
+    words : uint64, one for each entry of `actors`
+    """
+
+    def __init__(
+        self,
+        section: ReplaySection,
+        collector: Collector,
+        seed: np.uint64,
+        environments: int,
+        masked: bool,
+    ) -> None:
+        count, self._ratio, self._seed = collector.words.size, section.ratio, seed
+        self._least = section.least
+        self.rings = make_rings(count, ring_size(section, environments), masked)
+        self.actors = make_actors(count * (1 + self._ratio))
+        self.actors.outcome[:] = _RESET
+        self.words = np.empty(count * (1 + self._ratio), np.uint64)
+        _spread(collector.words, self._ratio, self.words)
+        collector.actors = part_of(self.actors, slice(None, None, 1 + self._ratio))
+
+    def step(self, tick: int) -> None:
+        """Remember the live steps of this tick, and draw what is replayed in it."""
+        _record(self.actors, self.rings, self._ratio)
+        word = tick_word(self._seed, tick, Purpose.REPLAY)
+        _sample(self.actors, self.rings, self._ratio, self.words, word, self._least)
+
+    def columns(self) -> dict[str, NDArray]:
+        """Return the rings, and the updates still to be sent, as the datasets of `REPLAY`."""
+        found = {}
+        for name, array in self._arrays().items():
+            array = np.ascontiguousarray(array)
+            if name in HASHES:
+                array = keys_of(array.reshape(-1)).reshape(array.shape)
+            found[name] = array.view(np.uint8) if array.dtype == np.bool_ else array
+        return found
+
+    def restore(self, columns: dict[str, NDArray]) -> None:
+        """Fill the arrays from saved columns: the inverse of `columns`."""
+        for name, array in self._arrays().items():
+            column = columns[name]
+            if name in HASHES:
+                column = hashes_of(column.reshape(-1)).reshape(column.shape)
+            array[:] = column
+
+    def _arrays(self) -> dict[str, NDArray]:
+        """Return what is saved: views of the rings, and of the replayed part of the actors."""
+        width, masked = 1 + self._ratio, self.rings.mask.shape[1] > 0
+        found = {name: getattr(self.rings, field) for name, field in _told(RINGS, masked)}
+        for name, field in _told(PENDING, masked):
+            found[name] = getattr(self.actors, field).reshape(-1, width)[:, 1:]
+        return found
+
+
+def _told(fields: dict[str, str], masked: bool) -> list[tuple[str, str]]:
+    """Return the datasets and fields that there are: without masks, not theirs."""
+    return [(name, field) for name, field in fields.items() if masked or "mask" not in field]
+
+
+def ring_size(section: ReplaySection, environments: int) -> int:
+    """Return how many transitions the ring of one environment holds."""
+    return -(-section.capacity // environments)
+
+
+def replay_shapes(section: ReplaySection, environments: int, masked: bool) -> dict[str, list[int]]:
+    """Return the shapes of what is saved of the replay of a whole job."""
+    if section.ratio == 0:
+        return {}
+    rings = make_rings(0, ring_size(section, environments), masked)
+    shapes = {
+        name: [environments, *getattr(rings, field).shape[1:]]
+        for name, field in _told(RINGS, masked)
+    }
+    return shapes | {name: [environments, section.ratio] for name, _ in _told(PENDING, masked)}
