@@ -1,6 +1,6 @@
 """The live view: a run on a terminal, painted over and over by rank 0.
 
-Lines that are said meanwhile stand above it. It is painted between ticks, twice a second at most,
+Lines that are said meanwhile stand above it. It is painted between ticks, once a second at most,
 by the thread that learns: nothing goes on beside it, and nothing is left of it if the run dies.
 """
 
@@ -24,7 +24,7 @@ from hpcq.run.words import number_text, rate_text, time_text
 # What the policies' parameters are called in the metrics; those of other policies are None.
 EXPLORATION = ("epsilon", "temperature", "confidence")
 
-_SECONDS = 0.5
+_SECONDS = 1.0
 _REMEMBERED = 30
 _SMOOTHED = 5
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -99,7 +99,8 @@ def named(description: dict[str, Any]) -> str:
         return f"Discrete({description['n']}{start})"
     if kind == "MultiDiscrete":
         return f"MultiDiscrete({description['nvec']})"
-    shape = description.get("shape") or list(np.shape(description.get("low", [])))
+    bounds = description.get("low")
+    shape = description.get("shape") or ([] if bounds is None else list(np.shape(bounds)))
     if kind == "Box" and "dimensions" in description:
         bins = [
             len(d["edges"]) + 1 if "edges" in d else d["bins"] for d in description["dimensions"]

@@ -1,6 +1,6 @@
-"""Every rule reaches its own fixed point on toy-text models, to within 1 % of the values' range.
+"""Every rule reaches its own fixed point on FrozenLake, to within 1 % of the values' range.
 
-As tests/unit/test_fixed_points.py, with more steps: in FrozenLake the start is far from the goal.
+As tests/unit/test_fixed_points.py, with more steps: uniform behaviour seldom comes near the goal.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from fixed_points import best, learned, uniform
 from hpcq.learning import exact
 
 GAMMA = 0.9
+RATE = {"schedule": "visits", "exponent": 0.85}
 
 
-@pytest.mark.parametrize("id_", ["FrozenLake-v1", "Taxi-v4"])
 @pytest.mark.parametrize(
     ("learning", "worth"),
     [
@@ -24,14 +24,12 @@ GAMMA = 0.9
         ({"rule": "expected_sarsa"}, uniform),
     ],
 )
-def test_the_fixed_point_on_toy_text(id_, learning, worth):
-    environment = {"id": id_, "count": 4096, "max_episode_steps": 100}
-    exploration = {"policy": "uniform"}
-    model, q, visits = learned(environment, {"gamma": GAMMA, **learning}, exploration, 60_000)
+def test_the_fixed_point_on_frozenlake(learning, worth):
+    environment = {"id": "FrozenLake-v1", "count": 4096, "max_episode_steps": 100}
+    learning = {"gamma": GAMMA, "learning_rate": RATE, **learning}
+    model, q, visits = learned(environment, learning, {"policy": "uniform"}, 16_000)
     truth = exact.fixed_point(model, GAMMA, worth)
-    seen = visits >= 10_000
-    # States that no episode acts in: holes, goals, and passengers that are where they want to be.
+    # In holes and at the goal nothing is done.
     acted_in = (visits > 0).any(axis=1)
-    assert seen[acted_in].all()
-    print(id_, learning, np.abs(q - truth)[seen].max() / np.ptp(truth))
-    assert np.abs(q - truth)[seen].max() <= 0.01 * np.ptp(truth)
+    assert (visits[acted_in] >= 10_000).all()
+    assert np.abs(q - truth)[acted_in].max() <= 0.01 * np.ptp(truth)

@@ -74,7 +74,7 @@ def kill(pid):
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

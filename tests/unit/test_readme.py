@@ -15,7 +15,7 @@ from hpcq.cli import hpcq as cli
 README = Path(__file__).parents[2] / "README.md"
 
 
-def blocks(title, kind=""):
+def blocks(title, kind):
     """Return the blocks of code in a section."""
     section = re.search(rf"^## {title}\n(.*?)^## ", README.read_text(), re.MULTILINE | re.DOTALL)
     return re.findall(rf"^```{kind}\n(.*?)^```$", section.group(1), re.DOTALL | re.MULTILINE)
@@ -31,7 +31,9 @@ def test_every_command_that_looks_at_results_runs(tmp_path, monkeypatch):
         if job is taxi:
             path.with_name("ckpt-000000010000384.h5").hardlink_to(path)
     monkeypatch.chdir(tmp_path)
-    commands = [line for block in blocks("Looking at results") for line in block.splitlines()]
+    commands = [
+        line for block in blocks("Looking at results", "bash") for line in block.splitlines()
+    ]
     assert len(commands) >= 8
     for command in commands:
         words = shlex.split(command, comments=True)

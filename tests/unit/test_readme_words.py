@@ -4,7 +4,7 @@ import re
 
 import click
 import pytest
-from readme import README
+from readme import README, slug
 
 from hpcq.cli import hpcq
 
@@ -17,11 +17,6 @@ COMMANDS = [
     for line in LINES
     if (match := re.match(r"(?:(?:mpirun|srun) -n \d+ )?hpcq ([a-z][^#>]*)", line))
 ]
-
-
-def slug(heading):
-    """An anchor as GitHub makes it."""
-    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -46,9 +41,3 @@ def test_every_link_leads_somewhere():
             assert target[1:] in headings, target
         elif "://" not in target:
             assert (README.parent / target).exists(), target
-
-
-def test_every_chapter_is_in_the_contents():
-    contents = TEXT.partition("## Quick start")[0]
-    for title in re.findall(r"^## (.*)$", PLAIN, re.MULTILINE):
-        assert f"](#{slug(title)})" in contents, title

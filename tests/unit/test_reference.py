@@ -59,10 +59,11 @@ def test_a_key_is_told_in_full():
         reference.reference_text(("nonsense",))
 
 
-def test_the_readme_has_the_keys_as_they_are():
+def test_the_readme_has_the_keys_and_chapters_as_they_are():
     text = readme.README.read_text()
     assert text == readme.renewed(text), "run: python tests/support/readme.py"
-    assert text.count(readme.BEGIN) == text.count(readme.END) == 1
+    for part in ("contents", "keys"):
+        assert text.count(readme.begin(part)) == text.count(readme.end(part)) == 1
 
 
 def test_every_section_and_key_of_the_readme_s_job_files_exists():
