@@ -9,7 +9,9 @@ from hpcq.job.files import toml
 from hpcq.job.job import Job
 from hpcq.parallel import on_root
 from hpcq.run import rundir
-from hpcq.run.train import MAY_CHANGE, Say, Training, resuming, starting
+from hpcq.run.loop import Say, Training
+from hpcq.run.resumable import MAY_CHANGE
+from hpcq.run.train import resuming, starting
 
 
 def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> Training:

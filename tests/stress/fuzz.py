@@ -216,15 +216,15 @@ def run_command(arguments):
     """Do what the command line does; a run stops where it would start MPI, a resumed one soon."""
     from hpcq.errors import HpcqError
     from hpcq.job.job import Job
-    from hpcq.run import train
+    from hpcq.run import resumable
 
     command, path, *_ = arguments
     try:
         if command == "run":
             Job.load(path)
         elif command == "resume":
-            job = train._read_job(Path(path), (), False)
-            newest, _ = train._newest(Path(path), job, False)
+            job = resumable.read_job(Path(path), (), False)
+            newest, _ = resumable.newest(Path(path), job, False)
             if newest is not None:
                 resume_table(job, newest)
         else:
@@ -300,7 +300,7 @@ def hpcq_main_warm(fuzzer):
         for command in ("verify", "inspect"):
             with contextlib.suppress(SystemExit):
                 hpcq_main([command, str(fuzzer.checkpoint)])
-    importlib.import_module("hpcq.run.train")
+    importlib.import_module("hpcq.run.resumable")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""What a run directory holds to go on with: its job, and its newest whole checkpoint."""
+
+import json
+from pathlib import Path
+
+from hpcq.checkpoint.reader import verify
+from hpcq.errors import CheckpointError, FormatError, JobError
+from hpcq.job.files import override
+from hpcq.job.job import Job
+from hpcq.run import rundir
+
+MAY_CHANGE = (
+    "run.steps",
+    "run.report_every",
+    "run.stalled_after",
+    "run.table_gib",
+    "run.tensorboard",
+    "checkpoint.",
+    "stop.",
+)
+MAY_OVERRIDE = (
+    "environment.kwargs",
+    "environment.max_episode_steps",
+    "learning.gamma",
+    "learning.learning_rate",
+    "exploration.epsilon",
+    "exploration.temperature",
+    "exploration.confidence",
+)
+
+
+def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
+    """Return the job of a run directory. The file job.json decides, never a checkpoint.
+
+    Parameters
+    ----------
+    anew
+        whether the job may learn in another way from here on: `--override`.
+    """
+    for assignment in overrides:
+        if not assignment.startswith(MAY_CHANGE + (MAY_OVERRIDE if anew else ())):
+            raise JobError(
+                f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
+                "run.report_every, run.stalled_after, run.table_gib, run.tensorboard, "
+                "checkpoint.* and stop.*"
+                + ("" if anew else f", and with --override {', '.join(MAY_OVERRIDE)}")
+                + "; to change more, start a new run from this "
+                "table with --set run.start_from=CHECKPOINT and another run.directory"
+            )
+    path = directory / rundir.JOB
+    if not path.exists():
+        raise CheckpointError(
+            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            "runs/NAME of an earlier `hpcq run`; to use the table of a checkpoint, "
+            "start a run with --set run.start_from=CHECKPOINT"
+        )
+    try:
+        data = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("run"), dict):
+        raise CheckpointError(f"{path}: not a job")
+    override(data, overrides)
+    data["run"]["directory"] = str(directory)
+    return Job.check(data, str(path))
+
+
+def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str]]:
+    """Return the newest whole checkpoint (None before the first), and what to tell of it.
+
+    A damaged file is renamed, so that it counts no longer among those to keep.
+    """
+    notes: list[str] = []
+    for path in rundir.list_checkpoints(directory):
+        try:
+            header, _ = verify(path)
+        except FormatError:
+            raise
+        except CheckpointError as error:
+            notes.append(f"skipped {error}; renamed to {rundir.set_aside(path).name}")
+            continue
+        differences = job.differences(Job.check(json.loads(header.job), str(path)))
+        refused = [key for key in differences if not (anew and key in MAY_OVERRIDE)]
+        if refused:
+            raise CheckpointError(
+                f"{path} was written by another job: "
+                + "; ".join(differences[key] for key in refused)
+                + (
+                    "\nto go on in spite of this, add --override"
+                    if not anew and set(refused) <= set(MAY_OVERRIDE)
+                    else ""
+                )
+            )
+        notes += [f"overridden: {text}" for text in differences.values()]
+        return path, notes
+    if notes:
+        raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(notes))
+    return None, []
