@@ -8,7 +8,9 @@ import launch
 
 
 def two_time_limits(cluster, work):
-    work.submit("--time=1", "--signal=B:USR1@30")
+    # The signal comes 30 to 60 s after the start: on a busy machine, too, the run is on by then,
+    # and there are two minutes to save it in.
+    work.submit("--time=3", "--signal=B:USR1@120")
     work.wait_restart(2)
     work.hurry()
     cluster("scontrol", "update", f"JobId={work.number}", "TimeLimit=30")

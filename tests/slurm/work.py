@@ -45,7 +45,9 @@ class Work:
         """Submit, on two ranks unless the options of sbatch say otherwise."""
         self.number = self.cluster.submit(
             "--ntasks=2", "--time=30", *options, TRAIN, "job.toml", *overrides,
-            cwd=self.folder, HPCQ_TEST_SLOWLY=str(self.mark), **variables,
+            cwd=self.folder, HPCQ_TEST_SLOWLY=str(self.mark),
+            # Of two mpiruns in one folder, one can remove it while the other begins.
+            OMPI_MCA_orte_tmpdir_base=str(self.folder), **variables,
         )  # fmt: skip
         return self
 
