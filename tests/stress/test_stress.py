@@ -1,5 +1,6 @@
 """A small part of what the stress commands do; see fuzz.py and kills.py for the rest."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,13 @@ HERE = Path(__file__).parent
 
 
 def run(program, *options):
+    # Not what MPI, where another test has started it in this process, has put beside os.environ.
     done = subprocess.run(
-        [sys.executable, HERE / program, *options], capture_output=True, text=True, check=False
+        [sys.executable, HERE / program, *options],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
     )
     print(done.stdout, done.stderr)
     assert done.returncode == 0
