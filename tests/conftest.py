@@ -1,6 +1,5 @@
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,6 @@ SUPPORT = str(Path(__file__).parent / "support")
 sys.path.insert(0, SUPPORT)
 # For the commands that tests start.
 os.environ["PYTHONPATH"] = os.pathsep.join([SUPPORT, *filter(None, [os.environ.get("PYTHONPATH")])])
-
-# Of two mpiruns in one folder, one can remove it while the other begins: each session its own.
-if "OMPI_COMM_WORLD_RANK" not in os.environ:
-    _sessions = tempfile.TemporaryDirectory(prefix="hpcq-mpi-", ignore_cleanup_errors=True)
-    os.environ["OMPI_MCA_orte_tmpdir_base"] = _sessions.name
 
 # Speed is a matter for benchmarks; the first call of a kernel compiles it.
 settings.register_profile("default", deadline=None)

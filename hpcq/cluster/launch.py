@@ -57,9 +57,6 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
         refuse_singletons(1, library)
     # Windows are for shared memory alone, where Open MPI's part for UCX can only complain.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    # A process by itself needs no daemon of Open MPI 4: one that ends late would take its folder
-    # along, which the next mpirun may be using already.
-    os.environ.setdefault("OMPI_MCA_ess_singleton_isolated", "1")
     MPI.Init()
     comm = MPI.COMM_WORLD
     try:

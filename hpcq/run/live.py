@@ -57,6 +57,7 @@ class LiveView:
         self._line: dict[str, Any] = {}
         self._title, self._total, self._step = "", 1, 0
         self._last_evaluation: dict[str, Any] = {}
+        self._last_phases: dict[str, float] = {}
         self._returns: list[float] = []
         self._rates: list[float] = []
         self._over = ""
@@ -84,6 +85,9 @@ class LiveView:
         self._rates = [*self._rates[1 - _SMOOTHED :], line["steps_per_second"]]
         if line["evaluation_return"] is not None:
             self._last_evaluation = line
+        # A short report may hold no tick with a clock in it.
+        phases = {k[3:]: v for k, v in line.items() if k.startswith("ns_") and v is not None}
+        self._last_phases = phases or self._last_phases
         if line["mean_return"] is not None:
             self._returns = [*self._returns[1 - _REMEMBERED :], line["mean_return"]]
         if self._live is None:
@@ -198,8 +202,7 @@ class LiveView:
 
     def _phases(self) -> Text | None:
         """Return the shares of a tick's time as a bar, and its legend."""
-        line = self._line
-        phases = {k[3:]: v for k, v in line.items() if k.startswith("ns_") and v is not None}
+        phases = self._last_phases
         total = sum(phases.values())
         if not total:
             return None

@@ -39,8 +39,6 @@ def test_a_new_user_gets_through(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("OMPI_", "PRTE_")):
             monkeypatch.delenv(name)
-    # Of two mpiruns in one folder, one can remove it while the other begins.
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert len(BLOCKS) >= 4
     lines = [smaller(line) for block in BLOCKS for line in block.splitlines()]
     script = "\n".join(["set -ex", BEFORE, *lines])
