@@ -5,6 +5,7 @@ bootstraps from; the rank that steps the environment forms the target; the owner
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -291,14 +292,16 @@ def kernels(
         "permits": _permits if masked else _permits_all,
     }
     names["acting"] = bind(rule.acting, ACTIONS=actions)
-    for name, function in (
+    templates: tuple[tuple[str, Callable], ...] = (
         ("tried", _tried),
         ("largest", _largest_permitted if masked else _largest_of_all),
         ("anything", _any_permitted if masked else _any_of_all),
+        *((helper.__name__, helper) for helper in policy.helpers),
         ("choose", policy.choose),
         ("expectation", policy.expectation),
         ("value", rule.value),
-    ):
+    )
+    for name, function in templates:
         names[name] = bind(function, **names)
     return Kernels(
         bind(

@@ -47,6 +47,8 @@ class Evaluations:
         """Evaluate if it is due; note the result in the learner's progress."""
         if self._evaluator is None or not self.due():
             return None
+        # So that what is saved as the best is what was evaluated.
+        self._learner.settle()
         found = self._evaluator.evaluate()
         best = self._learner.progress.note(found.mean_return, self._learner.steps)
         self.best_now = self._keeps and best

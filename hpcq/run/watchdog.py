@@ -37,6 +37,7 @@ _WAITING = (
     "checkpoint.py",
     "reporter.py",
     "run.py",
+    "letters.py",
     "asynchronous.py",
 )
 

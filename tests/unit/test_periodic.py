@@ -10,7 +10,8 @@ from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
-from hpcq.learning.merging import merge
+from hpcq.learning.merging import COLUMNS, HASH, MASK, NEW, merge, room_to_count
+from hpcq.learning.owner import MAX_VISITS
 from hpcq.table.shard import Shard
 
 HALF = math.log(2.0)
@@ -74,11 +75,51 @@ def test_rows_that_nobody_updated_are_not_made():
     assert shard.row(9).tolist() == [0.0, 6.0]
 
 
+def test_masks_and_visit_counts_of_all_ranks_come_together():
+    shard = Shard(1, 1, np.dtype(np.float64), visits=True, masks=True)
+    before = np.array([[MAX_VISITS - 9]], np.uint32)
+    shard.load(np.array([9], np.uint64), np.zeros((1, 1)), before)
+    # The second rank has only met state 9: it does not know what is legal there.
+    records = [(7, 1, 3, 0b101), (9, 0, 20, 0b11), (7, 1, 4, 0b101), (9, 0, 0, 0)]
+    words = np.zeros((4, 5), np.uint64)
+    words[:, [HASH, NEW, COLUMNS, MASK]] = records
+    order = np.argsort(words[:, HASH], kind="stable")
+    merge(shard.table, words, words.view(np.float64), order, 0, 2, HALF, True)
+    ((hashes, _, visits, masks),) = shard.pieces_with_masks(2)
+    assert hashes.tolist() == [7, 9]
+    assert visits.tolist() == [[7], [MAX_VISITS]]
+    assert masks.tolist() == [[0b101], [0b11]]
+    # What saturates still leaves the copies room to count.
+    assert room_to_count(np.array([7, MAX_VISITS])).tolist() == [7, MAX_VISITS // 2]
+
+
+CORNERS = {
+    "epsilon-greedy": make_job.make(
+        {**make_job.GARNET, "max_episode_steps": 7},
+        learning={"gamma": 0.95, "q_init": 0.25, "learning_rate": 0.3},
+    ),
+    "visit counts": make_job.make(
+        make_job.GARNET,
+        learning={"rule": "double_q", "n_step": 3},
+        exploration={"policy": "ucb", "confidence": 0.7},
+    ),
+    "masks": make_job.make(
+        {"id": "hpcq/TicTacToe-v0", "kwargs": {"opponent": "random"}, "action_mask": True},
+    ),
+}
+
+
+def contents(learner):
+    return [
+        [array.tolist() for array in piece] for piece in learner.shard.pieces_with_masks(10_000)
+    ]
+
+
 @pytest.mark.parametrize("averaging", ["importance", "equal"])
 @pytest.mark.parametrize("every", [1, 8])
-def test_one_rank_by_itself_learns_as_in_lockstep(averaging, every):
-    learning = {"gamma": 0.95, "q_init": 0.25, "learning_rate": 0.3}
-    job = make_job.make({**make_job.GARNET, "max_episode_steps": 7}, learning=learning)
+@pytest.mark.parametrize("case", CORNERS)
+def test_one_rank_by_itself_learns_as_in_lockstep(case, averaging, every):
+    job = CORNERS[case]
     mode = {"kind": "periodic", "merge_every": every, "averaging": averaging}
     periodic = job.model_copy(update={"mode": type(job.mode)(**mode)})
     environment = resolve(job.environment)
@@ -90,6 +131,7 @@ def test_one_rank_by_itself_learns_as_in_lockstep(averaging, every):
         learner.begin()
         for _ in range(320):
             learner.advance()
+    assert contents(learners[0]) == contents(learners[1])
     assert learners[0].digest() == learners[1].digest()
 
 
