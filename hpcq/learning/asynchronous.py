@@ -118,7 +118,7 @@ class Asynchronous(Learner):
         return self._told[0] - before[0], self._told[1] - before[1]
 
     def begin(self) -> None:
-        """Reset every environment and choose the first actions."""
+        """Reset every environment and choose the first actions. Collective."""
         self.tick = 0
         for part in self._parts:
             self._turn_to(part)
@@ -159,15 +159,13 @@ class Asynchronous(Learner):
         if self._settled:
             return
         self._finish()
-        latest = np.array([max((part.tick for part in self._parts), default=0)], np.int64)
-        self._serve_until(self.comm.Iallreduce(MPI.IN_PLACE, latest, MPI.MAX))
+        latest = self.comm.allreduce(max((part.tick for part in self._parts), default=0), MPI.MAX)
         every = self.collector.quiet_every
-        self._clock = (int(latest[0]) // every + 1) * every
+        self._clock = (latest // every + 1) * every
         for part in self._parts:
             part.tick = self._clock - 1
             self._step_part(part)
         self._finish()
-        self._serve_until(self.comm.Ibarrier())
         self._know(self.comm.allreduce(self._mine))
         self._settled = True
 
@@ -219,14 +217,13 @@ class Asynchronous(Learner):
         return not part.waiting
 
     def _finish(self) -> None:
-        """Wait until every part has its replies, and serve the others meanwhile."""
+        """Serve until every part of every rank has its replies. Collective."""
         while not all([self._is_ready(part) for part in self._parts]):
             self._serve()
-        self._turn_back()
-
-    def _serve_until(self, request: MPI.Request) -> None:
-        while not request.Test():
+        everybody = self.comm.Ibarrier()
+        while not everybody.Test():
             self._serve()
+        self._turn_back()
 
     def _ask(self, part: _Part) -> None:
         """Send the messages of a part to their owners."""

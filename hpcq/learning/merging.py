@@ -37,6 +37,16 @@ def meet(table, actors, done):
 
 
 @kernel
+def brought(table, words, values, record, a, old, decay):
+    """Return what a rank has made of the owner's value `old`."""
+    value = values[record, COLUMNS + table.columns + a]
+    if words[record, NEW]:
+        # It has begun with q_init.
+        value += math.exp(-decay * words[record, COLUMNS + a]) * (old - table.q_init)
+    return value
+
+
+@kernel
 def merge(table, words, values, order, done, ranks, decay, importance):
     """Merge what the ranks have made of rows, from place `done` of `order` on.
 
@@ -65,10 +75,10 @@ def merge(table, words, values, order, done, ranks, decay, importance):
                     # A rank that has met the state, and done nothing there, has none.
                     table.masks[slot, k] |= words[order[i], MASK]
             for a in range(table.columns):
-                old = np.float64(table.q[slot, a])
-                most, updates, absent = np.uint64(0), np.uint64(0), ranks
+                most, updates, absent, leader = np.uint64(0), np.uint64(0), ranks, done
                 for i in range(done, end):
                     count = words[order[i], COLUMNS + a]
+                    leader = i if count > most else leader
                     most = max(most, count)
                     updates += count
                     absent -= count > 0
@@ -76,19 +86,20 @@ def merge(table, words, values, order, done, ranks, decay, importance):
                     continue
                 if table.visits.shape[1] > 0:
                     table.visits[slot, a] = min(table.visits[slot, a] + updates, _MAX_VISITS)
-                # Weights are taken relative to the largest.
+                # Weights are taken relative to the largest, and values to the one that has it:
+                # what all agree on stays as it is, to the last bit.
+                old = np.float64(table.q[slot, a])
+                base = brought(table, words, values, order[leader], a, old, decay)
                 weights = absent * (math.exp(-decay * most) if importance else 1.0)
-                total = weights * old
+                total = weights * (old - base)
                 for i in range(done, end):
                     count = words[order[i], COLUMNS + a]
                     if count > 0:
-                        value = values[order[i], COLUMNS + table.columns + a]
-                        if words[order[i], NEW]:
-                            value += math.exp(-decay * count) * (old - table.q_init)
                         weight = math.exp(-decay * (most - count)) if importance else 1.0
-                        total += weight * value
+                        value = brought(table, words, values, order[i], a, old, decay)
+                        total += weight * (value - base)
                         weights += weight
-                table.q[slot, a] = total / weights
+                table.q[slot, a] = base + total / weights
         done = end
     return done
 

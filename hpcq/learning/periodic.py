@@ -41,6 +41,15 @@ from hpcq.table.shard import Shard
 _MOST_RATE = 1.0 - 2.0**-53
 
 
+def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
+    """Return what a rank sends of a row at a merge, and what it gets back."""
+    counts = columns if visits else 0
+    return (
+        np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))]),
+        np.dtype([("values", "f8", (columns,)), ("visits", "u8", (counts,))]),
+    )
+
+
 class Periodic(Learner):
     """A learner whose ranks tick by themselves, on `rows`, and merge into `shard`.
 
@@ -66,13 +75,8 @@ class Periodic(Learner):
         )
         # Hashes of the rows that the last merge brought, ascending, and their visit counts then.
         self._held = np.empty(0, np.uint64)
-        self._counted = np.empty((0, self._counts), np.uint32)
+        self._counted = np.empty((0, self.rows.columns), np.uint32)
         self._traffic = 0, 0
-
-    @property
-    def _counts(self) -> int:
-        """Visit counts of a row that a merge brings: none where nobody looks at them."""
-        return self.rows.columns if self.method.visits else 0
 
     @property
     def quiet_every(self) -> int:
@@ -111,10 +115,9 @@ class Periodic(Learner):
 
     def _merge(self, flags: int) -> int:
         """Merge all ranks' rows at their owners, and take the result. Collective."""
-        columns, rows = self.rows.columns, len(self.rows)
-        record = np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))])
-        reply = np.dtype([("values", "f8", (columns,)), ("visits", "u8", (self._counts,))])
-        exchange = Flat(self.comm, record, reply, 0, rows)
+        rows = len(self.rows)
+        records = record_types(self.rows.columns, self.method.visits)
+        exchange = Flat(self.comm, *records, 0, rows)
         self._write_records(exchange.outbox["words"])
         # Local rows stand in the order of their hashes: so they do by owner.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
@@ -123,8 +126,8 @@ class Periodic(Learner):
         exchange.sent[:, START] = exchange.sent[:, REPLIES_AT] = [0, *starts]
         exchange.sent[:, QUERIES] = np.diff([0, *starts, rows])
         agreed = exchange.send(flags)
-        records = int(exchange.inbox.counts[:, QUERIES].sum())
-        words = exchange.inbox.far["words"][:records]
+        received = int(exchange.inbox.counts[:, QUERIES].sum())
+        words = exchange.inbox.far["words"][:received]
         self._merge_records(words)
         replies = exchange.replies.far
         merging.read(self.shard.table, words, replies["values"], replies["visits"])
@@ -189,7 +192,7 @@ class Periodic(Learner):
         nothing = np.zeros((self._held.size, self.rows.columns), np.uint32)
         masks = np.zeros((self._held.size, int(self.method.masked)), np.uint64)
         self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing, masks)
-        self._counted = nothing[:, : self._counts]
+        self._counted = nothing
 
     def restored(self) -> None:
         """Fetch the values of the copies from their owners. Collective."""

@@ -29,7 +29,7 @@ class Evaluations:
         section = learner.job.evaluation
         self._keeps = section.keep_best
         self._every, self._evaluator = 0, None
-        self._seen = max(0, learner.tick - 1)
+        self._seen = learner.tick
         # A run killed after it was saved, and before that file was kept, makes up for it.
         self.best_now = self._keeps and learner.steps == learner.progress.best_step
         if section.every is not None:

@@ -71,7 +71,7 @@ def train(
     rules, evaluations = Stopping(learner), Evaluations(learner, watchdog.beat)
     if path is not None:
         evaluations.keep(path)
-    stopping, ended = Flag(0), rules.look(evaluations.due())
+    stopping, ended = Flag(0), rules.look_again()
     started, first_step = time.perf_counter(), learner.steps
     while learner.tick < last and not ((stopping or ended) and plan.saved == learner.tick):
         flags = Flag.STOP if caught else Flag(0)

@@ -12,6 +12,7 @@ from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.learning.merging import COLUMNS, HASH, MASK, NEW, merge, room_to_count
 from hpcq.learning.owner import MAX_VISITS
+from hpcq.run.estimate import estimate, estimate_text
 from hpcq.table.shard import Shard
 
 HALF = math.log(2.0)
@@ -51,6 +52,14 @@ def test_equal_weights_worked_by_hand():
     records = [(7, 0, [1, 0], [2.0, 5.0]), (7, 0, [3, 0], [4.0, 5.0])]
     merged(shard, records, 3, importance=False)
     assert shard.row(7) == pytest.approx([(2 + 4 + 1) / 3, 5.0], rel=1e-15)
+
+
+def test_what_all_ranks_agree_on_stays_to_the_last_bit():
+    for value in (0.1, 1 / 3, 0.7, 5.3):
+        for importance in (True, False):
+            shard = shard_with(h7=[value, 0.0])
+            merged(shard, [(7, 0, [n, 0], [value, 0.0]) for n in (5, 3, 1)], 8, importance)
+            assert shard.row(7).tolist() == [value, 0.0]
 
 
 def test_what_was_made_of_q_init_counts_as_made_of_the_owners_value():
@@ -133,6 +142,18 @@ def test_one_rank_by_itself_learns_as_in_lockstep(case, averaging, every):
             learner.advance()
     assert contents(learners[0]) == contents(learners[1])
     assert learners[0].digest() == learners[1].digest()
+
+
+def test_the_estimate_counts_copies_of_every_state():
+    job = CORNERS["visit counts"]
+    alone = estimate(job, 100_000, 4, 4)
+    periodic = job.model_copy(update={"mode": type(job.mode)(kind="periodic")})
+    found = estimate(periodic, 100_000, 4, 4)
+    # A copy is 2 x 3 values and as many counts, a hash; load factors and merging come on top.
+    assert found["rank_bytes"] - alone["rank_bytes"] == found["copies_bytes"]
+    assert found["copies_bytes"] > 100_000 * (8 + 6 * 12)
+    assert "for copies, having met every state" in estimate_text(found)
+    assert "copies" not in estimate_text(alone)
 
 
 def test_a_learning_rate_by_visits_is_refused():
