@@ -54,7 +54,7 @@ class Actors(NamedTuple):
     update_mask: NDArray[np.uint64]
     """of `update_hash`"""
     update_weight: NDArray[np.float64]
-    """part of the learning rate that the update takes; only where replay is prioritised"""
+    """factor of its learning rate; only where replay is prioritised"""
 
 
 def make_actors(count: int) -> Actors:

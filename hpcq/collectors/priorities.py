@@ -1,11 +1,12 @@
 """Prioritised replay: transitions that taught much when last learned from are drawn more often.
 
     P(i) = p_i / sum_k p_k        p_i = (|TD error of i| + floor) ^ alpha
-    weight of the update of i: (N P(i)) ^ -beta, divided by the largest one of the ring
+    learning rate of the update of i: min(1, rate (N P(i)) ^ -beta), N being the ring's transitions
 
 Schaul, Quan, Antonoglou, Silver, "Prioritized experience replay", ICLR 2016, equation 1 and
-section 3.4. A weight is a part of the learning rate: with beta = 1 it undoes what drawing by
-priority changes in the mean, with beta = 0 all weigh the same. Live updates weigh 1.
+section 3.4. With beta = 1 a transition moves its value in the mean as if all were drawn alike, with
+beta = 0 each draw counts the same. The paper divides weights by the largest one; as the least
+priority is often close to 0, that makes nearly all steps tiny. Live updates weigh 1.
 
 The errors are exact: in such jobs the owner returns a receipt for every update, with the TD error
 that it found. Live updates have theirs, too, so no priority need be guessed for a new transition:
@@ -26,7 +27,7 @@ from hpcq.hashing import hi64, mix64, owner
 from hpcq.native.kernels import inlined, kernel
 
 _RESET = int(Outcome.RESET)
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
+_ZERO = np.uint64(0)
 _UNIT = 65_536.0
 _MOST = float(2**32 - 2)
 
@@ -42,23 +43,20 @@ class Priorities(NamedTuple):
     """(n, capacity), of the transition in each place; 0: its error is not known yet"""
     sums: NDArray[np.uint64]
     """(n, size), of the values below a node"""
-    least: NDArray[np.uint32]
-    """(n, size), the least value below a node that is not 0"""
     drawn: NDArray[np.int64]
     """(n, 1 + ratio), numbers of the live transition of this tick and of the replayed ones"""
     weight: NDArray[np.float64]
-    """(n, 1 + ratio), of their updates"""
+    """(n, 1 + ratio), of their updates: factors of the learning rate"""
     pending: NDArray[np.int64]
     """(n, 1 + ratio), numbers of the transitions whose updates this tick sends"""
 
 
 def make_priorities(count: int, capacity: int, ratio: int) -> Priorities:
     """Return the priorities of empty rings."""
-    tree, drawn = (count, _tree_size(capacity)), (count, 1 + ratio)
+    drawn = count, 1 + ratio
     return Priorities(
         np.zeros((count, capacity), np.uint32),
-        np.zeros(tree, np.uint64),
-        np.zeros(tree, np.uint32),
+        np.zeros((count, _tree_size(capacity)), np.uint64),
         np.zeros(drawn, np.int64),
         np.ones(drawn),
         np.zeros(drawn, np.int64),
@@ -71,36 +69,15 @@ def _tree_size(capacity: int) -> int:
 
 def tree_bytes(capacity: int) -> int:
     """Return the memory of the tree of one ring, beside the priorities themselves."""
-    return _tree_size(capacity) * (8 + 4)
-
-
-@inlined
-def _value(priorities, n, place):
-    inside = place < priorities.value.shape[1]
-    return np.uint64(priorities.value[n, place]) if inside else _ZERO
+    return _tree_size(capacity) * 8
 
 
 @inlined
 def _sum(priorities, n, node):
-    size = priorities.sums.shape[1]
-    return priorities.sums[n, node] if node < size else _value(priorities, n, node - size)
-
-
-@inlined
-def _least(priorities, n, node):
-    size = priorities.sums.shape[1]
-    inside = node < size
-    return np.uint64(priorities.least[n, node]) if inside else _value(priorities, n, node - size)
-
-
-@inlined
-def _combine(priorities, n, node):
-    """Compute a node from its children."""
-    left, right = 2 * node, 2 * node + 1
-    priorities.sums[n, node] = _sum(priorities, n, left) + _sum(priorities, n, right)
-    # Less 1, what is 0 becomes the largest number there is.
-    a, b = _least(priorities, n, left) - _ONE, _least(priorities, n, right) - _ONE
-    priorities.least[n, node] = np.uint32(min(a, b) + _ONE)
+    size, capacity = priorities.sums.shape[1], priorities.value.shape[1]
+    if node < size:
+        return priorities.sums[n, node]
+    return np.uint64(priorities.value[n, node - size]) if node - size < capacity else _ZERO
 
 
 @kernel
@@ -108,16 +85,19 @@ def build(priorities):
     """Compute the trees from the values."""
     for n in range(priorities.value.shape[0]):
         for node in range(priorities.sums.shape[1] - 1, 0, -1):
-            _combine(priorities, n, node)
+            left, right = _sum(priorities, n, 2 * node), _sum(priorities, n, 2 * node + 1)
+            priorities.sums[n, node] = left + right
 
 
 @kernel
 def assign(priorities, n, place, value):
     """Give the transition in a place of ring `n` a value; with 0 it is never drawn."""
+    # Sums wrap at 2^64, so that a difference below 0 is subtracted.
+    more = np.uint64(value) - np.uint64(priorities.value[n, place])
     priorities.value[n, place] = value
     node = (priorities.sums.shape[1] + place) // 2
     while node > 0:
-        _combine(priorities, n, node)
+        priorities.sums[n, node] += more
         node //= 2
 
 
@@ -158,8 +138,9 @@ def draw(priorities, actors, added, words, word, least, beta, places):
         if actors.outcome[n * width] != _RESET:
             priorities.drawn[n, 0] = newest
             assign(priorities, n, newest % capacity, np.uint32(0))
-        total, smallest = priorities.sums[n, 1], np.float64(priorities.least[n, 1])
-        some = total > _ZERO and min(added[n], capacity) >= least
+        total, filled = priorities.sums[n, 1], min(added[n], capacity)
+        some = total > _ZERO and filled >= least
+        mean = np.float64(total) / np.float64(max(filled, 1))
         for j in range(1, width):
             places[n, j - 1] = -1
             if some:
@@ -168,8 +149,8 @@ def draw(priorities, actors, added, words, word, least, beta, places):
                 places[n, j - 1] = place
                 # Transition number k stands in place k modulo the capacity; the latest such one.
                 priorities.drawn[n, j] = newest - (newest - place) % capacity
-                share = smallest / np.float64(priorities.value[n, place])
-                priorities.weight[n, j] = share**beta
+                # 1 / (N P): the mean over the ring by the value itself.
+                priorities.weight[n, j] = (mean / np.float64(priorities.value[n, place])) ** beta
 
 
 @kernel

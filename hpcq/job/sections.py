@@ -182,11 +182,11 @@ class ReplaySection(Section):
     """uniform: all that are kept are drawn alike; prioritised: by their last |TD error|"""
     priority_exponent: Fraction = 0.6
     """prioritised: how much the errors matter; 0: not at all"""
-    priority_floor: Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)] = 0.001
+    priority_floor: Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)] = 1e-6
     """prioritised: added to every |TD error|, in the unit of rewards"""
     importance_exponent: Schedule = Constant(value=0.4)
-    """prioritised: how far smaller steps for what is drawn often make up for that; below 1, values
-    are biased where the environment has chance"""
+    """prioritised: how far smaller steps make up for being drawn more often; below 1, values are
+    biased where the environment has chance"""
 
     @property
     def prioritised(self) -> bool:

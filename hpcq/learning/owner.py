@@ -219,7 +219,7 @@ def _give_none(replies, far, source, number, error):
 
 @inlined
 def _weighted(step, update):
-    return step * update.weight
+    return min(1.0, step * update.weight)
 
 
 @inlined
@@ -232,7 +232,7 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
 
     rate, exponent, least
         the learning rate is `rate`; where the exponent is above 0, it is
-        max(least, rate / (1 + N(s, a)) ** exponent)
+        max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
     places
         uint64 (PLACES,), scratch
     largest_error

@@ -102,7 +102,7 @@ class Table:
         n = self.visits.get((s, table, a), 0)
         self.visits[s, table, a] = n + 1
         error = target - values[a]
-        values[a] += rate(n, step) * weight * error
+        values[a] += min(1.0, rate(n, step) * weight) * error
         return error
 
     def ask(self, s, draw, rule, policy):
@@ -175,7 +175,7 @@ class Ring:
                     chosen = i
                     break
                 reached -= self.values[i]
-            weight = (min(v for v in self.values if v) / self.values[chosen]) ** beta
+            weight = (sum(self.values) / len(self.values) / self.values[chosen]) ** beta
         if chosen is None:
             return None
         return self.items[chosen], weight, self.added - len(self.items) + chosen
@@ -282,7 +282,7 @@ def learn(
             del window[:due]
             for k, found in enumerate(drawn[e], 1):
                 if found is not None:
-                    (s, a, r, after, ended), weight, number = found
+                    (s, a, after, r, ended), weight, number = found
                     draw = draws(e, tick, BEHAVE, k)
                     _, value, _, coin = table.ask(after, draw, rule, acts(step))
                     target = r + gamma * (0.0 if ended else value)
