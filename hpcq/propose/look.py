@@ -91,8 +91,7 @@ def _look_compiled(section: EnvironmentSection, environment: CompiledEnvironment
         masked = resolve(section.model_copy(update={"action_mask": True}))
         assert isinstance(masked, CompiledEnvironment)
         environment = masked
-    subject = Compiled(environment)
-    found = _guarded(environment.id, lambda: walk(subject, environment.actions))
+    found = _guarded(environment.id, lambda: walk(Compiled(environment), environment.actions))
     size = f"{Codec(environment.observation).size:,} states"
     actions = f"{environment.actions} actions"
     return Look(section, environment, (size, actions), [], [], True, False, found)

@@ -94,10 +94,13 @@ class Compiled:
 
     def __init__(self, environment: CompiledEnvironment):
         self._environment = environment
-        self._draws = iter(environment_words(seed_word(0), 0, 2 * STEPS + 1))
+        self._draws = iter(environment_words(seed_word(0), 0, 2 * STEPS + 3))
         self._key, self._elapsed = np.uint64(0), 0
         if isinstance(environment, ContinuousEnvironment):
             self._state = np.zeros(environment.numbers)
+        # Compiles the functions, which is not to count as time of the walk.
+        self.reset(0)
+        self.step(0)
 
     def reset(self, episode: int) -> Seen:
         """Begin an episode."""
