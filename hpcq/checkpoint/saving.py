@@ -32,8 +32,7 @@ from hpcq.table.digest import Digest, digest_rows
 
 T = TypeVar("T")
 
-# Small enough to stay in a core's cache from the gathering to the disk's buffers.
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 16 << 20
 
 
 def choose_writer(asked: str) -> str:
