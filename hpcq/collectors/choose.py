@@ -4,7 +4,6 @@ import numpy as np
 
 from hpcq.collectors.collector import Collector, CompiledCollector
 from hpcq.collectors.continuous import ContinuousCollector
-from hpcq.collectors.vector import gymnasium_collector
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 
@@ -31,4 +30,7 @@ def make_collector(
         return ContinuousCollector(environment, seed, start, count, quiet_every)
     if isinstance(environment, CompiledEnvironment):
         return CompiledCollector(environment, seed, start, count)
+    # Which imports Gymnasium.
+    from hpcq.collectors.vector import gymnasium_collector
+
     return gymnasium_collector(environment, seed, start, count, quiet_every)
