@@ -15,11 +15,11 @@ from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.parallel import count_nodes, on_root
 from hpcq.run.evaluations import Evaluations
-from hpcq.run.metrics import summarise
 from hpcq.run.reporter import Reporter
 from hpcq.run.room import Room
 from hpcq.run.saveplan import SavePlan
 from hpcq.run.stopping import Stopping, tick_of
+from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 Say = Callable[[str], object]

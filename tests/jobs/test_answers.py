@@ -12,7 +12,7 @@ from readme import blocks, hdf5_tools
 
 from hpcq.envs import resolve
 from hpcq.learning import exact
-from hpcq.run.metrics import dense_table
+from hpcq.run.summary import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

@@ -13,7 +13,7 @@ from readme import blocks
 from hpcq.envs import resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
-from hpcq.run.metrics import dense_table
+from hpcq.run.summary import dense_table
 
 EXAMPLE = next(b.text for b in blocks(kind="python") if b.text.startswith("# corridor.py\n"))
 
