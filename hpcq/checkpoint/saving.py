@@ -33,7 +33,7 @@ from hpcq.table.digest import Digest, digest_rows
 
 T = TypeVar("T")
 
-PIECE_BYTES = 64 << 20
+PIECE_BYTES = 16 << 20
 
 
 def choose_writer(asked: str) -> str:

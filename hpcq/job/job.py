@@ -211,15 +211,21 @@ def _explain(problem: Any) -> str:
         return f"unknown key {key}; {hint}" if known else f"unknown key {key}"
     if kind == "missing":
         shown = key if len(location) > 1 else f"section [{key}]"
-        return f"{shown} is missing; `hpcq reference {' '.join(map(str, location))}` explains it"
+        tags = [part for part in problem["loc"] if part in _SCHEDULE_TAGS]
+        words = ["schedule", *tags] if tags else location
+        return f"{shown} is missing; `hpcq reference {' '.join(map(str, words))}` explains it"
     if kind.startswith("model_") or kind == "union_tag_not_found":
         if location[-1] in _SCHEDULES:
             return f"{key} = {given}: {_A_SCHEDULE}"
         return f"{key} = {given}: expected a section, [{key}]"
+    if kind == "union_tag_invalid":
+        return f"{key} = {given}: expected schedule = one of {problem['ctx']['expected_tags']}"
     message = problem["msg"].replace("Input should be", "expected")
     message = message.replace("expected less", "expected a number less")
     message = message.replace("expected greater", "expected a number greater")
-    message = message.replace("a valid string", "text").replace("Value error, ", "")
+    message = message.replace("a valid integer", "an integer, such as 100 or 1_000_000")
+    message = message.replace("a valid number", "a number").replace("a valid string", "text")
+    message = message.replace("Value error, ", "")
     return f"{key} = {given}: {message[0].lower()}{message[1:]}"
 
 

@@ -13,7 +13,7 @@ from hpcq.table.shard import Shard
 
 # Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
 PROCESS_BYTES = 200 << 20
-PIECE_BYTES = 3 * (64 << 20)
+PIECE_BYTES = 4 * (16 << 20)
 # An update or a query, sent and received: at most two queries in a tick per environment.
 MESSAGE_BYTES = 2 * 32
 

@@ -36,7 +36,7 @@ p.note { color: #666; font-size: 0.9rem; margin: 0.2rem 0; }
 _SECTIONS = {
     "learning": ("Learning", "Training explores; evaluations and exact returns are of the greedy "
                  "policy. Returns are undiscounted."),
-    "maps": ("Values and policy", "Colour: a state's largest Q-value; grey: nothing learned yet. "
+    "maps": ("Values and policy", "Colour: a state's largest Q-value; grey: never updated. "
              "Arrows: every greedy action."),
     "distribution": ("States", "Values are discounted."),
     "progress": ("Progress", ""),
