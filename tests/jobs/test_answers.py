@@ -63,7 +63,7 @@ def test_any_hdf5_tool_reads_a_checkpoint(tmp_path):
     hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
     file = summary(tmp_path / "run")["checkpoint"]
     said = ""
-    for command in hdf5_tools():
+    for command in dict.fromkeys([*hdf5_tools(), "h5dump -H ckpt.h5"]):
         words = [file if word.endswith(".h5") else word for word in command.split()]
         said += subprocess.run(words, check=True, capture_output=True, text=True).stdout
     assert re.search(r"^/table/q +Dataset \{50, 3\}$", said, re.MULTILINE)
