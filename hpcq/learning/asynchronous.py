@@ -77,12 +77,12 @@ class Asynchronous(Learner):
         desk = self.exchange
         self._all = self.collector, self.windows, desk
         count = max(1, self.collector.words.size)
-        updates = (desk.outbox.size - desk.replies_in.size) // count
+        messages = desk.outbox.size // count
         start = 0
         for number, collector in enumerate(getattr(self.collector, "parts", [])):
             size = collector.words.size
             windows = part_of(self.windows, slice(start, start + size))
-            mail = Exchange(comm, desk.message, desk.reply_type, updates * size, 2 * size)
+            mail = Exchange(comm, desk.message, desk.reply_type, messages * size, 2 * size)
             self._parts.append(_Part(number, collector, windows, mail))
             start += size
         self._desk_counts = np.zeros((1, desk.sent.shape[1]), np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcq.errors import CheckpointError
 from hpcq.job.job import Job
+from hpcq.spaces.spaces import named
 from hpcq.view.inspect import best_actions, describe_row
 from hpcq.view.table import Rows, Table
 
@@ -141,6 +142,8 @@ def _check_comparable(a: Table, b: Table) -> None:
     for what in ("observation", "actions", "action"):
         mine, theirs = getattr(a.header, what), getattr(b.header, what)
         if mine != theirs:
+            if isinstance(mine, dict) and named(mine) != named(theirs):
+                mine, theirs = named(mine), named(theirs)
             raise CheckpointError(
                 f"{a.path} and {b.path} cannot be compared: {what} is {mine} in one and {theirs} "
                 "in the other"
