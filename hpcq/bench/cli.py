@@ -55,7 +55,11 @@ def tick(
     seconds: float,
     as_json: bool,
 ) -> ExitCode:
-    """Time the lockstep tick beside this machine's limit and a serial program."""
+    """Time the lockstep tick beside this machine's limit and a serial program.
+
+    \b
+    mpirun -n 2 hpcq bench tick --workload taxi
+    """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.report import tick_text
@@ -87,7 +91,11 @@ def tick(
 @SECONDS
 @AS_JSON
 def gym(id_: str, environments: int, vector: int | None, seconds: float, as_json: bool) -> ExitCode:
-    """Time a Python environment through hpcq, beside merely stepping it."""
+    """Time a Python environment through hpcq, beside merely stepping it.
+
+    \b
+    mpirun -n 2 hpcq bench gym --id Taxi-v4
+    """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.gym import bench as measure
@@ -104,7 +112,11 @@ def gym(id_: str, environments: int, vector: int | None, seconds: float, as_json
 @SECONDS
 @AS_JSON
 def limits(seconds: float, as_json: bool) -> ExitCode:
-    """Measure random and sequential memory and messages, on all ranks at once."""
+    """Measure random and sequential memory and messages, on all ranks at once.
+
+    \b
+    mpirun -n 2 hpcq bench limits
+    """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.limits import bench as measure
@@ -134,7 +146,11 @@ def model(
     seconds: float,
     as_json: bool,
 ) -> ExitCode:
-    """Predict the rate on 1 to 16,384 ranks from what is measured here on two or more."""
+    """Predict the rate on 1 to 16,384 ranks from what is measured here on two or more.
+
+    \b
+    mpirun -n 2 hpcq bench model --plot scaling.png
+    """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.prediction import bench as measure
@@ -165,7 +181,11 @@ def model(
 def modes_(
     problem: str, environments: int, rate: float, steps: int, seeds: int, as_json: bool
 ) -> ExitCode:
-    """Compare the modes: time, steps, messages and bytes to a policy within 1 % of the best."""
+    """Compare the modes: time, steps, messages and bytes to a policy within 1 % of the best.
+
+    \b
+    mpirun -n 2 hpcq bench modes --problem regions
+    """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.modes import bench as measure
@@ -188,7 +208,11 @@ def modes_(
 )
 @AS_JSON
 def checkpoint(gb: float, directory: Path, as_json: bool) -> ExitCode:
-    """Time checkpoints with every writer, beside a plain write of the same bytes."""
+    """Time checkpoints with every writer, beside a plain write of the same bytes.
+
+    \b
+    mpirun -n 2 hpcq bench checkpoint --gb 0.5
+    """
 
     def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
         from hpcq.bench.checkpoint import bench as measure

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -80,20 +81,13 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     hpcq init mine.py:Mine -o first.toml --set environment.kwargs.size=5
     """
     from hpcq.job.files import beside, override
-    from hpcq.job.job import Job
     from hpcq.propose import write
 
-    data = {
-        "name": "first",
-        "environment": {"id": environment},
-        "learning": {"gamma": 0.9, "learning_rate": 0.1},
-        "run": {"steps": 1},
-    }
-    override(data, overrides)
-    beside(data, Path())
-    section = Job.check(data, "--set").environment
-    path = output or Path(write.default_name(section))
-    text = write.propose(section, path.parent)
+    given: dict[str, Any] = {"environment": {"id": environment}}
+    override(given, overrides)
+    beside(given, Path())
+    path = output or Path(write.default_name(environment))
+    text = write.propose(given, path.parent)
     if str(path) == "-":
         click.echo(text, nl=False)
         return ExitCode.DONE

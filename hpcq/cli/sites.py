@@ -84,14 +84,22 @@ def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any)
 
 @click.group("sweep")
 def sweeps() -> None:
-    """Show or collect the runs of a job file with a section [sweep]."""
+    """Show or collect the runs of a job file with a section [sweep].
+
+    \b
+    hpcq sweep list jobs/sweeps/frozenlake.toml
+    """
 
 
 @sweeps.command("list")
 @click.argument("job", type=click.Path(path_type=Path))
 @SET
 def list_(job: Path, overrides: tuple[str, ...]) -> ExitCode:
-    """Show every member of a sweep: its values, and how far it is."""
+    """Show every member of a sweep: its values, and how far it is.
+
+    \b
+    hpcq sweep list jobs/sweeps/frozenlake.toml
+    """
     from hpcq.cluster.collect import list_text
     from hpcq.cluster.sweep import load
 
@@ -117,7 +125,12 @@ def collect(job: Path, overrides: tuple[str, ...]) -> ExitCode:
 
 @click.group()
 def scaling() -> None:
-    """Plan and report strong and weak scaling; slurm/scaling.sbatch makes the runs."""
+    """Plan and report strong and weak scaling; slurm/scaling.sbatch makes the runs.
+
+    \b
+    sbatch --ntasks=64 slurm/scaling.sbatch jobs/taxi.toml
+    hpcq scaling report runs/taxi-scaling
+    """
 
 
 @scaling.command()
@@ -126,7 +139,11 @@ def scaling() -> None:
 @click.option("--ranks", required=True, type=click.IntRange(1), help="The most ranks.")
 @click.option("--repeat", default=3, show_default=True, type=click.IntRange(1), help="Each run.")
 def plan(job: Path, overrides: tuple[str, ...], ranks: int, repeat: int) -> ExitCode:
-    """Print a line for each run: ranks, folder, changed job keys."""
+    """Print a line for each run: ranks, folder, changed job keys.
+
+    \b
+    hpcq scaling plan jobs/taxi.toml --ranks 64
+    """
     from hpcq.cluster.scaling import plan_text
     from hpcq.job.job import Job
 

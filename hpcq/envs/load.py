@@ -39,7 +39,8 @@ def load_module(place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if not is_file(place) and error.name is not None and f"{place}.".startswith(error.name):
             raise JobError(
-                f"no module named {error.name!r}; is its folder in PYTHONPATH?"
+                f"no module named {error.name!r}; is its package installed, or its folder in "
+                "PYTHONPATH?"
             ) from None
         raise EnvironmentFault(f"{place} cannot be imported:\n{told(error)}") from error
     except FileNotFoundError:

@@ -86,8 +86,8 @@ class Desk:
 class Letters(Exchange):
     """The requests of one number; see `Exchange` for its arrays."""
 
-    def __init__(self, desk: Desk, number: int, most_updates: int, most_queries: int) -> None:
-        super().__init__(desk.comm, desk.message, desk.reply_type, most_updates, most_queries)
+    def __init__(self, desk: Desk, number: int, most_messages: int, most_replies: int) -> None:
+        super().__init__(desk.comm, desk.message, desk.reply_type, most_messages, most_replies)
         self._desk, self._number = desk, number
         self._letters = np.empty(self.outbox.nbytes + self.comm.size * _HEAD.itemsize, np.uint8)
         self._requests: list[MPI.Request] = []

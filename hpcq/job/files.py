@@ -35,7 +35,7 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 def _where_from(path: Path) -> str:
     """Return how to come by a job file that is not there."""
     name = path.name.removesuffix(".toml")
-    if path.with_name(f"{path.name}.toml").is_file():
+    if Path(f"{path}.toml").is_file():
         return f"did you mean {path}.toml?"
     if name in bundled.names():
         return f"hpcq brings one of that name: `hpcq jobs copy {name}`"

@@ -12,6 +12,7 @@ from hpcq.errors import JobError
 from hpcq.job import files
 from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
+    LEAST_RING,
     CheckpointSection,
     EnvironmentSection,
     EvaluationSection,
@@ -76,6 +77,13 @@ class Job(Section):
                 f"replay.ratio = {self.replay.ratio} and mode.kind = {self.mode.kind!r}: replay "
                 "goes with lockstep; leave one out"
             )
+        count, capacity = self.environment.count, self.replay.capacity
+        if self.replay.prioritised and capacity <= (LEAST_RING - 1) * count:
+            raise ValueError(
+                f"replay.capacity = {capacity} and environment.count = {count}: for draw = "
+                f"'prioritised' the ring of each environment must hold {LEAST_RING} transitions; "
+                f"expected at least {LEAST_RING * count}"
+            )
         for key in ("evaluation_return", "patience"):
             if getattr(self.stop, key) is not None and self.evaluation.every is None:
                 raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
@@ -122,7 +130,8 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "mode", "evaluation", "run"):
+        sections = "environment", "learning", "exploration", "replay", "mode", "evaluation", "run"
+        for section in sections:
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -153,7 +162,7 @@ class Job(Section):
         return "\n".join(lines) + "\n"
 
 
-_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence")
+_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence", "importance_exponent")
 
 
 def _plain(value: Any) -> Any:
@@ -211,15 +220,21 @@ def _explain(problem: Any) -> str:
         return f"unknown key {key}; {hint}" if known else f"unknown key {key}"
     if kind == "missing":
         shown = key if len(location) > 1 else f"section [{key}]"
-        return f"{shown} is missing; `hpcq reference {' '.join(map(str, location))}` explains it"
+        tags = [part for part in problem["loc"] if part in _SCHEDULE_TAGS]
+        words = ["schedule", *tags] if tags else location
+        return f"{shown} is missing; `hpcq reference {' '.join(map(str, words))}` explains it"
     if kind.startswith("model_") or kind == "union_tag_not_found":
         if location[-1] in _SCHEDULES:
             return f"{key} = {given}: {_A_SCHEDULE}"
         return f"{key} = {given}: expected a section, [{key}]"
+    if kind == "union_tag_invalid":
+        return f"{key} = {given}: expected schedule = one of {problem['ctx']['expected_tags']}"
     message = problem["msg"].replace("Input should be", "expected")
     message = message.replace("expected less", "expected a number less")
     message = message.replace("expected greater", "expected a number greater")
-    message = message.replace("a valid string", "text").replace("Value error, ", "")
+    message = message.replace("a valid integer", "an integer, such as 100 or 1_000_000")
+    message = message.replace("a valid number", "a number").replace("a valid string", "text")
+    message = message.replace("Value error, ", "")
     return f"{key} = {given}: {message[0].lower()}{message[1:]}"
 
 

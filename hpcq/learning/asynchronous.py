@@ -73,7 +73,7 @@ class Asynchronous(Learner):
         for number, collector in enumerate(getattr(self.collector, "parts", [])):
             size = collector.words.size
             windows = part_of(self.windows, slice(start, start + size))
-            letters = Letters(self._desk, number, self.method.steps * size, 2 * size)
+            letters = Letters(self._desk, number, (self.method.steps + 2) * size, 2 * size)
             self._parts.append(_Part(collector, windows, letters))
             start += size
         self._desk_counts = np.zeros((1, COLUMNS), np.int64)

@@ -117,7 +117,7 @@ class Periodic(Learner):
         """Merge all ranks' rows at their owners, and take the result. Collective."""
         rows = len(self.rows)
         records = record_types(self.rows.columns, self.method.visits)
-        exchange = Flat(self.comm, *records, 0, rows)
+        exchange = Flat(self.comm, *records, rows, rows)
         self._write_records(exchange.outbox["words"])
         # Local rows stand in the order of their hashes: so they do by owner.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]

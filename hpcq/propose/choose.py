@@ -31,8 +31,13 @@ class Choice:
     offered: bool = False
 
 
-def choose(look: Look) -> list[Choice]:
+def choose(look: Look, steps: int | None = None) -> list[Choice]:
     """Return the keys of a first job, in the order of a job file.
+
+    Parameters
+    ----------
+    steps
+        environment steps of the run; default: as many as the states need, in a few minutes.
 
     Raises
     ------
@@ -40,9 +45,8 @@ def choose(look: Look) -> list[Choice]:
         if the environment is nothing for a table.
     """
     described = _floats(look)
-    states = math.prod(described[0].value) if described else None
-    states = states or look.states or (4 * len(look.walk.states) if look.walk else STATES)
-    steps = _steps(look, states)
+    states = math.prod(described[0].value) if described else _states(look)
+    steps = steps or _steps(look, states)
     return [
         *_environment(look, described),
         *_learning(look, steps, bool(described)),
@@ -50,12 +54,20 @@ def choose(look: Look) -> list[Choice]:
             "exploration",
             "epsilon",
             {"schedule": "linear", "start": 1.0, "end": 0.1, "steps": steps // 2},
-            "the part of actions that are random: all at first, one in ten from half time on",
+            "the share of actions that are random: all at first, one in ten from half time on",
         ),
+        *_evaluation(look, steps),
         Choice("checkpoint", "minutes", 10.0, "saved so often, and at the end"),
         Choice("run", "steps", steps, _about_steps(look, steps, states)),
         Choice("run", "seed", 1, "the same seed, the same table, on any number of ranks"),
     ]
+
+
+def _states(look: Look) -> int:
+    """Return about how many states will be met: all, or more than those seen where these recur."""
+    seen, steps = len(look.walk.states), look.walk.steps
+    every = look.states or 4 * seen
+    return min(every, 4 * seen) if 10 * seen < steps else every
 
 
 def _environment(look: Look, described: list[Choice]) -> list[Choice]:
@@ -77,7 +89,7 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
         Choice(
             "environment",
             "count",
-            1024 if compiled else 64,
+            _count(look),
             "environments at once, over all ranks together; part of the job, whatever the ranks",
         ),
     ]
@@ -91,12 +103,15 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
                 offered=True,
             )
         )
+    if look.walk.masked and look.walk.forbidding:
+        why = "it says which actions are legal: only they are taken and learned from"
+        found.append(Choice("environment", "action_mask", True, why))
     limit, walk = _limit(look), look.walk
-    if limit and walk and not walk.lengths and not look.environment.max_episode_steps:
+    if limit and not walk.lengths and not look.environment.max_episode_steps:
         why = f"it has no time limit, and no episode ended in {walk.steps:,} random steps"
         found.append(Choice("environment", "max_episode_steps", limit, why))
     if not compiled:
-        quiet = max(1000, 4 * (limit or 0))
+        quiet = _quiet(look)
         why = (
             "ticks after which all episodes start anew, the only ones at which the run can be saved"
         )
@@ -108,14 +123,30 @@ def _environment(look: Look, described: list[Choice]) -> list[Choice]:
 
 def _limit(look: Look) -> int | None:
     """Return the time limit: the environment's own, or one for episodes that do not end."""
-    endless = look.walk is not None and not look.walk.lengths
-    cut = look.walk.cut if look.walk else 0
-    return look.environment.max_episode_steps or cut or (1000 if endless else None)
+    walk = look.walk
+    return look.environment.max_episode_steps or walk.cut or (None if walk.lengths else 1000)
+
+
+def _mean_length(look: Look) -> float:
+    return float(np.mean(look.walk.lengths)) if look.walk.lengths else 1000.0
+
+
+def _count(look: Look) -> int:
+    if "count" in look.section.model_fields_set:
+        return look.section.count
+    return 1024 if isinstance(look.environment, CompiledEnvironment) else 64
+
+
+def _quiet(look: Look) -> int:
+    """Return the ticks between quiet ones: room for a few episodes."""
+    if "quiet_every" in look.section.model_fields_set:
+        return look.section.quiet_every
+    return max(1000, 4 * (_limit(look) or 0))
 
 
 def _floats(look: Look) -> list[Choice]:
     """Return bins for the floats of an observation, and the range of each."""
-    if not look.floats or look.walk is None:
+    if not look.floats:
         return []
     count = len(look.floats)
     if count > MOST_FLOATS or not look.exact:
@@ -183,13 +214,20 @@ def _levels(look: Look) -> list[Choice]:
 
 def _learning(look: Look, steps: int, binned: bool) -> list[Choice]:
     walk, limit = look.walk, _limit(look)
-    mean = float(np.mean(walk.lengths)) if walk and walk.lengths else 1000.0
     # Who walks at random takes about five times as long as who knows the way. To look much further
     # ahead than the way is long makes learning slow, and rewards that fall with time misleading.
-    ahead = min(max((limit or 5 * mean) / 5, 10), 1000)
+    ahead = min(max((limit or 5 * _mean_length(look)) / 5, 10), 1000)
     gamma = float(f"{1 - float(f'{1 / ahead:.1g}'):.4g}")
-    told = f"a time limit of {limit:,}" if limit else f"episodes of about {count_text(mean)}"
-    found = [
+    told = (
+        f"a time limit of {limit:,}"
+        if limit
+        else f"episodes of about {count_text(_mean_length(look))}"
+    )
+    found = []
+    if look.environment.self_play:
+        why = "two players take turns: what is good for the next one is bad for this one"
+        found.append(Choice("learning", "rule", "negamax", why))
+    found.append(
         Choice(
             "learning",
             "gamma",
@@ -197,33 +235,66 @@ def _learning(look: Look, steps: int, binned: bool) -> list[Choice]:
             f"discount per step: looks about {1 / (1 - gamma):,.0f} steps ahead, for {told} steps; "
             "more where rewards come later",
         )
-    ]
+    )
     falling = {"schedule": "exponential", "start": 0.5, "end": 0.02, "steps": steps}
-    if walk and walk.repeats >= 100 and not walk.surprises and not binned:
+    if walk.repeats >= 100 and not walk.surprises and not binned:
         rate: Any = 0.5
         why = f"nothing happened by chance in {walk.repeats:,} repeated steps: updates can be large"
-    elif binned or (walk and look.states is None):
+    elif binned or look.states is None:
         rate = falling
         why = "what is seen is not all there is, so updates differ: large ones first, then small"
     else:
         rate = {"schedule": "visits", "exponent": 0.7}
-        why = "chance has a part: each state and action averages over its updates"
+        part = "has a part" if walk.surprises else "may have a part"
+        why = f"chance {part}: each state and action averages over its updates"
     found.append(Choice("learning", "learning_rate", rate, why))
-    if walk and walk.rewards == {0.0}:
+    if walk.rewards == {0.0}:
         why = (
             f"in {walk.steps:,} random steps there was no reward; should learning find none, too, "
             "let it hope for as much as a reward may be"
         )
         found.append(Choice("learning", "q_init", 1.0, why, offered=True))
-    elif walk and max(walk.rewards) <= 0:
+    elif max(walk.rewards) <= 0:
         why = "with no reward above 0, 0 is hopeful: what was never tried is tried"
         found.append(Choice("learning", "q_init", 0.0, why))
     return found
 
 
+def _evaluation(look: Look, steps: int) -> list[Choice]:
+    """Return ten evaluations, of so many episodes that they cost little beside the training."""
+    every = max(steps // 10, 1)
+    if not isinstance(look.environment, CompiledEnvironment):
+        every = max(every, _count(look) * _quiet(look))
+    length = _limit(look) or 5 * _mean_length(look)
+    episodes = int(min(max(every / (10 * length), 20), 100))
+    return [
+        Choice(
+            "evaluation",
+            "every",
+            every,
+            "steps from one evaluation, by the greedy policy, to the next; the checkpoint of the "
+            "best one stays as best.h5",
+        ),
+        Choice(
+            "evaluation",
+            "episodes",
+            episodes,
+            "of one evaluation, each in an environment of its own",
+        ),
+        Choice(
+            "stop",
+            "patience",
+            5,
+            "end the run after five evaluations in a row that were no better than the best; "
+            "`hpcq reference stop` tells other ends",
+            offered=True,
+        ),
+    ]
+
+
 def _rate(look: Look) -> float:
     """Return steps per second on two ranks, roughly."""
-    if look.walk is None:
+    if isinstance(look.environment, CompiledEnvironment):
         return 2 * COMPILED_RATE
     return 2 * 0.7 * look.walk.steps / max(look.walk.seconds, 1e-9)
 

@@ -1,45 +1,18 @@
 """Look at an environment: its spaces, and what a random walk through it meets."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from hpcq.envs import CompiledEnvironment, PythonEnvironment, resolve
 from hpcq.envs.load import told
 from hpcq.errors import EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import Discretise, EnvironmentSection, Levels
-from hpcq.spaces.actions import Actions
+from hpcq.propose.walk import STEPS, Compiled, Stepped, Walk, walk
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.discretise import components
 from hpcq.spaces.spaces import describe
-
-STEPS = 5000
-SECONDS = 5.0
-
-
-@dataclass
-class Walk:
-    """What random actions met."""
-
-    steps: int = 0
-    seconds: float = 0.0
-    states: set[int] = field(default_factory=set)
-    """digests of the observations"""
-    lengths: list[int] = field(default_factory=list)
-    """of episodes that ended"""
-    cut: int = 0
-    """length of the longest one that was truncated: a time limit of the environment's own"""
-    rewards: set[float] = field(default_factory=set)
-    floats: list[list[float]] = field(default_factory=list)
-    """the observation's floats at each step"""
-    repeats: int = 0
-    """steps whose observation and action had been met before"""
-    surprises: int = 0
-    """those of them that ended elsewhere than before, or with another reward"""
 
 
 @dataclass(frozen=True)
@@ -58,8 +31,7 @@ class Look:
     """whether every observation can have a key of its own, floats aside"""
     vector: bool
     """whether Gymnasium knows a VectorEnv of it"""
-    walk: Walk | None
-    """None for compiled environments"""
+    walk: Walk
 
     @property
     def states(self) -> int | None:
@@ -68,7 +40,8 @@ class Look:
         return Codec(described).size if described["kind"] != "Digest" else None
 
 
-# In this order: as it is, with a digest of the observation, and with levels for floats in actions.
+# In this order: as it is, with a digest of the observation, and with levels for floats in actions;
+# one environment at a time.
 _ANY = Levels(levels=[3], low=[-1.0], high=[1.0])
 _WAYS: tuple[dict[str, Any], ...] = (
     {},
@@ -90,14 +63,13 @@ def look(section: EnvironmentSection) -> Look:
     """
     environment = _resolve(section)
     if isinstance(environment, CompiledEnvironment):
-        size = f"{Codec(environment.observation).size:,} states"
-        actions = f"{environment.actions} actions"
-        return Look(section, environment, (size, actions), [], [], True, False, None)
+        return _look_compiled(section, environment)
     env = environment.make()
     try:
         spaces = (env.observation_space, env.action_space)
         description = describe(spaces[0])
-        walk = _guarded(environment.id, lambda: _walk(env, environment, description))
+        subject = Stepped(env, environment, description)
+        found = _guarded(environment.id, lambda: walk(subject, environment.actions))
     finally:
         with contextlib.suppress(Exception):
             env.close()
@@ -110,15 +82,26 @@ def look(section: EnvironmentSection) -> Look:
         components(describe(spaces[1])),
         _is_exact(section),
         bool(spec and spec.vector_entry_point),
-        walk,
+        found,
     )
+
+
+def _look_compiled(section: EnvironmentSection, environment: CompiledEnvironment) -> Look:
+    with contextlib.suppress(JobError):
+        masked = resolve(section.model_copy(update={"action_mask": True}))
+        assert isinstance(masked, CompiledEnvironment)
+        environment = masked
+    found = _guarded(environment.id, lambda: walk(Compiled(environment), environment.actions))
+    size = f"{Codec(environment.observation).size:,} states"
+    actions = f"{environment.actions} actions"
+    return Look(section, environment, (size, actions), [], [], True, False, found)
 
 
 def _resolve(section: EnvironmentSection) -> CompiledEnvironment | PythonEnvironment:
     first: JobError | None = None
     for way in _WAYS:
         try:
-            return resolve(section.model_copy(update=way))
+            return resolve(section.model_copy(update={"vector": None, **way}))
         except JobError as error:
             first = first or error
     assert first is not None
@@ -145,53 +128,6 @@ def _guarded(name: str, function: Callable[[], Walk]) -> Walk:
         raise EnvironmentFault(
             f"{name} failed within {STEPS:,} random steps:\n{told(error)}"
         ) from error
-
-
-def _walk(env: Any, environment: PythonEnvironment, description: dict[str, Any]) -> Walk:
-    digests = Codec({"kind": "Digest", "space": description})
-    choose = np.random.default_rng(0)
-    actions: Actions = environment.action_set
-    walk = Walk()
-    met: dict[tuple[int, int], tuple[int, float]] = {}
-    started = time.perf_counter()
-    episode, length, state = 0, 0, -1
-    while walk.steps < STEPS and walk.seconds < SECONDS:
-        if length == 0:
-            observation, _ = env.reset(seed=episode)
-            state = digests.encode(observation)
-            walk.floats.append(list(_floats(description, observation)))
-            walk.states.add(state)
-        number = int(choose.integers(actions.count))
-        observation, reward, terminated, truncated, _ = env.step(actions.one(number))
-        there = (digests.encode(observation), float(reward))
-        before = met.setdefault((state, number), there)
-        walk.repeats += before is not there
-        walk.surprises += before != there
-        state = there[0]
-        walk.states.add(state)
-        walk.rewards.add(float(reward))
-        walk.floats.append(list(_floats(description, observation)))
-        walk.steps += 1
-        length += 1
-        if terminated or truncated:
-            walk.lengths.append(length)
-            walk.cut = max(walk.cut, 0 if terminated else length)
-            episode, length = episode + 1, 0
-        walk.seconds = time.perf_counter() - started
-    return walk
-
-
-def _floats(description: dict[str, Any], observation: Any) -> Iterator[float]:
-    """Yield the floats of an observation in the order of `components`."""
-    kind = description["kind"]
-    if kind == "Box" and "shape" in description:
-        yield from np.asarray(observation, np.float64).ravel().tolist()
-    elif kind == "Tuple":
-        for part, inner in zip(description["spaces"], observation, strict=True):
-            yield from _floats(part, inner)
-    elif kind == "Dict":
-        for name, part in description["spaces"].items():
-            yield from _floats(part, observation[name])
 
 
 def _short(space: Any) -> str:

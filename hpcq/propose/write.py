@@ -3,8 +3,11 @@
 import os
 import textwrap
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from hpcq.envs import PythonEnvironment
 from hpcq.envs.load import is_file
 from hpcq.errors import JobError
 from hpcq.job.files import toml
@@ -14,27 +17,46 @@ from hpcq.propose.choose import Choice, choose
 from hpcq.propose.look import Look, count_text, look
 
 WIDTH = 98
+# A job has these; here they do not matter.
+_NEEDED: dict[str, dict[str, Any]] = {
+    "learning": {"gamma": 0.9, "learning_rate": 0.1},
+    "run": {"steps": 1},
+}
 
 
-def propose(section: EnvironmentSection, folder: Path) -> str:
+def propose(given: dict[str, Any], folder: Path) -> str:
     """Return a first job file for an environment, to be written into `folder`.
+
+    Parameters
+    ----------
+    given
+        sections and their keys that are settled: environment.id, and whatever else.
 
     Raises
     ------
     JobError, EnvironmentFault
         if the environment is unknown, nothing for a table, or broken.
     """
-    found = look(section)
-    choices = [*_given(section, folder), *choose(found)]
+    found = look(_checked(given))
+    choices = _settled(choose(found, given.get("run", {}).get("steps")), given, folder)
     text = _comment(_head(found)) + "".join(_sections(choices))
     # What has been written here is checked like what users write.
     Job.check({"name": "first", **tomllib.loads(text)}, "hpcq init")
     return text
 
 
-def default_name(section: EnvironmentSection) -> str:
+def _checked(given: dict[str, Any]) -> EnvironmentSection:
+    """Return the environment's section, once all that is given has been found right."""
+    data = dict(given)
+    for name, keys in _NEEDED.items():
+        mine = given.get(name, {})
+        data[name] = {**keys, **mine} if isinstance(mine, dict) else mine
+    return Job.check(data, "--set").environment
+
+
+def default_name(id_: str) -> str:
     """Return a file name for the job of an environment."""
-    name = section.id.rpartition(":")[2].rpartition("/")[2]
+    name = id_.rpartition(":")[2].rpartition("/")[2]
     head, version, number = name.rpartition("-v")
     return f"{(head if version and number.isdecimal() else name).lower()}.toml"
 
@@ -56,31 +78,49 @@ def write(text: str, path: Path) -> None:
         raise JobError(f"{path}: cannot write the job file: {error.strerror}") from None
 
 
-def _given(section: EnvironmentSection, folder: Path) -> list[Choice]:
-    """Return what was asked for; paths relative to where the job file will be."""
-    data = section.model_dump(exclude_unset=True)
-    place, colon, name = section.id.rpartition(":")
-    if is_file(place):
-        data["id"] = f"{os.path.relpath(place, folder.resolve())}{colon}{name}"
-    return [Choice("environment", key, value, "") for key, value in data.items()]
+def _settled(choices: list[Choice], given: dict[str, Any], folder: Path) -> list[Choice]:
+    """Return the choices with what is given in their places; paths relative to the job file's."""
+    left = {
+        (section, key): _relative(value, folder) if key == "id" else value
+        for section, keys in given.items()
+        if isinstance(keys, dict)
+        for key, value in keys.items()
+    }
+    if "name" in given:
+        left["", "name"] = given["name"]
+    found = []
+    for choice in choices:
+        section, _, table = choice.section.partition(".")
+        if (section, choice.key) in left:
+            value = left.pop((section, choice.key))
+            found.append(replace(choice, value=value, why="as given", offered=False))
+        elif (section, table) not in left:
+            found.append(choice)
+    order = ["", *Job.model_fields]
+    found = [Choice(section, key, value, "") for (section, key), value in left.items()] + found
+    return sorted(found, key=lambda choice: order.index(choice.section.partition(".")[0]))
+
+
+def _relative(id_: str, folder: Path) -> str:
+    place, colon, name = id_.rpartition(":")
+    return f"{os.path.relpath(place, folder.resolve())}{colon}{name}" if is_file(place) else id_
 
 
 def _head(found: Look) -> str:
-    seen = ""
-    if found.walk is not None:
-        walk = found.walk
-        seen = (
-            f" In {walk.steps:,} random steps ({walk.steps / walk.seconds:,.0f} a second) it "
-            f"showed {len(walk.states):,} different observations and rewards of "
-            f"{min(walk.rewards):g} to {max(walk.rewards):g}"
-        )
-        if walk.lengths:
-            mean = sum(walk.lengths) / len(walk.lengths)
-            seen += f", in {len(walk.lengths):,} episodes of {count_text(mean)} steps on average"
-        seen += "."
+    walk = found.walk
+    stepped = isinstance(found.environment, PythonEnvironment)
+    speed = f" ({walk.steps / walk.seconds:,.0f} a second)" if stepped else ""
+    ended = ""
+    if walk.lengths:
+        mean = sum(walk.lengths) / len(walk.lengths)
+        ended = f", in {len(walk.lengths):,} episodes of {count_text(mean)} steps on average"
+    least, most = min(walk.rewards), max(walk.rewards)
+    rewards = f"a reward of {least:g}" if least == most else f"rewards of {least:g} to {most:g}"
     return (
         f"A first job for {found.section.id}: to begin with, not the best there is. Observations: "
-        f"{found.spaces[0]}; actions: {found.spaces[1]}.{seen} `hpcq reference` explains every key."
+        f"{found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} random steps{speed} it "
+        f"showed {len(walk.states):,} different observations and {rewards}{ended}. "
+        "`hpcq reference` explains every key."
     )
 
 
@@ -88,7 +128,7 @@ def _sections(choices: list[Choice]) -> list[str]:
     """Return each section with its keys, in the order in which they are first named."""
     texts = []
     for section in dict.fromkeys(choice.section for choice in choices):
-        lines = [f"\n[{section}]\n"]
+        lines = [f"\n[{section}]\n" if section else "\n"]
         for choice in choices:
             if choice.section == section:
                 line = f"{choice.key} = {toml(choice.value, grouped=True)}\n"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint.schema import EXTRAS, Header, layout
+from hpcq.collectors.replay import unsaved_bytes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.learning.method import Method
@@ -14,7 +15,7 @@ from hpcq.table.shard import Shard
 
 # Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
 PROCESS_BYTES = 200 << 20
-PIECE_BYTES = 3 * (64 << 20)
+PIECE_BYTES = 4 * (16 << 20)
 # An update or a query, sent and received: at most two queries in a tick per environment.
 MESSAGE_BYTES = 2 * 32
 
@@ -40,6 +41,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     messages = (method.steps + 2) * MESSAGE_BYTES * senders
     shapes = method.replay_shapes(job.environment.count)
     rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
+    rings += unsaved_bytes(job.replay, job.environment.count)
     copies = _copies(job, method, states)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks + copies
     header = Header(

@@ -122,7 +122,8 @@ def resuming(
         else:
             header = on_root(comm, lambda: read_header(path))
             agree(comm, lambda: restore.check_compatible(learner, header, path))
-            with watchdog.patient(patience(on_root(comm, lambda: path.stat().st_size))):
+            nbytes = on_root(comm, lambda: path.stat().st_size)
+            with watchdog.patient(START_SECONDS + patience(nbytes)):
                 restore.load_run(learner, path)
             _check_length(learner)
             say(f"resuming {path} at step {learner.steps:,}")

@@ -22,24 +22,16 @@ from hpcq.errors import ExitCode
 # Ranks find out within a second of each other; each may print before the first one ends all.
 GRACE_SECONDS = 2.0
 
-# Disks slower than this count as stalled.
+# Disks slower than this, in bytes per second and to begin with, count as stalled.
 SLOW_BYTES_PER_SECOND = 10e6
+DISK_SECONDS = 10.0
 
 # Compiling and loading, on a busy machine.
 START_SECONDS = 120.0
 
-# Files of hpcq that call MPI: a rank whose innermost line of Python is there waits for others.
-_WAITING = (
-    "flat.py",
-    "nodes.py",
-    "parallel.py",
-    "writers.py",
-    "checkpoint.py",
-    "reporter.py",
-    "run.py",
-    "letters.py",
-    "asynchronous.py",
-)
+_HERE = Path(__file__).parent
+# Where environments are stepped.
+_STEPPING = (_HERE.parent / "collectors", _HERE.parent / "envs", _HERE / "preflight.py")
 
 _LATEST = 1e6
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")
@@ -47,7 +39,7 @@ _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 
 def patience(nbytes: int) -> float:
     """Return the seconds that reading or writing so many bytes, over all ranks, may take."""
-    return START_SECONDS + nbytes / SLOW_BYTES_PER_SECOND
+    return DISK_SECONDS + nbytes / SLOW_BYTES_PER_SECOND
 
 
 class Watchdog:
@@ -123,14 +115,17 @@ class Watchdog:
     def _stop(self, seconds: float) -> None:
         """Print where the main thread is and end the job."""
         stack = traceback.extract_stack(sys._current_frames().get(self._watched or 0))
-        names = [Path(frame.filename).name for frame in stack]
-        within = stack[names.index("run.py") :] if "run.py" in names else stack
-        what = "waits for other ranks" if names[-1] in _WAITING else "came to no exchange"
+        files = [Path(frame.filename) for frame in stack]
+        ours = [file for file in files if _HERE.parent in file.parents]
+        begins = next((i for i, file in enumerate(files) if file.parent == _HERE), 0)
+        # Who steps environments keeps the others waiting.
+        steps = bool(ours) and (ours[-1].parent in _STEPPING or ours[-1] in _STEPPING)
+        what = "came to no exchange" if steps else "waits for other ranks"
         # In one piece: other ranks print, too.
         text = (
             f"hpcq: rank {self._comm.rank} on {MPI.Get_processor_name()} {what} for "
             f"{seconds:.0f} s (run.stalled_after = {self._limit:g}); it is here:\n"
-            + "".join(traceback.format_list(within))
+            + "".join(traceback.format_list(stack[begins:]))
         )
         os.write(2, text.encode())
         time.sleep(GRACE_SECONDS)

@@ -165,20 +165,29 @@ def _move_all(source, start, stop, target, free):
 
 
 @kernel
+def _copy(table, slot, n, hashes, q, visits, masks):
+    hashes[n] = table.hashes[slot, 0]
+    for a in range(q.shape[1]):
+        q[n, a] = table.q[slot, a]
+    for a in range(visits.shape[1]):
+        visits[n, a] = table.visits[slot, a]
+    for k in range(masks.shape[1]):
+        masks[n, k] = table.masks[slot, k]
+
+
+@kernel
 def _gather(table, slot, hashes, q, visits, masks):
     """Copy live rows from `slot` on until the output is full; return (rows, next slot)."""
     n = 0
     last = table.hashes.shape[0] - 1
-    while slot <= last and n < hashes.size:
-        live = table.state[HAS_MAX] == 1 if slot == last else table.hashes[slot, 0] != MAX_HASH
-        if live:
-            hashes[n] = table.hashes[slot, 0]
-            for a in range(q.shape[1]):
-                q[n, a] = table.q[slot, a]
-            for a in range(visits.shape[1]):
-                visits[n, a] = table.visits[slot, a]
-            for k in range(masks.shape[1]):
-                masks[n, k] = table.masks[slot, k]
+    # What an empty slot holds is copied, too, and overwritten: a branch would be a guess.
+    while slot < last and n < hashes.size:
+        _copy(table, slot, n, hashes, q, visits, masks)
+        n += table.hashes[slot, 0] != MAX_HASH
+        slot += 1
+    if slot == last and n < hashes.size:
+        if table.state[HAS_MAX]:
+            _copy(table, slot, n, hashes, q, visits, masks)
             n += 1
         slot += 1
     return n, slot
@@ -334,11 +343,12 @@ class Shard:
         q = np.empty((rows, self.columns), self.dtype)
         visits = np.empty((rows, self.table.visits.shape[1]), np.uint32)
         masks = np.empty((rows, self.table.masks.shape[1]), np.uint64)
-        slot = 0
-        while slot < self.table.hashes.shape[0]:
+        slot, left = 0, len(self)
+        # Empty slots after the last row would be copied over it.
+        while left:
             n, slot = _gather(self.table, slot, hashes, q, visits, masks)
-            if n:
-                yield hashes[:n], q[:n], visits[:n], masks[:n]
+            left -= n
+            yield hashes[:n], q[:n], visits[:n], masks[:n]
 
     def load(
         self, hashes: NDArray, q: NDArray, visits: NDArray, masks: NDArray | None = None

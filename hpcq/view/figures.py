@@ -32,6 +32,7 @@ STYLE: Any = {
     "axes.grid.which": "major",
     "grid.color": "#e6e6e6",
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "axes.titlesize": "medium",
     "axes.titlelocation": "left",
     "legend.frameon": False,
@@ -226,7 +227,7 @@ def distribution(table: Table) -> "Figure | None":
     figure, every = _figure(9, 2.8, 1, 1 + counted)
     whole = size == len(table)
     what = f"{size:,} states" if whole else f"a random sample of {size:,} states"
-    every[0].hist(values, bins=min(60, max(10, size // 4)), color=COLOURS[0])
+    every[0].hist(values, bins=bins_of(values), color=COLOURS[0])
     every[0].set_title(f"Greedy values of {what}")
     every[0].set_xlabel("largest Q-value of a state")
     if counted:
@@ -242,19 +243,25 @@ def distribution(table: Table) -> "Figure | None":
     return figure
 
 
+def bins_of(values: NDArray[np.float64]) -> Any:
+    """Return bins for a histogram: one for each value where these are few whole numbers."""
+    low, high = float(values.min()), float(values.max())
+    if high - low < 150 and (values == np.round(values)).all():
+        return np.arange(low - 0.5, high + 1)
+    return min(60, max(10, values.size // 4))
+
+
 def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
-    """Draw the value of every cell, and the greedy policy as arrows; grey: nothing learned yet."""
+    """Draw the value of every cell, and the greedy policy as arrows; grey: never updated."""
     if not grids:
         return None
     found = [table.find_all(grid.keys.ravel()) for grid in grids]
-    # It is q_init where the action that looks best has never been tried.
-    values = [
-        np.where(seen & (q.max(axis=1) != table.q_init), q.max(axis=1), np.nan) for seen, q in found
-    ]
+    values = [np.where(seen, q.max(axis=1), np.nan) for seen, q in found]
     known = np.concatenate(values)
     known = known[np.isfinite(known)]
     if not known.size:
         return None
+    low, high, beyond = colour_ends(known)
     rows, columns = grids[0].shape
     across = 2 if len(grids) > 1 else 1
     down = -(-len(grids) // across)
@@ -263,7 +270,7 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
     figure, every = _figure(width, height, down, across)
     for axes, grid, (_, q), value in zip(every, grids, found, values, strict=True):
         shown = value.reshape(grid.shape)
-        image = axes.imshow(shown, cmap=_colours(), vmin=known.min(), vmax=known.max())
+        image = axes.imshow(shown, cmap=_colours(), vmin=low, vmax=high)
         axes.set_title(grid.title)
         axes.grid(visible=False)
         bright = _brightness(image, shown)
@@ -276,8 +283,22 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
             axes.text(j - 0.45, i - 0.44, letter, color=colour, va="top", weight="bold", size=8)
         for i, j in grid.walls:
             axes.plot([j + 0.5, j + 0.5], [i - 0.5, i + 0.5], color="red", linewidth=2.5)
-    figure.colorbar(image, ax=list(every), label="largest Q-value", shrink=0.8)
+    figure.colorbar(image, ax=list(every), label="largest Q-value", shrink=0.8, extend=beyond)
     return figure
+
+
+def colour_ends(values: NDArray) -> tuple[float, float, str]:
+    """Return the ends of the colours, and beyond which of them there are values ("neither", ...).
+
+    A few values far from all others, such as a very low `q_init` that nothing has corrected yet,
+    would leave one colour for the rest.
+    """
+    first, third = np.quantile(values, [0.25, 0.75])
+    low, high = float(values.min()), float(values.max())
+    room = 5 * float(third - first)
+    below, above = room > 0 and low < first - room, room > 0 and high > third + room
+    beyond = ("neither", "min", "max", "both")[int(below) + 2 * int(above)]
+    return float(first - room) if below else low, float(third + room) if above else high, beyond
 
 
 def _colours() -> Any:

@@ -126,7 +126,13 @@ def _most(
     kept: list[tuple[float, int]], values: NDArray, first: int, count: int
 ) -> list[tuple[float, int]]:
     """Return the `count` largest (value, row), the first rows where values are the same."""
-    here = np.argsort(-values, kind="stable")[:count]
+    if 0 < count < values.size:
+        least = np.partition(values, -count)[-count]
+        here = np.concatenate(
+            [np.flatnonzero(values > least), np.flatnonzero(values == least)[:count]]
+        )
+    else:
+        here = np.arange(values.size if count else 0)
     found = kept + [(values[i].item(), first + int(i)) for i in here]
     return sorted(found, key=lambda item: (-item[0], item[1]))[:count]
 

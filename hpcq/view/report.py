@@ -36,7 +36,7 @@ p.note { color: #666; font-size: 0.9rem; margin: 0.2rem 0; }
 _SECTIONS = {
     "learning": ("Learning", "Training explores; evaluations and exact returns are of the greedy "
                  "policy. Returns are undiscounted."),
-    "maps": ("Values and policy", "Colour: a state's largest Q-value; grey: nothing learned yet. "
+    "maps": ("Values and policy", "Colour: a state's largest Q-value; grey: never updated. "
              "Arrows: every greedy action."),
     "distribution": ("States", "Values are discounted."),
     "progress": ("Progress", ""),
@@ -78,10 +78,10 @@ def plot(directory: Path, output: Path | None = None) -> list[Path]:
         folder; default: the run directory.
     """
     output = output or directory
-    written = []
+    run, written = load_run(directory), []
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name, figure in pictures(load_run(directory)):
+        for name, figure in pictures(run):
             written.append(output / f"{name}.png")
             figure.savefig(written[-1], dpi=150)
     except OSError as error:

@@ -47,7 +47,10 @@ def load_run(directory: Path) -> RunData:
         if it holds no run, or what it holds is damaged.
     """
     if not (directory / rundir.JOB).is_file():
-        raise CheckpointError(f"{directory} holds no run (no {rundir.JOB})")
+        raise CheckpointError(
+            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            "runs/NAME"
+        )
     summary = directory / rundir.SUMMARY
     return RunData(
         directory,

@@ -69,7 +69,7 @@ def test_the_effective_job_is_a_job(tmp_path):
         ("learning.learning_rate=7", "learning.learning_rate = 7.*less than or equal to 1"),
         (
             "learning.learning_rate={schedule='linear',start=1}",
-            "learning.learning_rate.end is missing",
+            "learning.learning_rate.end is missing; `hpcq reference schedule linear` explains it",
         ),
         (
             "learning.learning_rate={schedule='linear',start=1,end=0,steps=5,foo=1}",
@@ -88,6 +88,7 @@ def test_the_effective_job_is_a_job(tmp_path):
         ("environment.count=0", "environment.count = 0.*greater than or equal to 1"),
         ("environment.backend=fortran", "environment.backend = 'fortran'.*'compiled'"),
         ("run.steps=many", "run.steps = 'many'.*integer"),
+        ("run.steps=1e6", "run.steps = 1000000.0: expected an integer, such as .* 1_000_000"),
         ("run=3", "run = 3.*section"),
         ("run.steps.more=3", "--set run.steps.more=3: steps is a value"),
         ("run.steps", "--set run.steps: expected SECTION.KEY=VALUE"),
@@ -133,6 +134,8 @@ def test_missing_and_binary_files_are_explained(tmp_path):
         Job.load(tmp_path / "none.toml")
     with pytest.raises(JobError, match="Is a directory; .*`hpcq init ENV_ID` writes one"):
         Job.load(tmp_path)
+    with pytest.raises(JobError, match="Is a directory"):
+        Job.load(".")
     with pytest.raises(JobError, match="`hpcq jobs copy taxi`"):
         Job.load(tmp_path / "taxi.toml")
     (tmp_path / "mine.toml").write_text("")

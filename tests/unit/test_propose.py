@@ -20,9 +20,11 @@ from hpcq.propose.look import look
 class Scripted(gymnasium.Env):
     """Spaces to order; where the agent is, and so all rewards, only the actions' number decides."""
 
-    def __init__(self, observation, action, ends=20, chance=False, cost=False, cut=None):
+    def __init__(
+        self, observation, action, ends=20, chance=False, cost=False, cut=None, legal=None
+    ):
         self.observation_space, self.action_space = observation, action
-        self.ends, self.chance, self.cost, self.cut = ends, chance, cost, cut
+        self.ends, self.chance, self.cost, self.cut, self.legal = ends, chance, cost, cut, legal
 
     def _observation(self):
         if isinstance(self.observation_space, spaces.Box):
@@ -34,16 +36,21 @@ class Scripted(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.at, self.time = 0, 0
-        return self._observation(), {}
+        return self._observation(), self._info()
+
+    def _info(self):
+        return {} if self.legal is None else {"action_mask": np.array(self.legal)}
 
     def step(self, action):
+        told = self.legal is not None and len(self.legal) == self.action_space.n
+        assert not told or self.legal[action]
         self.time += 1
         there = self.np_random.integers(10) if self.chance else self.time
         self.at = int(there) % 10
         ended = self.ends is not None and self.time >= self.ends
         cut = self.cut is not None and self.time >= self.cut
         reward = -1.0 if self.cost else float(ended)
-        return self._observation(), reward, ended, cut, {}
+        return self._observation(), reward, ended, cut, self._info()
 
 
 FLOATS = spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf]), dtype=np.float64)
@@ -57,9 +64,11 @@ def proposed(monkeypatch, tmp_path, *arguments, **kwargs):
     return of_id(tmp_path, "gymnasium:scripted")
 
 
-def of_id(tmp_path, id_, **kwargs):
-    section = EnvironmentSection(id=id_, kwargs=kwargs)
-    write.write(write.propose(section, tmp_path), tmp_path / "first.toml")
+def of_id(tmp_path, id_, sections=None, **kwargs):
+    given = {"environment": {"id": id_, **({"kwargs": kwargs} if kwargs else {})}}
+    for section, keys in (sections or {}).items():
+        given[section] = {**given.get(section, {}), **keys}
+    write.write(write.propose(given, tmp_path), tmp_path / "first.toml")
     job = Job.load(tmp_path / "first.toml")
     resolve(job.environment)
     return tomllib.loads((tmp_path / "first.toml").read_text())
@@ -102,6 +111,13 @@ def test_what_cannot_be_numbered_is_digested(monkeypatch, tmp_path, space):
     assert proposed(monkeypatch, tmp_path, space, TWO)["environment"]["codec"] == "digest"
 
 
+def test_a_large_space_of_which_little_is_met_takes_few_steps(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, spaces.Box(0, 9, (19,), np.int8), TWO, ends=10)
+    assert job["run"]["steps"] <= 200_000
+    assert "codec" not in job["environment"]
+    assert "values can be learned" not in (tmp_path / "first.toml").read_text()
+
+
 def test_floats_of_actions_get_levels(monkeypatch, tmp_path):
     space = spaces.Dict({"a": TWO, "b": spaces.Box(-np.inf, 2, (2,))})
     levels = proposed(monkeypatch, tmp_path, TEN, space)["environment"]["discretise_actions"]
@@ -133,6 +149,60 @@ def test_an_environment_that_breaks_is_named(monkeypatch, tmp_path):
         proposed(monkeypatch, tmp_path, TEN, TWO, ends="soon")
 
 
+def test_legal_actions_are_asked_for_where_they_are_told(monkeypatch, tmp_path):
+    """An illegal action would end the walk with an error."""
+    job = proposed(monkeypatch, tmp_path, TEN, spaces.Discrete(3), legal=[1, 0, 1])
+    assert job["environment"]["action_mask"] is True
+
+
+@pytest.mark.parametrize("legal", [None, [1, 1], [1, 0, 1]], ids=["none", "all", "another size"])
+def test_no_masks_where_they_say_nothing(monkeypatch, tmp_path, legal):
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, legal=legal)
+    assert "action_mask" not in job["environment"]
+
+
+def test_the_greedy_policy_is_evaluated(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=10)
+    every, environment = job["evaluation"]["every"], job["environment"]
+    # Not more often than a job of this kind can stop.
+    assert every >= environment["count"] * environment["quiet_every"]
+    assert 20 <= job["evaluation"]["episodes"] <= 100
+    assert job["stop"] == {}
+    text = (tmp_path / "first.toml").read_text()
+    assert "# patience = 5" in text
+    Job.check({"name": "first", **tomllib.loads(text.replace("# patience", "patience"))}, "here")
+
+
+def test_what_is_given_stands_in_its_place(tmp_path):
+    sections = {
+        "environment": {"count": 8, "quiet_every": 50},
+        "learning": {"gamma": 0.5, "n_step": 3},
+        "run": {"steps": 5000},
+        "mode": {"kind": "lockstep"},
+    }
+    job = of_id(tmp_path, "Blackjack-v1", sections)
+    assert job["environment"]["count"] == 8
+    assert (job["learning"]["gamma"], job["learning"]["n_step"]) == (0.5, 3)
+    assert job["mode"] == {"kind": "lockstep"}
+    assert job["exploration"]["epsilon"]["steps"] == 2500
+    assert job["evaluation"]["every"] == 500
+    assert list(job) == [name for name in Job.model_fields if name in job]
+
+
+def test_compiled_games_are_walked_by_their_rules(tmp_path):
+    job = of_id(tmp_path, "hpcq/TicTacToe-v0")
+    assert job["learning"]["rule"] == "negamax"
+    # Games of nine moves at most: the discount looks as far.
+    assert job["learning"]["gamma"] == 0.9
+    assert job["environment"]["action_mask"] is True
+
+
+def test_compiled_control_is_walked_through_its_bins(tmp_path):
+    job = of_id(tmp_path, "hpcq/CartPole-v0")
+    assert job["learning"]["gamma"] == 0.99  # its limit of 500, by five
+    assert "action_mask" not in job["environment"]
+
+
 @pytest.mark.parametrize("id_", ["CartPole-v1", "Pendulum-v1", "Blackjack-v1", "Taxi-v4"])
 def test_gymnasiums_own(tmp_path, id_):
     assert of_id(tmp_path, id_)["environment"]["id"] == id_
@@ -149,7 +219,7 @@ def test_a_file_is_found_from_where_the_job_is(tmp_path):
 
 def test_names_and_files(tmp_path):
     names = ["FrozenLake8x8-v1", "minigrid:MiniGrid-Empty-5x5-v0", "a/mine.py:Mine", "hpcq/Nim-v0"]
-    found = [write.default_name(EnvironmentSection(id=name)) for name in names]
+    found = [write.default_name(name) for name in names]
     assert found == ["frozenlake8x8.toml", "minigrid-empty-5x5.toml", "mine.toml", "nim.toml"]
     with pytest.raises(JobError, match="-o FILE"):
         write.write("", Path(__file__))
