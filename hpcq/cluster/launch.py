@@ -13,7 +13,7 @@ from hpcq.cluster.launcher import (
     short_name,
     unused_tasks,
 )
-from hpcq.errors import DependencyError, ExitCode, HpcqError
+from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, HpcqError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -36,9 +36,7 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def on_ranks(
-    body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True
-) -> ExitCode:
+def on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True) -> ExitCode:
     """Start MPI and call `body` with the world's communicator and the list of stop signals.
 
     No failure of one rank leaves the others hanging. `whole`: refuse to be one of several
@@ -75,6 +73,12 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
         if comm.rank == 0 and first_rank():
             complain(str(error))
         code = error.exit_code
+    except KeyboardInterrupt:
+        complain("interrupted; a run can go on from its newest checkpoint")
+        if comm.size > 1:
+            comm.Abort(INTERRUPTED)
+        MPI.Finalize()
+        sys.exit(INTERRUPTED)
     except BaseException:
         complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
         comm.Abort(ExitCode.INTERNAL)

@@ -88,7 +88,7 @@ def train(
         if agreed & (Flag.STOP | Flag.FULL) and not stopping:
             stopping = agreed
             why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
-            say(f"{why}: saving in {-learner.tick % quiet} ticks")
+            say(f"{why}: saving in {-learner.tick % quiet:,} ticks")
         found = evaluations.evaluate()
         ended = ended or rules.look(found is not None)
         if agreed & Flag.TIME:
