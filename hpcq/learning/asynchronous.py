@@ -129,13 +129,15 @@ class Asynchronous(Learner):
         return found
 
     def begin(self) -> None:
-        """Reset every environment and choose the first actions."""
+        """Reset every environment and choose the first actions. Collective."""
         self.tick = 0
         for part in self._parts:
             self._turn_to(part)
             part.collector.begin()
             self._ask(part)
         self._finish()
+        # Who has its replies serves the others, who may wait for theirs: what follows may block.
+        self._serve_until(self.comm.Ibarrier())
 
     def advance(self, flags: int = 0) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""
