@@ -36,7 +36,9 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def on_ranks(body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True) -> ExitCode:
+def on_ranks(
+    body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True
+) -> ExitCode:
     """Start MPI and call `body` with the world's communicator and the list of stop signals.
 
     No failure of one rank leaves the others hanging. `whole`: refuse to be one of several
