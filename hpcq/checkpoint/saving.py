@@ -9,6 +9,7 @@ temporary and is an error on all.
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,14 +55,14 @@ def choose_writer(asked: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what took part in computing the table."""
-    import gymnasium
     import numba
 
+    gymnasium = sys.modules.get("gymnasium")
     return {
         "hpcq": __version__,
         "numpy": np.__version__,
         "numba": numba.__version__,
-        "gymnasium": gymnasium.__version__,
+        **({"gymnasium": gymnasium.__version__} if gymnasium else {}),
         "h5py": h5py.__version__,
         "hdf5": h5py.version.hdf5_version,
         "mpi": MPI.Get_library_version().split(",")[0].strip("\0\n "),

@@ -68,7 +68,11 @@ PENDING = {
     "replay/pending_action": "update_action",
     "replay/pending_target": "update_target",
     "replay/pending_mask": "update_mask",
+    "replay/pending_weight": "update_weight",
 }
+# Where replay is prioritised: the priorities, and the numbers of the transitions of all updates
+# not sent yet, the live one first.
+PRIORITIES = {"replay/priority": "value", "replay/pending_number": "pending"}
 # What a rule or a mode saves beside the rest, and what its values must stay below: states, actions,
 # lengths of windows, offsets of tables in a row, its columns, counts, or nothing in particular. The
 # rows of all ranks follow each other in rank order.
@@ -97,6 +101,9 @@ EXTRAS = {
     "replay/pending_action": ("u4", "columns"),
     "replay/pending_target": ("f8", ""),
     "replay/pending_mask": ("u8", ""),
+    "replay/pending_weight": ("f8", ""),
+    "replay/priority": ("u4", ""),
+    "replay/pending_number": ("i8", "counts"),
     "local/count": ("u8", ""),
     "local/key": ("u8", "states"),
 }

@@ -55,7 +55,8 @@ def inspect(
     return ExitCode.DONE
 
 
-@click.command()
+# An observation may be a negative number.
+@click.command(context_settings={"ignore_unknown_options": True})
 @FILE
 @click.argument("observations", metavar="OBSERVATION...", nargs=-1, required=True)
 @AS_JSON

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
     """Return what says things to people: on rank 0 the live view, or plain lines."""
     from hpcq.run import terminal
-    from hpcq.run.live import LiveView
 
     if comm.rank == 0 and (terminal.is_terminal() if live is None else live):
+        from hpcq.run.live import LiveView
+
         return LiveView()
     return speaker(comm)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hpcq.collectors import windows as several
 from hpcq.collectors.outcome import Outcome
-from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
 from hpcq.hashing import mix64, owner, second_draw
 from hpcq.native.kernels import bind, inlined, template
 
@@ -53,13 +53,15 @@ class Actors(NamedTuple):
     """of `final`"""
     update_mask: NDArray[np.uint64]
     """of `update_hash`"""
+    update_weight: NDArray[np.float64]
+    """factor of its learning rate; only where replay is prioritised"""
 
 
 def make_actors(count: int) -> Actors:
     """Return the arrays of `count` environments, all zero."""
     kinds = ("u8", "u4", "f8", "u8", "u8", "u1", "?", "u8", "u4", "f8", "f8", "i4", "i8")
     masks = ("u8",) * 4
-    return Actors(*(np.zeros(count, kind) for kind in kinds + masks))
+    return Actors(*(np.zeros(count, kind) for kind in (*kinds, *masks, "f8")))
 
 
 def part_of(arrays: Any, places: slice) -> Any:
@@ -80,6 +82,16 @@ def _set_no_mask(message, mask):
     pass
 
 
+@inlined
+def _set_weight(update, weight):
+    update.weight = weight
+
+
+@inlined
+def _set_no_weight(update, weight):
+    pass
+
+
 @template
 def _waiting(actors, windows, i):
     return np.int64(actors.update_pending[i])
@@ -96,6 +108,7 @@ def _write_update(actors, windows, i, j, update):
     update.target = actors.update_target[i]
     update.column = actors.update_action[i]
     set_mask(update, actors.update_mask[i])
+    set_weight(update, actors.update_weight[i])
 
 
 @template
@@ -128,11 +141,12 @@ def _pack(actors, windows, words, behave_word, ranks, sent, outbox):
     start, replies = 0, 0
     for rank in range(sent.shape[0]):
         updates, queries = sent[rank, UPDATES], sent[rank, QUERIES]
-        sent[rank, START], sent[rank, REPLIES_AT] = start, replies
+        receipts = updates if RECEIPTED else 0
+        sent[rank, RECEIPTS], sent[rank, START], sent[rank, REPLIES_AT] = receipts, start, replies
         sent[rank, UPDATES] = start
         sent[rank, QUERIES] = start + updates
         start += updates + queries
-        replies += queries
+        replies += receipts + queries
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
             to = owner(waiting_hash(actors, windows, i, j), ranks)
@@ -167,7 +181,7 @@ def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
     cursors      int64 (ranks,), scratch
     """
     for rank in range(sent.shape[0]):
-        cursors[rank] = sent[rank, REPLIES_AT]
+        cursors[rank] = sent[rank, REPLIES_AT] + sent[rank, RECEIPTS]
     for i in range(actors.next.size):
         outcome = actors.outcome[i]
         value, offset = 0.0, np.int64(0)
@@ -200,7 +214,9 @@ class Kernels(NamedTuple):
 
 
 @functools.cache
-def kernels(actions: int, tables: int, masked: bool, steps: int, cuts: bool) -> Kernels:
+def kernels(
+    actions: int, tables: int, masked: bool, steps: int, cuts: bool, weighted: bool = False
+) -> Kernels:
     """Return the kernels for returns of up to `steps` steps.
 
     Parameters
@@ -211,6 +227,8 @@ def kernels(actions: int, tables: int, masked: bool, steps: int, cuts: bool) -> 
         whether messages carry the legal actions.
     cuts
         whether returns end at the first action that is not greedy.
+    weighted
+        whether updates carry weights and ask for receipts.
     """
     sets = {"set_mask": _set_mask if masked else _set_no_mask}
     if steps > 1:
@@ -220,8 +238,15 @@ def kernels(actions: int, tables: int, masked: bool, steps: int, cuts: bool) -> 
     else:
         remember = bind(_remember, MASKED=masked)
         waiting, waiting_hash = bind(_waiting), bind(_waiting_hash)
-        write = bind(_write_update, **sets)
+        write = bind(_write_update, **sets, set_weight=_set_weight if weighted else _set_no_weight)
     return Kernels(
-        bind(_pack, waiting=waiting, waiting_hash=waiting_hash, write_update=write, **sets),
+        bind(
+            _pack,
+            waiting=waiting,
+            waiting_hash=waiting_hash,
+            write_update=write,
+            RECEIPTED=weighted,
+            **sets,
+        ),
         bind(_receive, remember=remember, TABLES=tables, ACTIONS=actions, MASKED=masked),
     )

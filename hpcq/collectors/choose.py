@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from hpcq.collectors.collector import Collector, CompiledCollector
+from hpcq.collectors.collector import Collector, CompiledCollector, Share
 from hpcq.collectors.continuous import ContinuousCollector
-from hpcq.collectors.vector import gymnasium_collector
+from hpcq.collectors.python import PythonCollector
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment, ContinuousEnvironment
 
@@ -27,8 +27,14 @@ def make_collector(
     quiet_every
         ticks between quiet ticks, for environments that need them.
     """
+    share = Share(seed, start, count, quiet_every)
     if isinstance(environment, ContinuousEnvironment):
-        return ContinuousCollector(environment, seed, start, count, quiet_every)
+        return ContinuousCollector(environment, share)
     if isinstance(environment, CompiledEnvironment):
-        return CompiledCollector(environment, seed, start, count)
-    return gymnasium_collector(environment, seed, start, count, quiet_every)
+        return CompiledCollector(environment, share)
+    if environment.vector is None:
+        return PythonCollector(environment, share)
+    # It imports Gymnasium.
+    from hpcq.collectors.vector import VectorCollector
+
+    return VectorCollector(environment, share)

@@ -4,7 +4,7 @@ Environments are numbered over the whole job; a rank holds a contiguous block. W
 i does depends on the job and on i alone, never on the rank that holds it.
 """
 
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,19 @@ def block(rank: int, ranks: int, count: int, unit: int = 1) -> tuple[int, int]:
     return start * unit, (end - start) * unit
 
 
-class Collector(Protocol):
+@dataclass(frozen=True)
+class Share:
+    """The environments `start` ... `start + count - 1` of the job, and what they draw from."""
+
+    seed: np.uint64
+    """a `hashing.seed_word`"""
+    start: int
+    count: int
+    quiet_every: int
+    """ticks between quiet ticks, for environments that need them"""
+
+
+class Collector:
     """What the learner needs of the environments of one rank."""
 
     actors: Actors
@@ -40,21 +52,32 @@ class Collector(Protocol):
     quiet_every: int
     """the job can be saved after ticks that are multiples of this"""
 
+    def __init__(self, share: Share) -> None:
+        self.actors = make_actors(share.count)
+        self.words = environment_words(share.seed, share.start, share.count)
+        self.tally = np.zeros(3)
+        self.quiet_every = share.quiet_every
+        self._seed = share.seed
+
     @property
     def clipped(self) -> int:
         """Numbers of observations that were outside their bins' range, in this process."""
+        return 0
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""
+        raise NotImplementedError
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
+        raise NotImplementedError
 
     def restore(self, tick: int) -> None:
         """Bring the environments into the state in which `actors`, loaded, were saved."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Release the environments."""
+        """Release the environments, if there is anything to release."""
 
 
 @kernel
@@ -99,19 +122,12 @@ def _reset_all(actors, model, words, reset_word):
         actors.outcome[i] = _RESET
 
 
-class CompiledCollector:
+class CompiledCollector(Collector):
     """A block of compiled environments, stepped in one kernel. See `Collector`."""
 
-    quiet_every = 1
-    clipped = 0
-
-    def __init__(
-        self, environment: CompiledEnvironment, seed: np.uint64, start: int, count: int
-    ) -> None:
-        self.actors = make_actors(count)
-        self.words = environment_words(seed, start, count)
-        self.tally = np.zeros(3)
-        self._seed = seed
+    def __init__(self, environment: CompiledEnvironment, share: Share) -> None:
+        super().__init__(share)
+        self.quiet_every = 1
         self._model = environment.model
         self._limit = environment.max_episode_steps or 0
         parts = {
@@ -142,6 +158,3 @@ class CompiledCollector:
 
     def restore(self, tick: int) -> None:
         """Do nothing: the records are all the state there is."""
-
-    def close(self) -> None:
-        """Do nothing."""

@@ -8,8 +8,9 @@ follow from (seed, environment, tick), in every run: there a saved run is brough
 import numpy as np
 
 from hpcq.collectors.actors import Actors, Outcome, make_actors
+from hpcq.collectors.collector import Collector, Share
 from hpcq.envs.compiled import ContinuousEnvironment
-from hpcq.hashing import Purpose, environment_words, mix64, tick_word
+from hpcq.hashing import Purpose, mix64, tick_word
 from hpcq.native.kernels import bind
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
@@ -47,25 +48,12 @@ def _reset_all(actors, states, model, words, reset_word):
         actors.outcome[i] = _RESET
 
 
-class ContinuousCollector:
-    """A block of continuous environments, stepped in one kernel. See `collector.Collector`."""
+class ContinuousCollector(Collector):
+    """A block of continuous environments, stepped in one kernel. See `Collector`."""
 
-    clipped = 0
-
-    def __init__(
-        self,
-        environment: ContinuousEnvironment,
-        seed: np.uint64,
-        start: int,
-        count: int,
-        quiet_every: int,
-    ) -> None:
-        self.actors = make_actors(count)
-        self.words = environment_words(seed, start, count)
-        self.tally = np.zeros(3)
-        self.quiet_every = quiet_every
-        self._states = np.zeros((count, environment.numbers))
-        self._seed = seed
+    def __init__(self, environment: ContinuousEnvironment, share: Share) -> None:
+        super().__init__(share)
+        self._states = np.zeros((share.count, environment.numbers))
         self._model = environment.model
         self._limit = environment.max_episode_steps or np.iinfo(np.int32).max
         parts = {"reset": environment.reset, "observe": environment.observe}
@@ -97,6 +85,3 @@ class ContinuousCollector:
     def _reset(self, actors: Actors, tick: int) -> None:
         word = tick_word(self._seed, tick, Purpose.RESET)
         self._reset_all(actors, self._states, self._model, self.words, word)
-
-    def close(self) -> None:
-        """Do nothing."""

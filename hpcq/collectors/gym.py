@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.actors import Outcome, make_actors
+from hpcq.collectors.collector import Collector, Share
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.envs.load import told
 from hpcq.errors import CheckpointError, EnvironmentFault
-from hpcq.hashing import Purpose, environment_words, mix64, tick_word
+from hpcq.hashing import Purpose, mix64, tick_word
 from hpcq.native.kernels import kernel
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import bitsets
@@ -80,8 +81,8 @@ def _record(actors, keys, finals, rewards, terminated, truncated, resetting, end
     return count
 
 
-class GymnasiumCollector:
-    """A block of environments that Python steps; see `collector.Collector`.
+class GymnasiumCollector(Collector):
+    """A block of environments that Python steps; see `Collector`.
 
     An environment's own state cannot be saved. At quiet ticks, every `quiet_every`, all episodes
     end as truncated and restart from seeds that follow from (seed, environment, tick), in every
@@ -96,27 +97,16 @@ class GymnasiumCollector:
         episode and the action.
     """
 
-    def __init__(
-        self,
-        environment: PythonEnvironment,
-        seed: np.uint64,
-        start: int,
-        count: int,
-        quiet_every: int,
-    ) -> None:
-        self.actors = make_actors(count)
-        self.words = environment_words(seed, start, count)
-        self.tally = np.zeros(3)
-        self.quiet_every = quiet_every
-        self._seed = seed
-        self._start = start
+    def __init__(self, environment: PythonEnvironment, share: Share) -> None:
+        super().__init__(share)
+        self._start = share.start
         self._codec = Codec(environment.observation)
         self._id = environment.id
         self._actions = environment.action_set
         self._masked = environment.masked
         self._tick = 0
-        self._resetting = np.zeros(count, np.bool_)
-        self._ended = np.zeros(count, np.int64)
+        self._resetting = np.zeros(share.count, np.bool_)
+        self._ended = np.zeros(share.count, np.int64)
         self._environments: list[Any] = []
 
     @property

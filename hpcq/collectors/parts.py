@@ -7,7 +7,7 @@ from hpcq.collectors.actors import make_actors, part_of
 from hpcq.collectors.collector import Collector
 
 
-class Parts:
+class Parts(Collector):
     """Collectors of neighbouring environments, to the rest of the program one; see `Collector`.
 
     Each part sees its slice of the arrays of all.

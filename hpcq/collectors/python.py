@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.collectors.collector import Share
 from hpcq.collectors.gym import GymnasiumCollector, cut_short, is_reset, shape_of
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.hashing import mix64
@@ -20,15 +21,9 @@ _NOT_YET: Any = object()
 class PythonCollector(GymnasiumCollector):
     """A block of Gymnasium's Envs. See `GymnasiumCollector`."""
 
-    def __init__(
-        self,
-        environment: PythonEnvironment,
-        seed: np.uint64,
-        start: int,
-        count: int,
-        quiet_every: int,
-    ) -> None:
-        super().__init__(environment, seed, start, count, quiet_every)
+    def __init__(self, environment: PythonEnvironment, share: Share) -> None:
+        super().__init__(environment, share)
+        count = share.count
         self._everyone = range(count)
         for i in self._everyone:
             made = self._guard(range(i, i + 1), "make", environment.make)

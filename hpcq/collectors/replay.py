@@ -1,10 +1,10 @@
 """Parallel experience replay: transitions of the past take the way of live ones once more.
 
-Every environment has a ring of its latest transitions. In every tick each draws `ratio` of them, by
-draws that follow from (seed, environment, tick) alone; what is drawn stands behind the live
-transition of the environment in the arrays that messages are made from. So the owners apply
-environment i's live update, then its replayed ones, then environment i + 1's: for any number of
-ranks the same.
+Every environment has a ring of its latest transitions. In every tick each draws `ratio` of them,
+evenly or by priority (see priorities.py), by draws that follow from (seed, environment, tick)
+alone; what is drawn stands behind the live transition of the environment in the arrays that
+messages are made from. So the owners apply environment i's live update, then its replayed ones,
+then environment i + 1's: for any number of ranks the same.
 
 Lin, "Self-improving reactive agents based on reinforcement learning, planning and teaching",
 Machine Learning 8, 1992.
@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.schema import PENDING, RINGS
+from hpcq.checkpoint.schema import PENDING, PRIORITIES, RINGS
+from hpcq.collectors import priorities as by_priority
 from hpcq.collectors.actors import make_actors, part_of
 from hpcq.collectors.collector import Collector
 from hpcq.collectors.outcome import Outcome
+from hpcq.collectors.priorities import make_priorities, tree_bytes
 from hpcq.hashing import Purpose, hashes_of, hi64, keys_of, mix64, second_draw, tick_word
 from hpcq.job.sections import ReplaySection
 from hpcq.native.kernels import kernel
@@ -84,21 +86,33 @@ def _record(actors, rings, ratio):
 
 
 @kernel
-def _sample(actors, rings, ratio, words, word, least):
-    """Draw transitions, with replacement, and let each stand for a step of an environment.
+def _draw_evenly(added, capacity, words, word, least, places):
+    """Draw transitions, with replacement.
 
-    least   transitions that a ring must hold before any is drawn
+    least    transitions that a ring must hold before any is drawn
+    places   int64 (n, ratio), out: where what is drawn stands; -1: nothing is drawn
     """
+    ratio = places.shape[1]
+    for n in range(added.size):
+        filled = min(added[n], capacity)
+        for j in range(ratio):
+            draw = mix64(word ^ words[n * (ratio + 1) + 1 + j])
+            places[n, j] = hi64(draw, np.uint64(filled)) if filled >= least else -1
+
+
+@kernel
+def _replay(actors, rings, places):
+    """Let each transition that was drawn stand for a step of an environment."""
+    ratio = places.shape[1]
     for n in range(rings.added.size):
         live = n * (ratio + 1)
-        filled = min(rings.added[n], rings.hash.shape[1])
         for i in range(live + 1, live + 1 + ratio):
-            if filled < least:
+            k = places[n, i - live - 1]
+            if k < 0:
                 # Ask for anything: nothing is learned from the reply.
                 actors.outcome[i] = _RESET
                 actors.next[i] = actors.next[live]
                 continue
-            k = np.int64(hi64(mix64(word ^ words[i]), np.uint64(filled)))
             actors.hash[i] = rings.hash[n, k]
             actors.action[i] = rings.action[n, k]
             actors.reward[i] = rings.reward[n, k]
@@ -126,6 +140,7 @@ class Replay:
     actors : Actors
         of each environment the live transition, then the replayed ones
     words : uint64, one for each entry of `actors`
+    priorities : Priorities, or None where all transitions are drawn evenly
     """
 
     def __init__(
@@ -137,10 +152,17 @@ class Replay:
         masked: bool,
     ) -> None:
         count, self._ratio, self._seed = collector.words.size, section.ratio, seed
-        self._least = section.least
-        self.rings = make_rings(count, ring_size(section, environments), masked)
+        self._section, self._environments = section, environments
+        capacity = ring_size(section, environments)
+        self.rings = make_rings(count, capacity, masked)
+        self._places = np.empty((count, self._ratio), np.int64)
         self.actors = make_actors(count * (1 + self._ratio))
         self.actors.outcome[:] = _RESET
+        self.actors.update_weight[:] = 1.0
+        self.priorities = None
+        if section.prioritised:
+            self.priorities = make_priorities(count, capacity, self._ratio)
+            by_priority.build(self.priorities)
         self.words = np.empty(count * (1 + self._ratio), np.uint64)
         _spread(collector.words, self._ratio, self.words)
         collector.actors = part_of(self.actors, slice(None, None, 1 + self._ratio))
@@ -149,7 +171,32 @@ class Replay:
         """Remember the live steps of this tick, and draw what is replayed in it."""
         _record(self.actors, self.rings, self._ratio)
         word = tick_word(self._seed, tick, Purpose.REPLAY)
-        _sample(self.actors, self.rings, self._ratio, self.words, word, self._least)
+        least, places, added = self._section.least, self._places, self.rings.added
+        if self.priorities is None:
+            _draw_evenly(added, self.rings.hash.shape[1], self.words, word, least, places)
+        else:
+            beta = self._section.importance_exponent.at(tick * self._environments)
+            by_priority.draw(
+                self.priorities, self.actors, added, self.words, word, least, beta, places
+            )
+        _replay(self.actors, self.rings, places)
+
+    def take_receipts(
+        self, ranks: np.uint64, sent: NDArray, replies: NDArray, cursors: NDArray[np.int64]
+    ) -> None:
+        """Set priorities by the receipts for the updates of this tick; see `actors.receive`."""
+        if self.priorities is not None:
+            by_priority.take_receipts(
+                self.priorities,
+                self.actors,
+                self.rings.added,
+                self._section.priority_exponent,
+                self._section.priority_floor,
+                ranks,
+                sent,
+                replies,
+                cursors,
+            )
 
     def columns(self) -> dict[str, NDArray]:
         """Return the rings, and the updates still to be sent, as the datasets of `REPLAY`."""
@@ -168,19 +215,25 @@ class Replay:
             if name in HASHES:
                 column = hashes_of(column.reshape(-1)).reshape(column.shape)
             array[:] = column
+        if self.priorities is not None:
+            by_priority.build(self.priorities)
 
     def _arrays(self) -> dict[str, NDArray]:
         """Return what is saved: views of the rings, and of the replayed part of the actors."""
         width, masked = 1 + self._ratio, self.rings.mask.shape[1] > 0
+        prioritised = self.priorities is not None
         found = {name: getattr(self.rings, field) for name, field in _told(RINGS, masked)}
-        for name, field in _told(PENDING, masked):
+        for name, field in _told(PENDING, masked, prioritised):
             found[name] = getattr(self.actors, field).reshape(-1, width)[:, 1:]
+        if prioritised:
+            found |= {name: getattr(self.priorities, field) for name, field in PRIORITIES.items()}
         return found
 
 
-def _told(fields: dict[str, str], masked: bool) -> list[tuple[str, str]]:
-    """Return the datasets and fields that there are: without masks, not theirs."""
-    return [(name, field) for name, field in fields.items() if masked or "mask" not in field]
+def _told(fields: dict[str, str], masked: bool, prioritised: bool = False) -> list[tuple[str, str]]:
+    """Return the datasets and fields that there are: without masks and weights, not theirs."""
+    absent = [word for word, there in (("mask", masked), ("weight", prioritised)) if not there]
+    return [item for item in fields.items() if not any(word in item[1] for word in absent)]
 
 
 def ring_size(section: ReplaySection, environments: int) -> int:
@@ -192,9 +245,19 @@ def replay_shapes(section: ReplaySection, environments: int, masked: bool) -> di
     """Return the shapes of what is saved of the replay of a whole job."""
     if section.ratio == 0:
         return {}
-    rings = make_rings(0, ring_size(section, environments), masked)
-    shapes = {
-        name: [environments, *getattr(rings, field).shape[1:]]
-        for name, field in _told(RINGS, masked)
-    }
-    return shapes | {name: [environments, section.ratio] for name, _ in _told(PENDING, masked)}
+    capacity = ring_size(section, environments)
+    rings: Any = make_rings(0, capacity, masked)
+    fields = _told(RINGS, masked)
+    shapes = {name: [environments, *getattr(rings, field).shape[1:]] for name, field in fields}
+    for name, _ in _told(PENDING, masked, section.prioritised):
+        shapes[name] = [environments, section.ratio]
+    if section.prioritised:
+        rings = make_priorities(0, capacity, section.ratio)
+        for name, field in PRIORITIES.items():
+            shapes[name] = [environments, *getattr(rings, field).shape[1:]]
+    return shapes
+
+
+def unsaved_bytes(section: ReplaySection, environments: int) -> int:
+    """Return the memory that large rings take beside what is saved of them, over all ranks."""
+    return environments * tree_bytes(ring_size(section, environments)) * section.prioritised

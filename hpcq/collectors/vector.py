@@ -18,8 +18,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from hpcq.collectors.collector import Share
 from hpcq.collectors.gym import ENDED, MORE, UNFIT, GymnasiumCollector, is_reset, look, shape_of
-from hpcq.collectors.python import PythonCollector
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.errors import EnvironmentFault
 
@@ -27,17 +27,10 @@ from hpcq.errors import EnvironmentFault
 class VectorCollector(GymnasiumCollector):
     """A block of VectorEnvs of the same size. See `GymnasiumCollector`."""
 
-    def __init__(
-        self,
-        environment: PythonEnvironment,
-        seed: np.uint64,
-        start: int,
-        count: int,
-        quiet_every: int,
-    ) -> None:
-        super().__init__(environment, seed, start, count, quiet_every)
+    def __init__(self, environment: PythonEnvironment, share: Share) -> None:
+        super().__init__(environment, share)
         assert environment.vector is not None
-        size = environment.vector
+        count, size = share.count, environment.vector
         self._units = [range(i, i + size) for i in range(0, count, size)]
         self._modes: list[AutoresetMode] = []
         for places in self._units:
@@ -238,11 +231,3 @@ class VectorCollector(GymnasiumCollector):
 
 def _plain(values: Any, dtype: Any, count: int) -> bool:
     return isinstance(values, np.ndarray) and values.dtype == dtype and values.shape == (count,)
-
-
-def gymnasium_collector(
-    environment: PythonEnvironment, seed: np.uint64, start: int, count: int, quiet_every: int
-) -> PythonCollector | VectorCollector:
-    """Return the collector of a block of Gymnasium environments."""
-    kind = PythonCollector if environment.vector is None else VectorCollector
-    return kind(environment, seed, start, count, quiet_every)

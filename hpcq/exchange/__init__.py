@@ -3,7 +3,8 @@
 Each tick every rank packs one array of messages, grouped by owner: for each owner its updates,
 then its queries. The owner works through the sources in rank order and through each source's
 records in the order in which they were packed; with environments in contiguous blocks per rank
-that is environment order, for any number of ranks. Replies come back in the order of the queries.
+that is environment order, for any number of ranks. Replies come back in the order of the queries,
+behind receipts for the updates where these are asked for.
 
 Which way the records go is a choice of routing; what arrives is the same:
 
@@ -25,8 +26,8 @@ def make_exchange(
     comm: MPI.Intracomm,
     message: DTypeLike,
     reply: DTypeLike,
-    most_updates: int,
-    most_queries: int,
+    most_messages: int,
+    most_replies: int,
     flat: bool = False,
     node: MPI.Intracomm | None = None,
 ) -> Exchange:
@@ -38,14 +39,14 @@ def make_exchange(
         the ranks that share the table.
     message, reply
         record types, from `records.record_types`.
-    most_updates, most_queries
-        the most that this rank sends in one tick.
+    most_messages, most_replies
+        the most that this rank sends, and gets back, in one tick.
     flat
         use Alltoallv, also where there is memory to share.
     node
         the ranks of this rank's node; MPI says which, unless given.
     """
-    sizes = (message, reply, most_updates, most_queries)
+    sizes = (message, reply, most_messages, most_replies)
     if comm.size == 1:
         return Alone(comm, *sizes)
     if not flat:

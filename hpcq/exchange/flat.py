@@ -6,7 +6,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.exchange.mail import FLAGS, LARGEST, QUERIES, UPDATES, Exchange, room
+from hpcq.exchange.mail import FLAGS, LARGEST, QUERIES, RECEIPTS, UPDATES, Exchange, room
 
 # Bytes that one rank receives in one round at most; MPI counts in 32 bits.
 ROUND_BYTES = 256 << 20
@@ -61,8 +61,8 @@ class Flat(Exchange):
         self._largest = int(received[:, LARGEST].max())
         self._outgoing.set(sent[:, UPDATES], sent[:, QUERIES])
         messages = self._incoming.set(received[:, UPDATES], received[:, QUERIES])
-        replies = self._given.set(received[:, QUERIES])
-        self._got.set(sent[:, QUERIES])
+        replies = self._given.set(received[:, RECEIPTS], received[:, QUERIES])
+        self._got.set(sent[:, RECEIPTS], sent[:, QUERIES])
         self._starts[:] = self._incoming.starts
         self._reply_starts[:] = self._given.starts
         if messages > self.inbox.far.size:

@@ -6,11 +6,13 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
-# Columns of `Exchange.sent` and `Inbox.counts`: how many updates and queries go to a rank, where
-# they start in the outbox, where the replies are expected, what the source wants all to know, and
-# its largest group.
-UPDATES, QUERIES, START, REPLIES_AT, FLAGS, LARGEST = range(6)
-COLUMNS = 6
+# Columns of `Exchange.sent` and `Inbox.counts`: how many updates and queries go to a rank, how many
+# receipts for updates are expected (all of them or none), where the messages start in the outbox,
+# where the replies are expected, what the source wants all to know, and its largest group.
+UPDATES, QUERIES, RECEIPTS, START, REPLIES_AT, FLAGS, LARGEST = range(7)
+COLUMNS = 7
+# What replies are made of: receipts, then the answers to queries.
+REPLIES = slice(QUERIES, RECEIPTS + 1)
 
 
 class Inbox(NamedTuple):
@@ -49,7 +51,7 @@ class Exchange:
     sent : int64 (ranks, COLUMNS), how they are grouped
     inbox : the messages of all sources, after `send`
     replies : where to write the replies to them
-    replies_in : the replies to this rank's queries, grouped by owner, after `reply`
+    replies_in : the replies to this rank's messages, grouped by owner, after `reply`
     """
 
     def __init__(
@@ -57,14 +59,14 @@ class Exchange:
         comm: MPI.Intracomm,
         message: DTypeLike,
         reply: DTypeLike,
-        most_updates: int,
-        most_queries: int,
+        most_messages: int,
+        most_replies: int,
     ) -> None:
         self.comm = comm
         self.message, self.reply_type = np.dtype(message), np.dtype(reply)
         self.sent = np.zeros((comm.size, COLUMNS), np.int64)
-        self.outbox = np.empty(most_updates + most_queries, message)
-        self.replies_in = np.empty(most_queries, reply)
+        self.outbox = np.empty(most_messages, message)
+        self.replies_in = np.empty(most_replies, reply)
         self._is_far = np.ones(comm.size, np.bool_)
         self._starts = np.zeros(comm.size, np.int64)
         self._reply_starts = np.zeros(comm.size, np.int64)
@@ -85,7 +87,7 @@ class Exchange:
         raise NotImplementedError
 
     def reply(self) -> None:
-        """Send the replies back to where the queries came from. Collective."""
+        """Send the replies back to where the messages came from. Collective."""
         raise NotImplementedError
 
     def network_messages(self) -> int:
@@ -96,7 +98,7 @@ class Exchange:
         """Return the bytes of the last tick that this rank sent to other ranks."""
         other = np.arange(self.comm.size) != self.comm.rank
         messages = self.sent[other, UPDATES] + self.sent[other, QUERIES]
-        given = self.inbox.counts[other, QUERIES]
+        given = self.inbox.counts[other, REPLIES]
         return int(messages.sum() * self.message.itemsize + given.sum() * self.reply_type.itemsize)
 
     def free(self) -> None:

@@ -18,7 +18,18 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
-from hpcq.exchange.mail import COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES, Exchange, room
+from hpcq.exchange.mail import (
+    COLUMNS,
+    FLAGS,
+    QUERIES,
+    RECEIPTS,
+    REPLIES,
+    REPLIES_AT,
+    START,
+    UPDATES,
+    Exchange,
+    room,
+)
 from hpcq.native.kernels import kernel
 
 # Bytes of one message between nodes at most.
@@ -46,7 +57,7 @@ def _scatter(replies, at, sent, of, window, segment):
     """Copy the replies of rank `of`, from `at` on, to the ranks that asked; return the end."""
     for local in range(sent.shape[0]):
         start = local * segment + sent[local, of, REPLIES_AT]
-        for i in range(start, start + sent[local, of, QUERIES]):
+        for i in range(start, start + sent[local, of, RECEIPTS] + sent[local, of, QUERIES]):
             window[i] = replies[at]
             at += 1
     return at
@@ -70,11 +81,11 @@ class Nodes(Exchange):
         node: MPI.Intracomm,
         message: DTypeLike,
         reply: DTypeLike,
-        most_updates: int,
-        most_queries: int,
+        most_messages: int,
+        most_replies: int,
     ) -> "Nodes | None":
         """Return an exchange, or None if a node has no shared memory to give. Collective."""
-        largest = np.array([most_updates + most_queries, most_queries], np.int64)
+        largest = np.array([most_messages, most_replies], np.int64)
         node.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
         shapes = [
             ((node.size, comm.size, COLUMNS), np.dtype(np.int64)),
@@ -84,7 +95,7 @@ class Nodes(Exchange):
         window, arrays = _shared_arrays(comm, node, shapes)
         if window is None:
             return None
-        return cls(comm, node, window, arrays, message, reply, most_updates, most_queries)
+        return cls(comm, node, window, arrays, message, reply, most_messages, most_replies)
 
     def __init__(
         self,
@@ -161,7 +172,7 @@ class Nodes(Exchange):
             for rank in ranks.tolist():
                 self._starts[rank], self._reply_starts[rank] = messages, replies
                 messages += int(counts[rank, UPDATES] + counts[rank, QUERIES])
-                replies += int(counts[rank, QUERIES])
+                replies += int(counts[rank, REPLIES].sum())
         if messages > self.inbox.far.size:
             self.place(self.inbox.near, room(self.inbox.far, messages))
         if replies > self.replies.far.size:
@@ -188,7 +199,7 @@ class Nodes(Exchange):
         self._meet()
 
     def _bring_replies(self) -> None:
-        asked = self._headers_out[:, :, QUERIES].sum(axis=1)
+        asked = self._headers_out[:, :, REPLIES].sum(axis=(1, 2))
         self._to_scatter = room(self._to_scatter, int(asked.sum()))
         ends = np.cumsum(asked).tolist()
         requests = []
@@ -196,7 +207,7 @@ class Nodes(Exchange):
             requests += self._pieces(self.comm.Irecv, self._to_scatter[start:end], owner, _REPLIES)
         at = 0
         for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
-            end = at + int(header[:, QUERIES].sum())
+            end = at + int(header[:, REPLIES].sum())
             requests += self._pieces(self.comm.Isend, self.replies.far[at:end], forwarder, _REPLIES)
             at = end
         MPI.Request.Waitall(requests)

@@ -12,6 +12,7 @@ from hpcq.errors import JobError
 from hpcq.job import files
 from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
+    LEAST_RING,
     CheckpointSection,
     EnvironmentSection,
     EvaluationSection,
@@ -76,6 +77,13 @@ class Job(Section):
                 f"replay.ratio = {self.replay.ratio} and mode.kind = {self.mode.kind!r}: replay "
                 "goes with lockstep; leave one out"
             )
+        count, capacity = self.environment.count, self.replay.capacity
+        if self.replay.prioritised and capacity <= (LEAST_RING - 1) * count:
+            raise ValueError(
+                f"replay.capacity = {capacity} and environment.count = {count}: for draw = "
+                f"'prioritised' the ring of each environment must hold {LEAST_RING} transitions; "
+                f"expected at least {LEAST_RING * count}"
+            )
         for key in ("evaluation_return", "patience"):
             if getattr(self.stop, key) is not None and self.evaluation.every is None:
                 raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
@@ -122,7 +130,8 @@ class Job(Section):
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values in words."""
         lines = {}
-        for section in ("environment", "learning", "exploration", "mode", "evaluation", "run"):
+        sections = "environment", "learning", "exploration", "replay", "mode", "evaluation", "run"
+        for section in sections:
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
@@ -153,7 +162,7 @@ class Job(Section):
         return "\n".join(lines) + "\n"
 
 
-_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence")
+_SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence", "importance_exponent")
 
 
 def _plain(value: Any) -> Any:

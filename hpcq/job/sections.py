@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hpcq.job.choices import PolicyName, RuleName
-from hpcq.job.schedules import Constant, LearningRate, PositiveSchedule, Schedule
+from hpcq.job.schedules import Constant, Fraction, LearningRate, PositiveSchedule, Schedule
 
 
 class Section(BaseModel):
@@ -164,6 +164,11 @@ class ExplorationSection(Section):
         return self
 
 
+# Transitions that a ring of prioritised replay holds at least: when the error of one is known, two
+# more have come.
+LEAST_RING = 3
+
+
 class ReplaySection(Section):
     """Parallel experience replay: every environment learns from its past transitions once more."""
 
@@ -173,6 +178,30 @@ class ReplaySection(Section):
     """latest transitions that are kept, over all environments together (each keeps its part)"""
     least: Annotated[int, Field(ge=1)] = 1
     """transitions of its own that an environment waits for before any is replayed"""
+    draw: Literal["uniform", "prioritised"] = "uniform"
+    """uniform: all that are kept are drawn alike; prioritised: by their last |TD error|"""
+    priority_exponent: Fraction = 0.6
+    """prioritised: how much the errors matter; 0: not at all"""
+    priority_floor: Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)] = 1e-6
+    """prioritised: added to every |TD error|, in the unit of rewards"""
+    importance_exponent: Schedule = Constant(value=0.4)
+    """prioritised: how far smaller steps make up for being drawn more often; below 1, values are
+    biased where the environment has chance"""
+
+    @property
+    def prioritised(self) -> bool:
+        """Whether anything is drawn by priority."""
+        return self.ratio > 0 and self.draw == "prioritised"
+
+    @model_validator(mode="after")
+    def _its_own_keys(self) -> "ReplaySection":
+        if self.draw == "uniform":
+            for key in ("priority_exponent", "priority_floor", "importance_exponent"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"draw = 'uniform' has no {key}; set draw = 'prioritised'")
+        elif self.ratio == 0:
+            raise ValueError("draw = 'prioritised' draws nothing: give ratio, too")
+        return self
 
 
 class ModeSection(Section):

@@ -77,12 +77,12 @@ class Asynchronous(Learner):
         desk = self.exchange
         self._all = self.collector, self.windows, desk
         count = max(1, self.collector.words.size)
-        updates = (desk.outbox.size - desk.replies_in.size) // count
+        messages = desk.outbox.size // count
         start = 0
         for number, collector in enumerate(getattr(self.collector, "parts", [])):
             size = collector.words.size
             windows = part_of(self.windows, slice(start, start + size))
-            mail = Exchange(comm, desk.message, desk.reply_type, updates * size, 2 * size)
+            mail = Exchange(comm, desk.message, desk.reply_type, messages * size, 2 * size)
             self._parts.append(_Part(number, collector, windows, mail))
             start += size
         self._desk_counts = np.zeros((1, desk.sent.shape[1]), np.int64)
@@ -129,13 +129,15 @@ class Asynchronous(Learner):
         return found
 
     def begin(self) -> None:
-        """Reset every environment and choose the first actions."""
+        """Reset every environment and choose the first actions. Collective."""
         self.tick = 0
         for part in self._parts:
             self._turn_to(part)
             part.collector.begin()
             self._ask(part)
         self._finish()
+        # Who has its replies serves the others, who may wait for theirs: what follows may block.
+        self._serve_until(self.comm.Ibarrier())
 
     def advance(self, flags: int = 0) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""

@@ -48,6 +48,7 @@ def evaluating(job: Job) -> Job:
         "environment": {"count": -(-section.episodes // unit) * unit, "quiet_every": _NEVER},
         # Nothing is learned: no transition need be remembered.
         "learning": {"n_step": 1, "trace_decay": 1.0},
+        "replay": {"ratio": 0},
         "run": {"seed": int(word) >> 1},
     }
     changed = {name: getattr(job, name).model_copy(update=keys) for name, keys in parts.items()}

@@ -123,8 +123,10 @@ class Learner:
         self._actors = method.actor_kernels()
         self._largest_error = np.zeros(1)
         self._places = np.empty(owner.PLACES, np.uint64)
-        message, reply = record_types(self.shard.dtype, method.masked)
-        self.exchange = route(among, message, reply, method.steps * count, 2 * count)
+        message, reply = record_types(self.shard.dtype, method.masked, method.weighted)
+        updates, queries = method.steps * count, 2 * count
+        replies = queries + (updates if method.weighted else 0)
+        self.exchange = route(among, message, reply, updates + queries, replies)
         self._cursors = np.zeros(among.size, np.int64)
         self._ranks = np.uint64(among.size)
         self._seed = seed
@@ -274,6 +276,7 @@ class Learner:
                 self._places,
                 done,
                 self._largest_error,
+                exchange.replies if self.method.weighted else None,
             )
             if done == updates:
                 return
@@ -289,6 +292,10 @@ class Learner:
         )
 
     def _receive(self) -> None:
+        if self.replay is not None:
+            self.replay.take_receipts(
+                self._ranks, self.exchange.sent, self.exchange.replies_in, self._cursors
+            )
         self._actors.receive(
             (self.replay or self.collector).actors,
             self.windows,

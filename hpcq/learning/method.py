@@ -102,14 +102,28 @@ class Method:
         """Return the shapes of what is saved of the replay of `count` environments."""
         return replay_shapes(self.replay, count, self.masked)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether updates carry weights and ask for receipts."""
+        return self.replay.prioritised
+
     def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
         """Return the owner's kernels; see `owner.kernels`."""
         tells = self.steps > 1 and self.rule.cuts
         return owner.kernels(
-            self.rule, self.policy, self.actions, width, self.masked, tells, notes_errors
+            self.rule,
+            self.policy,
+            self.actions,
+            width,
+            self.masked,
+            tells,
+            notes_errors,
+            self.weighted,
         )
 
     def actor_kernels(self) -> actors.Kernels:
         """Return the actors' kernels."""
         rule = self.rule
-        return actors.kernels(self.actions, rule.tables, self.masked, self.steps, rule.cuts)
+        return actors.kernels(
+            self.actions, rule.tables, self.masked, self.steps, rule.cuts, self.weighted
+        )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcq.exchange.mail import QUERIES, UPDATES
+from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
 from hpcq.hashing import MAX_HASH
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
@@ -163,7 +163,7 @@ def _answer(table, inbox, parameter, places, replies):
     inbox      `exchange.mail.Inbox`: of each source its updates, then its queries
     parameter  float, of the policy
     places     uint64 (PLACES,), scratch
-    replies    `exchange.mail.Replies`, out: one reply per query of a source, in order
+    replies    `exchange.mail.Replies`, out: behind receipts one reply per query, in order
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, buckets, q_init = table.ranks, table.buckets, table.q_init
@@ -173,7 +173,7 @@ def _answer(table, inbox, parameter, places, replies):
         far = inbox.is_far[source]
         box = inbox.far if far else inbox.near
         out = replies.far if far else replies.near
-        n = np.uint64(replies.starts[source])
+        n = np.uint64(replies.starts[source] + inbox.counts[source, RECEIPTS])
         for block in range(start, end + 2 * LEAD, BLOCK):
             for i in locate(hashes, ranks, buckets, box, block, start, end, places):
                 query = box[i]
@@ -206,16 +206,39 @@ def _note_nothing(largest_error, error):
     pass
 
 
-def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None):
+@inlined
+def _give_receipt(replies, far, source, number, error):
+    out = replies.far if far else replies.near
+    out[replies.starts[source] + number].value = error
+
+
+@inlined
+def _give_none(replies, far, source, number, error):
+    pass
+
+
+@inlined
+def _weighted(step, update):
+    return min(1.0, step * update.weight)
+
+
+@inlined
+def _unweighted(step, update):
+    return step
+
+
+def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None, replies=None):
     """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate, exponent, least
         the learning rate is `rate`; where the exponent is above 0, it is
-        max(least, rate / (1 + N(s, a)) ** exponent)
+        max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
     places
         uint64 (PLACES,), scratch
     largest_error
         float64 (1,), in and out: of all |TD errors|, if the kernel notes them
+    replies
+        `exchange.mail.Replies`, out: of each source a receipt per update, if the kernel gives them
 
     Returns the number of updates done: fewer than there are if the shard is full.
     """
@@ -227,7 +250,8 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
         at, updates = inbox.starts[source], inbox.counts[source, UPDATES]
         # Of this source's updates, those numbered before `done` have been applied.
         start, end = at + _clamp(done - before, 0, updates), at + updates
-        box = inbox.far if inbox.is_far[source] else inbox.near
+        far = inbox.is_far[source]
+        box = inbox.far if far else inbox.near
         for block in range(start, end + 2 * LEAD, BLOCK):
             for i in locate(hashes, ranks, buckets, box, block, start, end, places):
                 message = box[i]
@@ -245,8 +269,10 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
                         step = max(least, rate * (1.0 + earlier) ** -exponent)
                     if earlier < MAX_VISITS:
                         visits[slot, column] = earlier + np.uint32(1)
-                note_error(largest_error, message.target - q[slot, column])
-                update(q, slot, column, message.target, step)
+                error = message.target - q[slot, column]
+                note_error(largest_error, error)
+                give_receipt(replies, far, source, np.int64(i) - at, error)
+                update(q, slot, column, message.target, weighted(step, message))
                 keep_mask(table.masks, slot, message)
         before += updates
     return before
@@ -268,6 +294,7 @@ def kernels(
     masked: bool = False,
     tells_greedy: bool = False,
     notes_errors: bool = False,
+    weighted: bool = False,
 ) -> Kernels:
     """Return the kernels for rows of `actions` actions, `width` of them to a cache line.
 
@@ -281,6 +308,8 @@ def kernels(
         whether replies say if the action is greedy.
     notes_errors
         whether the largest |TD error| is kept.
+    weighted
+        whether updates carry weights and get receipts.
     """
     locate = bind(_locate, WIDTH=width)
     names: dict[str, Any] = {
@@ -314,5 +343,7 @@ def kernels(
             update=bind(rule.update),
             keep_mask=_keep_mask if masked else _keep_none,
             note_error=_note_largest if notes_errors else _note_nothing,
+            give_receipt=_give_receipt if weighted else _give_none,
+            weighted=_weighted if weighted else _unweighted,
         ),
     )

@@ -103,7 +103,7 @@ class Periodic(Learner):
         columns, rows = self.rows.columns, len(self.rows)
         record = np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))])
         reply = np.dtype([("values", "f8", (columns,))])
-        exchange = Flat(self.comm, record, reply, 0, rows)
+        exchange = Flat(self.comm, record, reply, rows, rows)
         out = exchange.outbox["words"]
         for hashes, q, updates, masks in self.rows.pieces_with_masks(rows):
             out[:, merging.HASH] = hashes

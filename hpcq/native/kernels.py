@@ -65,6 +65,11 @@ class _SharedCache(FunctionCache):
     (numba#4807): jobs of an array, say, that start together.
     """
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        # numba would first load all that it compiles with: 65 modules, a quarter of a second.
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
     def save_overload(self, sig: Any, data: Any) -> None:
         # What cannot be kept, on a full disk, is compiled again.
         with contextlib.suppress(OSError), open(Path(self.cache_path, "lock"), "a") as lock:

@@ -45,8 +45,7 @@ def choose(look: Look, steps: int | None = None) -> list[Choice]:
         if the environment is nothing for a table.
     """
     described = _floats(look)
-    states = math.prod(described[0].value) if described else None
-    states = states or look.states or 4 * len(look.walk.states)
+    states = math.prod(described[0].value) if described else _states(look)
     steps = steps or _steps(look, states)
     return [
         *_environment(look, described),
@@ -62,6 +61,13 @@ def choose(look: Look, steps: int | None = None) -> list[Choice]:
         Choice("run", "steps", steps, _about_steps(look, steps, states)),
         Choice("run", "seed", 1, "the same seed, the same table, on any number of ranks"),
     ]
+
+
+def _states(look: Look) -> int:
+    """Return about how many states will be met: all, or more than those seen where these recur."""
+    seen, steps = len(look.walk.states), look.walk.steps
+    every = look.states or 4 * seen
+    return min(every, 4 * seen) if 10 * seen < steps else every
 
 
 def _environment(look: Look, described: list[Choice]) -> list[Choice]:

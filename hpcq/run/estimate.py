@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint.schema import EXTRAS, Header, layout
+from hpcq.collectors.replay import unsaved_bytes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.learning.method import Method
@@ -39,6 +40,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     messages = (method.steps + 2) * MESSAGE_BYTES * senders
     shapes = method.replay_shapes(job.environment.count)
     rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
+    rings += unsaved_bytes(job.replay, job.environment.count)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,

@@ -19,10 +19,7 @@ from rich.text import Text
 
 from hpcq.run import terminal
 from hpcq.run.estimate import size
-from hpcq.run.words import number_text, rate_text, time_text
-
-# What the policies' parameters are called in the metrics; those of other policies are None.
-EXPLORATION = ("epsilon", "temperature", "confidence")
+from hpcq.run.words import EXPLORATION, number_text, rate_text, time_text
 
 _SECONDS = 1.0
 _REMEMBERED = 30

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from enum import IntFlag
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.parallel import count_nodes, on_root
 from hpcq.run.evaluations import Evaluations
-from hpcq.run.metrics import summarise
 from hpcq.run.reporter import Reporter
 from hpcq.run.room import Room
 from hpcq.run.saveplan import SavePlan
 from hpcq.run.stopping import Stopping, tick_of
+from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 Say = Callable[[str], object]
@@ -27,8 +26,11 @@ Say = Callable[[str], object]
 Training = Generator[dict[str, Any], None, ExitCode]
 
 
-class Flag(IntFlag):
-    """What a rank can ask of all ranks along with a tick's counts."""
+class Flag:
+    """What a rank can ask of all ranks along with a tick's counts.
+
+    Plain bits: every tick looks at them, and an IntFlag would take longer than a small tick.
+    """
 
     STOP = 1
     REPORT = 2
@@ -54,90 +56,143 @@ def train(
 
     `path` is the checkpoint of the learner's present tick, if there is one.
     """
-    job, comm, quiet = learner.job, learner.comm, learner.quiet_every
-    last = last_tick(job, quiet)
-    if writer == "funnel" and (nodes := count_nodes(comm)) > 1:
-        say(
-            f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
-            "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
-        )
-    title = _title(learner)
-    say(f"{title}, {_plan(learner, last, writer)}")
-    say(f"job: {job.brief()}; all else as `hpcq reference` says")
-    plan = SavePlan(job, quiet, learner.tick)
-    room = Room(learner)
-    room.check()
-    reporter = Reporter(learner, last, learner.steps if path else None, title, say)
-    rules, evaluations = Stopping(learner), Evaluations(learner, watchdog.beat)
-    if path is not None:
-        evaluations.keep(path)
-    stopping, ended = Flag(0), rules.look(evaluations.due())
-    started, first_step = time.perf_counter(), learner.steps
-    while learner.tick < last and not ((stopping or ended) and plan.saved == learner.tick):
-        flags = Flag.STOP if caught else Flag(0)
-        if room.short():
+    run = _Run(learner, path, writer, say, caught, watchdog)
+    yield from run.ticks()
+    return run.end()
+
+
+class _Run:
+    """What a process does between the ticks of a run: ask, look, save, tell. All is collective."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        path: Path | None,
+        writer: str,
+        say: Say,
+        caught: list[int],
+        watchdog: Watchdog,
+    ) -> None:
+        self.learner, self.path, self.writer = learner, path, writer
+        self.say, self.caught, self.watchdog = say, caught, watchdog
+        job, quiet = learner.job, learner.quiet_every
+        self.last = last_tick(job, quiet)
+        title = _title(learner)
+        self._announce(title)
+        self.plan = SavePlan(job, quiet, learner.tick)
+        self.room = Room(learner)
+        self.room.check()
+        self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, say)
+        self.rules = Stopping(learner)
+        self.evaluations = Evaluations(learner, watchdog.beat)
+        if path is not None:
+            self.evaluations.keep(path)
+        self.stopping = 0
+        """the flags that have stopped the run early"""
+        self.ended = self.rules.look(self.evaluations.due())
+        self.started, self.seconds, self.first_step = time.perf_counter(), 0.0, learner.steps
+
+    def _announce(self, title: str) -> None:
+        learner = self.learner
+        if self.writer == "funnel" and (nodes := count_nodes(learner.comm)) > 1:
+            self.say(
+                f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
+                "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
+            )
+        self.say(f"{title}, {_plan(learner, self.last, self.writer)}")
+        self.say(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
+
+    def ticks(self) -> Iterator[dict[str, Any]]:
+        """Tick until the run is over and saved; yield reports."""
+        learner, evaluations = self.learner, self.evaluations
+        while learner.tick < self.last and not (
+            (self.stopping or self.ended) and self.plan.saved == learner.tick
+        ):
+            agreed = learner.advance(self._asked())
+            self.watchdog.beat()
+            if agreed & (Flag.STOP | Flag.FULL) and not self.stopping:
+                self._stop(agreed)
+            found = evaluations.evaluate()
+            self.ended = self.ended or self.rules.look(found is not None)
+            if agreed & Flag.TIME:
+                self.ended = self.ended or self.rules.why_time()
+            wanted = self.stopping or self.ended or learner.tick == self.last or agreed & Flag.SAVE
+            if self.plan.due(learner.tick, bool(wanted or evaluations.best_now)):
+                self._save()
+            if agreed & Flag.REPORT or found:
+                yield from self._tell(found)
+        self.seconds = time.perf_counter() - self.started
+        yield from self._tell()
+
+    def _asked(self) -> int:
+        """Return the flags of this rank."""
+        flags = Flag.STOP if self.caught else 0
+        if self.room.short():
             flags |= Flag.FULL
-        if comm.rank == 0 and reporter.due():
-            flags |= Flag.REPORT
-        if comm.rank == 0 and plan.time_is_up():
-            flags |= Flag.SAVE
-        if comm.rank == 0 and rules.time_is_up():
-            flags |= Flag.TIME
-        agreed = Flag(learner.advance(flags))
-        watchdog.beat()
-        if agreed & (Flag.STOP | Flag.FULL) and not stopping:
-            stopping = agreed
-            why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
-            say(f"{why}: saving in {-learner.tick % quiet} ticks")
-        found = evaluations.evaluate()
-        ended = ended or rules.look(found is not None)
-        if agreed & Flag.TIME:
-            ended = ended or rules.why_time()
-        wanted = stopping or ended or learner.tick == last or agreed & Flag.SAVE
-        if plan.due(learner.tick, bool(wanted or evaluations.best_now)):
-            rules.remember()
-            nbytes = comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
-            with watchdog.patient(patience(nbytes)):
-                learner.settle()
-                path, _ = saving.save(
-                    learner, job.directory, writer, job.checkpoint.keep, plan.milestones
-                )
-            plan.note(learner.tick)
-            reporter.saved = learner.steps
-            evaluations.keep(path)
-        if agreed & Flag.REPORT or found:
-            yield from _tell(reporter, watchdog, found)
-    seconds = time.perf_counter() - started
-    assert path is not None
-    yield from _tell(reporter, watchdog)
-    reporter.close()
-    digest = learner.digest()
-    evaluations.close()
-    learner.close()
-    if learner.tick < last and not ended:
-        if stopping & Flag.FULL:
-            say(room.explain())
-        say(f"stopped at step {learner.steps:,}; go on with `hpcq resume {job.directory}`")
-        comm.Barrier()
-        return ExitCode.STOPPED
-    if ended:
-        say(f"ended by {ended}")
-    done = learner.steps - first_step
-    clipped = comm.allreduce(learner.collector.clipped)
-    with watchdog.patient(START_SECONDS):
-        on_root(comm, lambda: summarise(learner, path, digest, done, seconds, clipped, ended, say))
-    comm.Barrier()
-    return ExitCode.DONE
+        if self.learner.comm.rank == 0:
+            if self.reporter.due():
+                flags |= Flag.REPORT
+            if self.plan.time_is_up():
+                flags |= Flag.SAVE
+            if self.rules.time_is_up():
+                flags |= Flag.TIME
+        return flags
 
+    def _stop(self, agreed: int) -> None:
+        self.stopping = agreed
+        why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
+        self.say(f"{why}: saving in {-self.learner.tick % self.learner.quiet_every:,} ticks")
 
-def _tell(
-    reporter: Reporter, watchdog: Watchdog, found: Evaluation | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield a report, if there is one, and be patient with who looks at it. Collective."""
-    line = reporter.report(found)
-    if line is not None:
-        with watchdog.patient(math.inf):
-            yield line
+    def _save(self) -> None:
+        learner, section = self.learner, self.learner.job.checkpoint
+        self.rules.remember()
+        nbytes = learner.comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
+        with self.watchdog.patient(patience(nbytes)):
+            learner.settle()
+            self.path, _ = saving.save(
+                learner, learner.job.directory, self.writer, section.keep, self.plan.milestones
+            )
+        self.plan.note(learner.tick)
+        self.reporter.saved = learner.steps
+        self.evaluations.keep(self.path)
+
+    def _tell(self, found: Evaluation | None = None) -> Iterator[dict[str, Any]]:
+        """Yield a report, if there is one, and be patient with who looks at it."""
+        line = self.reporter.report(found)
+        if line is not None:
+            with self.watchdog.patient(math.inf):
+                yield line
+
+    def end(self) -> ExitCode:
+        """Release everything; say how the run ended, and sum it up if it is done."""
+        learner, path, seconds = self.learner, self.path, self.seconds
+        assert path is not None
+        self.reporter.close()
+        digest = learner.digest()
+        self.evaluations.close()
+        learner.close()
+        if learner.tick < self.last and not self.ended:
+            if self.stopping & Flag.FULL:
+                self.say(self.room.explain())
+            self.say(
+                f"stopped at step {learner.steps:,}; go on with `hpcq resume "
+                f"{learner.job.directory}`"
+            )
+            learner.comm.Barrier()
+            return ExitCode.STOPPED
+        if self.ended:
+            self.say(f"ended by {self.ended}")
+        done = learner.steps - self.first_step
+        clipped = learner.comm.allreduce(learner.collector.clipped)
+        with self.watchdog.patient(START_SECONDS):
+            on_root(
+                learner.comm,
+                lambda: summarise(
+                    learner, path, digest, done, seconds, clipped, self.ended, self.say
+                ),
+            )
+        learner.comm.Barrier()
+        return ExitCode.DONE
 
 
 def _title(learner: Learner) -> str:

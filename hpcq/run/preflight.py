@@ -9,9 +9,9 @@ from numba.core import types as numba_types
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
+from hpcq.collectors.choose import make_collector
 from hpcq.collectors.collector import block
 from hpcq.collectors.gym import MAX_REWARD
-from hpcq.collectors.vector import gymnasium_collector
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.load import told
@@ -45,7 +45,7 @@ def check(
     unit = environment.vector or 1
     start, _ = block(rank, ranks, job.environment.count, unit)
     seed = seed_word(job.run.seed)
-    collector = gymnasium_collector(environment, seed, start, unit, STEPS)
+    collector = make_collector(environment, seed, start, unit, STEPS)
     try:
         collector.begin()
         numbers = np.arange(unit)

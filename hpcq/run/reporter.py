@@ -4,7 +4,7 @@ import math
 import resource
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,26 @@ from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.run import metrics_files, rundir
-from hpcq.run.live import EXPLORATION, LiveView
 from hpcq.run.tensorboard import TensorBoard
-from hpcq.run.words import rate_text, time_text
+from hpcq.run.words import EXPLORATION, rate_text, time_text
 
 # What a rank tells of itself; the time of each phase follows.
 _TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
 _BALANCED = ("rows", "messages")
+
+
+@runtime_checkable
+class View(Protocol):
+    """What says lines and shows reports in a way of its own: `live.LiveView`."""
+
+    def report(self, line: dict[str, Any], title: str, total: int) -> None:
+        """Show a report of a run of `total` steps."""
+
+    def step(self, step: int) -> None:
+        """Go on to a step between two reports, if it is time to."""
+
+    def close(self) -> None:
+        """Leave what is shown as it is."""
 
 
 class Reporter:
@@ -39,7 +52,7 @@ class Reporter:
     title
         of the run, in a few words.
     say
-        prints a line; or the live view.
+        prints a line; a `View` also shows reports.
     """
 
     def __init__(
@@ -53,6 +66,7 @@ class Reporter:
         self._learner = learner
         self._total = last * learner.job.environment.count
         self._say = say
+        self._view = say if isinstance(say, View) else None
         self._title = title
         self._phases = list(dict.fromkeys(name for name, _ in learner.phases))
         self._every = learner.job.run.report_every
@@ -68,8 +82,8 @@ class Reporter:
 
     def due(self) -> bool:
         """Return whether the next report is due by this rank's clock; paint if it is time to."""
-        if isinstance(self._say, LiveView):
-            self._say.step(self._learner.steps)
+        if self._view is not None:
+            self._view.step(self._learner.steps)
         return time.perf_counter() - self._time >= self._every
 
     def report(self, found: Evaluation | None = None) -> dict[str, Any] | None:
@@ -92,19 +106,19 @@ class Reporter:
         line = None
         if ranks is not None:
             line = self._line(ranks, steps / seconds, found)
-            if isinstance(self._say, LiveView):
-                self._say.report(line, self._title, self._total)
+            if self._view is not None:
+                self._view.report(line, self._title, self._total)
             else:
                 self._say(self._text(line))
             self._store(line)
         return learner.comm.bcast(line)
 
     def close(self) -> None:
-        """Close the files; leave the live view, if there is one, as it is."""
+        """Close the files, and the view if there is one."""
         if self._board is not None:
             self._board.close()
-        if isinstance(self._say, LiveView):
-            self._say.close()
+        if self._view is not None:
+            self._view.close()
 
     def _own(self) -> NDArray[np.float64]:
         """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""

@@ -43,7 +43,7 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
                 f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
                 "run.report_every, run.stalled_after, run.table_gib, run.tensorboard, "
                 "checkpoint.* and stop.*"
-                + ("" if anew else f", and with --override {', '.join(MAY_OVERRIDE)}")
+                + f"; with --override also {', '.join(MAY_OVERRIDE)}"
                 + "; to change more, start a new run from this "
                 "table with --set run.start_from=CHECKPOINT and another run.directory"
             )

@@ -30,7 +30,7 @@ class Room:
 
     def short(self) -> bool:
         """Return whether this rank must ask for a stop."""
-        return any(
+        return self._limit is not None and any(
             len(table) + self._margin > most
             for table, most in zip(self._learner.tables, self._most, strict=False)
         )

@@ -1,4 +1,7 @@
-"""Numbers for people."""
+"""Names and numbers for people."""
+
+# What the policies' parameters are called in the metrics; those of other policies are None.
+EXPLORATION = ("epsilon", "temperature", "confidence")
 
 
 def rate_text(value: float) -> str:

@@ -108,8 +108,8 @@ class Integers:
         if self.scalar:
             try:
                 values = [int(value) if isinstance(value, np.bool_) else operator.index(value)]
-            except TypeError as error:
-                raise ValueError(f"expected an integer: {error}") from None
+            except TypeError:
+                raise ValueError("expected an integer") from None
         else:
             array = np.asarray(value)
             if array.shape != self.shape or (array.dtype.kind not in "iub" and array.size):

@@ -343,11 +343,12 @@ class Shard:
         q = np.empty((rows, self.columns), self.dtype)
         visits = np.empty((rows, self.table.visits.shape[1]), np.uint32)
         masks = np.empty((rows, self.table.masks.shape[1]), np.uint64)
-        slot = 0
-        while slot < self.table.hashes.shape[0]:
+        slot, left = 0, len(self)
+        # Empty slots after the last row would be copied over it.
+        while left:
             n, slot = _gather(self.table, slot, hashes, q, visits, masks)
-            if n:
-                yield hashes[:n], q[:n], visits[:n], masks[:n]
+            left -= n
+            yield hashes[:n], q[:n], visits[:n], masks[:n]
 
     def load(
         self, hashes: NDArray, q: NDArray, visits: NDArray, masks: NDArray | None = None

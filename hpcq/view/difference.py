@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcq.errors import CheckpointError
 from hpcq.job.job import Job
+from hpcq.spaces.spaces import named
 from hpcq.view.inspect import best_actions, describe_row
 from hpcq.view.table import Rows, Table
 
@@ -60,55 +61,77 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
     """
     with Table(path_a) as a, Table(path_b) as b:
         _check_comparable(a, b)
-        only, common, equal, changes, compared, total, biggest = [0, 0], 0, 0, 0, 0, 0.0, 0.0
-        only_rows: list[list] = [[], []]
-        policy_rows: list[Any] = []
-        largest: list[tuple[float, int, Rows, Rows]] = []
+        found = _Difference(a, b, top)
         for mine, theirs in merged(a, b):
-            _, here, there = np.intersect1d(
-                mine.hashes, theirs.hashes, assume_unique=True, return_indices=True
-            )
-            for side, (table, rows, both) in enumerate(((a, mine, here), (b, theirs, there))):
-                alone = np.setdiff1d(np.arange(rows.hashes.size), both, assume_unique=True)
-                only[side] += alone.size
-                room = top - len(only_rows[side])
-                only_rows[side] += [describe_row(table, _take(rows, [i])) for i in alone[:room]]
-            mine, theirs = _take(mine, here), _take(theirs, there)
-            legal = np.isfinite(mine.q) & np.isfinite(theirs.q)
-            gaps = np.abs(np.subtract(mine.q, theirs.q, where=legal, out=np.zeros(legal.shape)))
-            total, compared = total + float(gaps.sum()), compared + int(legal.sum())
-            gap = gaps.max(axis=1)
-            common += gap.size
-            equal += int((mine.q == theirs.q).all(axis=1).sum())
-            biggest = max(biggest, float(gap.max(initial=0.0)))
-            changed = np.flatnonzero(best_actions(mine.q) != best_actions(theirs.q))
-            changes += changed.size
-            for i in changed[: top - len(policy_rows)]:
-                policy_rows.append(_pair(a, b, _take(mine, [i]), _take(theirs, [i])))
-            for i in np.argsort(-gap, kind="stable")[:top]:
-                if gap[i] > 0:
-                    pair = (_take(mine, [i]), _take(theirs, [i]))
-                    largest.append((float(gap[i]), int(pair[0].hashes[0]), *pair))
-            largest = sorted(largest, key=lambda item: (-item[0], item[1]))[:top]
+            found.add(mine, theirs)
+        return found.told()
+
+
+class _Difference:
+    """What is known of two tables after some of their rows."""
+
+    def __init__(self, a: Table, b: Table, top: int) -> None:
+        self._tables, self._top = (a, b), top
+        self._only, self._common, self._equal, self._changes = [0, 0], 0, 0, 0
+        self._compared, self._total, self._biggest = 0, 0.0, 0.0
+        self._only_rows: list[list] = [[], []]
+        self._policy_rows: list[Any] = []
+        self._largest: list[tuple[float, int, Rows, Rows]] = []
+
+    def add(self, mine: Rows, theirs: Rows) -> None:
+        """Look at all rows of one range of hashes."""
+        _, here, there = np.intersect1d(
+            mine.hashes, theirs.hashes, assume_unique=True, return_indices=True
+        )
+        for side, (rows, both) in enumerate(((mine, here), (theirs, there))):
+            alone = np.setdiff1d(np.arange(rows.hashes.size), both, assume_unique=True)
+            self._only[side] += alone.size
+            shown = self._only_rows[side]
+            for i in alone[: self._top - len(shown)]:
+                shown.append(describe_row(self._tables[side], _take(rows, [i])))
+        self._compare(_take(mine, here), _take(theirs, there))
+
+    def _compare(self, mine: Rows, theirs: Rows) -> None:
+        """Look at rows of the same states."""
+        legal = np.isfinite(mine.q) & np.isfinite(theirs.q)
+        gaps = np.abs(np.subtract(mine.q, theirs.q, where=legal, out=np.zeros(legal.shape)))
+        gap = gaps.max(axis=1)
+        self._total += float(gaps.sum())
+        self._compared += int(legal.sum())
+        self._common += gap.size
+        self._equal += int((mine.q == theirs.q).all(axis=1).sum())
+        self._biggest = max(self._biggest, float(gap.max(initial=0.0)))
+        changed = np.flatnonzero(best_actions(mine.q) != best_actions(theirs.q))
+        self._changes += changed.size
+        for i in changed[: self._top - len(self._policy_rows)]:
+            self._policy_rows.append(self._pair(_take(mine, [i]), _take(theirs, [i])))
+        for i in np.argsort(-gap, kind="stable")[: self._top]:
+            if gap[i] > 0:
+                pair = (_take(mine, [i]), _take(theirs, [i]))
+                self._largest.append((float(gap[i]), int(pair[0].hashes[0]), *pair))
+        self._largest = sorted(self._largest, key=lambda item: (-item[0], item[1]))[: self._top]
+
+    def _pair(self, mine: Rows, theirs: Rows) -> list[dict[str, Any]]:
+        return [describe_row(t, r) for t, r in zip(self._tables, (mine, theirs), strict=True)]
+
+    def told(self) -> dict[str, Any]:
+        """Return what is known."""
+        a, b = self._tables
         return {
             "a": {"file": str(a.path), "steps": a.header.step, "states": len(a)},
             "b": {"file": str(b.path), "steps": b.header.step, "states": len(b)},
             "jobs": list(_job(a).differences(_job(b)).values()),
-            "same": not sum(only) and equal == common,
-            "only": only,
-            "common": common,
-            "equal": equal,
-            "mean": total / compared if compared else 0.0,
-            "largest": biggest,
-            "policy_changes": changes,
-            "only_rows": only_rows,
-            "largest_rows": [_pair(a, b, mine, theirs) for _, _, mine, theirs in largest],
-            "policy_rows": policy_rows,
+            "same": not sum(self._only) and self._equal == self._common,
+            "only": self._only,
+            "common": self._common,
+            "equal": self._equal,
+            "mean": self._total / self._compared if self._compared else 0.0,
+            "largest": self._biggest,
+            "policy_changes": self._changes,
+            "only_rows": self._only_rows,
+            "largest_rows": [self._pair(mine, theirs) for _, _, mine, theirs in self._largest],
+            "policy_rows": self._policy_rows,
         }
-
-
-def _pair(a: Table, b: Table, mine: Rows, theirs: Rows) -> list[dict[str, Any]]:
-    return [describe_row(a, mine), describe_row(b, theirs)]
 
 
 def _job(table: Table) -> Job:
@@ -119,6 +142,8 @@ def _check_comparable(a: Table, b: Table) -> None:
     for what in ("observation", "actions", "action"):
         mine, theirs = getattr(a.header, what), getattr(b.header, what)
         if mine != theirs:
+            if isinstance(mine, dict) and named(mine) != named(theirs):
+                mine, theirs = named(mine), named(theirs)
             raise CheckpointError(
                 f"{a.path} and {b.path} cannot be compared: {what} is {mine} in one and {theirs} "
                 "in the other"

@@ -32,6 +32,7 @@ STYLE: Any = {
     "axes.grid.which": "major",
     "grid.color": "#e6e6e6",
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "axes.titlesize": "medium",
     "axes.titlelocation": "left",
     "legend.frameon": False,
@@ -226,7 +227,7 @@ def distribution(table: Table) -> "Figure | None":
     figure, every = _figure(9, 2.8, 1, 1 + counted)
     whole = size == len(table)
     what = f"{size:,} states" if whole else f"a random sample of {size:,} states"
-    every[0].hist(values, bins=min(60, max(10, size // 4)), color=COLOURS[0])
+    every[0].hist(values, bins=bins_of(values), color=COLOURS[0])
     every[0].set_title(f"Greedy values of {what}")
     every[0].set_xlabel("largest Q-value of a state")
     if counted:
@@ -240,6 +241,14 @@ def distribution(table: Table) -> "Figure | None":
         axes.set_ylabel("states")
         _engineering(axes)
     return figure
+
+
+def bins_of(values: NDArray[np.float64]) -> Any:
+    """Return bins for a histogram: one for each value where these are few whole numbers."""
+    low, high = float(values.min()), float(values.max())
+    if high - low < 150 and (values == np.round(values)).all():
+        return np.arange(low - 0.5, high + 1)
+    return min(60, max(10, values.size // 4))
 
 
 def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":

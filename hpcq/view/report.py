@@ -78,10 +78,10 @@ def plot(directory: Path, output: Path | None = None) -> list[Path]:
         folder; default: the run directory.
     """
     output = output or directory
-    written = []
+    run, written = load_run(directory), []
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name, figure in pictures(load_run(directory)):
+        for name, figure in pictures(run):
             written.append(output / f"{name}.png")
             figure.savefig(written[-1], dpi=150)
     except OSError as error:

@@ -1,9 +1,38 @@
 """The benchmarks run and print what they promise; how fast is for people to judge."""
 
 import json
+import os
+import re
+import subprocess
 
 import pytest
 from launch import hpcq
+from readme import benchmarks
+
+# Of each of the README's commands: options that make it small, and what it tells.
+SMALL = {
+    "tick": ("--environments 256 --seconds 0.1", "by phase"),
+    "gym": ("--seconds 0.1", "stepping alone"),
+    "limits": ("--seconds 0.1", "random lines"),
+    "model": ("--environments 256 --seconds 0.1", "ranks"),
+    "modes": ("--steps 100", "lockstep"),
+    "checkpoint": ("--gb 0.01", "direct"),
+}
+
+
+@pytest.mark.parametrize("command", benchmarks())
+def test_the_readmes_commands(command, tmp_path):
+    options, told = SMALL[re.search(r" bench (\w+)", command)[1]]
+    smaller = command.replace("--workload dram", "--workload cache")
+    smaller = smaller.replace("4096 --vector 2048", "64 --vector 32")
+    done = subprocess.run(
+        ["bash", "-c", f"{smaller} {options}"],
+        cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+    for picture in re.findall(r"--plot (\S+)", command):
+        assert (tmp_path / picture).stat().st_size > 1000
 
 
 @pytest.mark.parametrize("workload", ["cache", "taxi", "insert"])
@@ -20,16 +49,7 @@ def test_bench_tick_ends_with_one_json_line(workload):
     assert found["bytes_per_transition"] == pytest.approx(20, rel=0.5)
 
 
-def test_bench_tick_and_limits_as_text():
-    done = hpcq(1, "bench", "tick", "--workload", "cache", "--environments", 64, "--seconds", 0.1)
-    assert "by phase" in done.stdout
-    arguments = ("--id", "Blackjack-v1", "--environments", 8, "--seconds", 0.1)
-    assert "stepping alone" in hpcq(2, "bench", "gym", *arguments).stdout
-    done = hpcq(2, "bench", "limits", "--seconds", 0.1)
-    assert "random lines" in done.stdout
-
-
-def test_bench_model_predicts_and_draws(tmp_path):
+def test_bench_model_predicts():
     done = hpcq(2, "bench", "model", "--seconds", 0.1, "--environments", 256, "--json")
     found = json.loads(done.stdout.splitlines()[-1])
     assert [row["ranks"] for row in found["predicted"]] == [2**k for k in range(15)]

@@ -13,7 +13,7 @@ from hpcq.envs import games, nim, resolve
 from hpcq.envs import rows as board
 from hpcq.job.job import Job
 from hpcq.learning import exact
-from hpcq.run.metrics import dense_table
+from hpcq.run.summary import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]

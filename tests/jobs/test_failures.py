@@ -273,36 +273,6 @@ def test_usage_errors_have_code_64(arguments):
     assert "Usage: hpcq" in done.stderr
 
 
-def test_help_and_version_need_neither_mpi_nor_numba():
-    program = (
-        "import sys; from hpcq.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as e: assert e.code == 0, e.code\n"
-        "loaded = {'mpi4py.MPI', 'numba', 'h5py', 'gymnasium', 'numpy'} & set(sys.modules)\n"
-        "assert not loaded, loaded"
-    )
-    for arguments in (["--help"], ["--version"], ["run", "--help"]):
-        subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
-
-
-def test_importing_and_reading_start_no_mpi(tmp_path):
-    job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
-    hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")
-    file = next((tmp_path / "run").glob("*.h5"))
-    program = (
-        "import sys; from hpcq.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as e: assert e.code == 0, e.code\n"
-        "if 'mpi4py.MPI' in sys.modules:\n"
-        "    assert not sys.modules['mpi4py.MPI'].Is_initialized()"
-    )
-    for command in ("inspect", "verify"):
-        subprocess.run([sys.executable, "-c", program, command, file], check=True)
-    subprocess.run(
-        [sys.executable, "-c", "import hpcq, sys; assert 'mpi4py' not in sys.modules"], check=True
-    )
-
-
 def test_output_that_nobody_reads_is_no_error(tmp_path):
     job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
     hpcq(1, "run", job, f"--set=run.directory='{tmp_path / 'run'}'")

@@ -8,21 +8,18 @@ import make_job
 import numpy as np
 import pytest
 from launch import hpcq, summary
+from readme import blocks
 
 from hpcq.envs import resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
-from hpcq.run.metrics import dense_table
+from hpcq.run.summary import dense_table
 
-README = Path(__file__).parents[2] / "README.md"
-
-
-def example():
-    return re.search(r"```python\n(# corridor.py\n.*?)```", README.read_text(), re.DOTALL).group(1)
+EXAMPLE = next(b.text for b in blocks(kind="python") if b.text.startswith("# corridor.py\n"))
 
 
-def write(folder, text=None, name="corridor.py", **environment):
-    (folder / name).write_text(example() if text is None else text)
+def write(folder, text=EXAMPLE, name="corridor.py", **environment):
+    (folder / name).write_text(text)
     job = make_job.make(
         {"id": f"{name}:environment", "count": 20, **environment},
         learning={"gamma": 0.9, "learning_rate": {"schedule": "visits", "exponent": 0.7}},
@@ -56,8 +53,8 @@ def exact(length=5, goal=1.0):
 
 
 def test_the_readmes_example_runs_and_every_change_is_noticed(tmp_path):
-    assert example().count("\n") <= 24
-    assert sum(bool(line.strip()) for line in example().splitlines()) < 20
+    assert EXAMPLE.count("\n") <= 24
+    assert sum(bool(line.strip()) for line in EXAMPLE.splitlines()) < 20
     job = write(tmp_path, kwargs={"length": 5})
     assert np.abs(run(tmp_path, job) - exact()).max() < 0.03
     # The same length and time, but the end pays 2.
@@ -69,7 +66,7 @@ def test_the_readmes_example_runs_and_every_change_is_noticed(tmp_path):
 
 
 def test_a_change_in_a_file_that_the_users_file_imports_is_noticed(tmp_path):
-    text = example().replace("import numpy as np", "import numpy as np\nfrom pay import amount")
+    text = EXAMPLE.replace("import numpy as np", "import numpy as np\nfrom pay import amount")
     text = text.replace("1.0 if at", "amount(key) if at")
     helper = "from hpcq.native.kernels import kernel\nGOAL = {}\n\n\n@kernel\ndef amount(key):\n"
     for goal in (1.0, 3.0):
@@ -95,13 +92,13 @@ def test_a_change_in_a_file_that_the_users_file_imports_is_noticed(tmp_path):
     ],
 )
 def test_mistakes_in_a_compiled_environment(tmp_path, change, words):
-    job = write(tmp_path, example().replace(*change), kwargs={"length": 5})
+    job = write(tmp_path, EXAMPLE.replace(*change), kwargs={"length": 5})
     assert re.search(words, run(tmp_path, job, code=70), re.DOTALL)
 
 
 def test_compiled_code_that_differs_from_python_is_refused(tmp_path):
     # 2**63 + 5 modulo 3 is 1; numba, with a signed 3, finds 0.
-    text = example().replace("right = action == 1 and", "right = (draw | 1 << 63) % 3 == 0 and")
+    text = EXAMPLE.replace("right = action == 1 and", "right = (draw | 1 << 63) % 3 == 0 and")
     job = write(tmp_path, text, kwargs={"length": 5})
     assert "compiled, but" in run(tmp_path, job, code=70)
 
@@ -125,7 +122,7 @@ def test_jobs_that_do_not_fit_a_compiled_environment(tmp_path, environment, word
 
 
 def test_a_mistake_on_all_ranks_is_one_message(tmp_path):
-    job = write(tmp_path, example().replace("-0.01", "np.nan"))
+    job = write(tmp_path, EXAMPLE.replace("-0.01", "np.nan"))
     done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70)
     assert done.stderr.count("hpcq: ") == 1
     assert "finite reward" in done.stderr

@@ -1,21 +1,20 @@
-"""hpcq installed from a wheel, without its repository, has what it needs."""
+"""hpcq installed without its repository, by the README's commands, has what it needs."""
 
-import os
 import shutil
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
+import fresh
 import pytest
+from readme import inline
 
 ROOT = Path(__file__).parents[2]
-QUIET = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+INSTALL = [line for line in dict.fromkeys(inline()) if line.startswith("pip install ")]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder into which the wheel was unpacked, as pip would install it."""
+def shell(tmp_path_factory):
+    """Return a function that runs commands where `pip install .` was run in a copy, now gone."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -25,36 +24,38 @@ def installed(tmp_path_factory):
             shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
         else:
             shutil.copy(ROOT / name, source / name)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *QUIET, "."], cwd=source, check=True)
-    (wheel,) = source.glob("hpcq-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    shutil.rmtree(source)
-    return folder / "site"
+    variables = fresh.environment(folder / "fresh")
 
-
-def test_the_wheel_holds_scripts_and_jobs(installed):
-    """They live in the repository's slurm/ and jobs/; the package has links to them."""
-    for file in (*ROOT.glob("slurm/*.sbatch"), *ROOT.glob("jobs/**/*.toml")):
-        inside = installed / "hpcq" / file.relative_to(ROOT)
-        assert inside.read_bytes() == file.read_bytes()
-
-
-def test_a_bundled_job_is_copied_and_trained(installed, tmp_path):
-    def hpcq(*arguments):
+    def run(command, cwd, **others):
         done = subprocess.run(
-            [sys.executable, "-m", "hpcq", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(installed)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+            ["bash", "-c", command],
+            cwd=cwd, env={**variables, **others}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
 
-    assert "taxi" in hpcq("jobs")
-    hpcq("jobs", "copy", "taxi")
-    assert "2 ranks" in hpcq("run", "-n", "2", "taxi.toml", "--set", "run.steps=1000")
-    assert "Taxi-v4" in hpcq("inspect", str(next(tmp_path.glob("runs/taxi/ckpt-*.h5"))))
-    assert "sbatch" in hpcq("submit", "taxi.toml", "--dry-run")
+    assert "pip install ." in INSTALL
+    run("pip install .", source)
+    # Each extra is one, and what it names can be had.
+    for command in INSTALL:
+        said = run(command, source, PIP_DRY_RUN="1", PIP_PROGRESS_BAR="off")
+        assert "does not provide the extra" not in said
+    shutil.rmtree(source)
+    return run
+
+
+def test_the_installed_package_holds_scripts_and_jobs(shell, tmp_path):
+    """They live in the repository's slurm/ and jobs/; the package has links to them."""
+    where = shell("python -c 'import hpcq; print(hpcq.__file__)'", tmp_path)
+    package = Path(where.strip()).parent
+    assert ROOT not in package.parents
+    for file in (*ROOT.glob("slurm/*.sbatch"), *ROOT.glob("jobs/**/*.toml")):
+        assert (package / file.relative_to(ROOT)).read_bytes() == file.read_bytes()
+
+
+def test_a_bundled_job_is_copied_and_trained(shell, tmp_path):
+    assert "taxi" in shell("hpcq jobs", tmp_path)
+    shell("hpcq jobs copy taxi", tmp_path)
+    assert "2 ranks" in shell("hpcq run -n 2 taxi.toml --set run.steps=1000", tmp_path)
+    assert "Taxi-v4" in shell("hpcq inspect runs/taxi", tmp_path)
+    assert "sbatch" in shell("hpcq submit taxi.toml --dry-run", tmp_path)

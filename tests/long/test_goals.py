@@ -16,7 +16,7 @@ from hpcq.job.job import Job
 from hpcq.job.sections import ReplaySection
 from hpcq.learning import exact
 from hpcq.learning.learner import Learner
-from hpcq.run.metrics import dense_table
+from hpcq.run.summary import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

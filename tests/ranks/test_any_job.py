@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from hpcq.checkpoint import restore, saving
 from hpcq.envs import resolve
+from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner, warm
 from hpcq.parallel import first_on_each_node
 
@@ -52,6 +53,22 @@ PROBLEMS = st.sampled_from(
 )
 
 
+EXPONENTS = st.sampled_from(
+    [0.4, {"schedule": "linear", "start": 0.0, "end": 1.0, "steps": 300}]
+)  # fmt: skip
+SIZES = {"ratio": st.sampled_from([1, 3]), "capacity": st.sampled_from([24, 100])}
+REPLAY = st.one_of(
+    st.builds(ReplaySection, **SIZES, least=st.sampled_from([1, 3])),
+    st.builds(
+        ReplaySection,
+        **SIZES,
+        draw=st.just("prioritised"),
+        priority_exponent=st.sampled_from([0.6, 1.0]),
+        importance_exponent=EXPONENTS,
+    ),
+)
+
+
 @st.composite
 def jobs(draw):
     """Draw a small job."""
@@ -59,6 +76,7 @@ def jobs(draw):
     steps = draw(st.sampled_from([1, 1, 2, 5]))
     decay = draw(st.sampled_from([1.0, 0.7])) if steps > 1 else 1.0
     rule = draw(rules)
+    replay = draw(REPLAY) if steps == 1 and draw(st.booleans()) else ReplaySection()
     return make_job.make(
         environment | {"count": draw(st.sampled_from([3, 8]))},
         learning={
@@ -71,7 +89,7 @@ def jobs(draw):
         },
         exploration=draw(EXPLORATION),
         run={"seed": draw(st.integers(0, 9))},
-    )
+    ).model_copy(update={"replay": replay})
 
 
 def advanced(job, environment, comm, ticks):

@@ -3,7 +3,7 @@ import pytest
 
 from hpcq.exchange import make_exchange
 from hpcq.exchange.flat import Flat
-from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
 from hpcq.exchange.nodes import Nodes
 from hpcq.exchange.records import record_types
 
@@ -36,16 +36,16 @@ def build(routing, comm, dtype, most):
     return Nodes.make(comm, node, *sizes), node
 
 
-def fill(exchange, rank, counts):
+def fill(exchange, rank, counts, receipts):
     """Number the messages: hash = source * 1e6 + destination * 1e3 + place, updates first."""
     at = replies = 0
     for to, (updates, queries) in enumerate(counts):
         exchange.sent[to, [UPDATES, QUERIES]] = updates, queries
-        exchange.sent[to, [START, REPLIES_AT]] = at, replies
+        exchange.sent[to, [RECEIPTS, START, REPLIES_AT]] = updates * receipts, at, replies
         for place in range(updates + queries):
             exchange.outbox[at]["hash"] = rank * 1_000_000 + to * 1000 + place
             at += 1
-        replies += queries
+        replies += updates * receipts + queries
 
 
 def plan(size, pattern):
@@ -69,7 +69,9 @@ def test_records_come_by_source_and_replies_go_back(group, pattern, routing):
     dtype = np.float64 if pattern == "random" else np.float32
     exchange, node = build(routing, group, dtype, int(counts.sum(axis=(1, 2)).max()))
     for repeat in range(3):
-        fill(exchange, group.rank, mine)
+        # Replies to queries alone, or receipts for all updates before them.
+        receipts = repeat == 2
+        fill(exchange, group.rank, mine, receipts)
         flags = exchange.send(1 << group.rank if repeat == 1 else 0)
         assert flags == (2**group.size - 1 if repeat == 1 else 0)
         inbox, replies = exchange.inbox, exchange.replies
@@ -81,15 +83,15 @@ def test_records_come_by_source_and_replies_go_back(group, pattern, routing):
             found = (inbox.far if far else inbox.near)["hash"][start : start + updates + queries]
             first = source * 1_000_000 + group.rank * 1000
             assert found.tolist() == list(range(first, first + updates + queries))
-            # Reply to each query with its own number.
-            start = replies.starts[source]
-            out = (replies.far if far else replies.near)[start : start + queries]
-            out["value"], out["action"] = found[updates:], found[updates:] % 65_536
+            # Reply to each query, or message, with its own number.
+            start, asked = replies.starts[source], found[0 if receipts else updates :]
+            out = (replies.far if far else replies.near)[start : start + asked.size]
+            out["value"], out["action"] = asked, asked % 65_536
         exchange.reply()
         wanted = [
-            group.rank * 1_000_000 + to * 1000 + mine[to, 0] + place
+            group.rank * 1_000_000 + to * 1000 + place
             for to in range(group.size)
-            for place in range(mine[to, 1])
+            for place in range(0 if receipts else mine[to, 0], mine[to].sum())
         ]
         found = exchange.replies_in[: len(wanted)]
         assert found["value"].tolist() == wanted

@@ -58,8 +58,9 @@ CASES = {
 }
 
 
-def replayed(job, ratio, capacity):
-    return job.model_copy(update={"replay": ReplaySection(ratio=ratio, capacity=capacity)})
+def replayed(job, ratio, capacity, **keys):
+    section = ReplaySection(ratio=ratio, capacity=capacity, **keys)
+    return job.model_copy(update={"replay": section})
 
 
 CASES |= {
@@ -68,6 +69,31 @@ CASES |= {
         make_job.make(make_job.CORRIDOR, learning={**VISITS, "rule": "double_q"}), 1, 1000
     ),
     "replay, vector": replayed(make_job.make(make_job.VECTOR), 2, 30),
+    "replay by priority": replayed(
+        make_job.make({**make_job.GARNET, "max_episode_steps": 5}), 3, 100, draw="prioritised"
+    ),
+    "replay by priority, python, double Q": replayed(
+        make_job.make(
+            make_job.CORRIDOR, learning={**VISITS, "rule": "double_q", "dtype": "float32"}
+        ),
+        1,
+        1000,
+        draw="prioritised",
+        importance_exponent={"schedule": "linear", "start": 0.4, "end": 1.0, "steps": 700},
+    ),
+    "replay by priority, masks": replayed(
+        make_job.make(
+            {"id": "hpcq/TicTacToe-v0", "count": 7, "action_mask": True},
+            learning={"rule": "negamax", "gamma": 1.0},
+        ),
+        2,
+        200,
+        draw="prioritised",
+        least=9,
+    ),
+    "replay by priority, vector": replayed(
+        make_job.make(make_job.VECTOR), 2, 30, draw="prioritised"
+    ),
 }
 
 

@@ -95,12 +95,15 @@ class Table:
         self.actions, self.tables, self.q_init = actions, tables, q_init
         self.legal = legal or (lambda s: range(actions))
 
-    def update(self, s, table, a, target, rate, step):
+    def update(self, s, table, a, target, rate, step, weight=1.0):
+        """Return the TD error."""
         new = [[self.q_init] * self.actions for _ in range(self.tables)]
         values = self.q.setdefault(s, new)[table]
         n = self.visits.get((s, table, a), 0)
         self.visits[s, table, a] = n + 1
-        values[a] += rate(n, step) * (target - values[a])
+        error = target - values[a]
+        values[a] += min(1.0, rate(n, step) * weight) * error
+        return error
 
     def ask(self, s, draw, rule, policy):
         """Return (action, value to bootstrap from, whether the action is greedy, table)."""
@@ -138,6 +141,53 @@ def returns(window, gamma, decay):
     return found
 
 
+class Ring:
+    """An environment's latest transitions, and, if drawn by priority, what is known of them.
+
+    priority   (alpha, floor) or None
+    """
+
+    def __init__(self, capacity, priority):
+        self.capacity, self.priority = capacity, priority
+        self.items, self.values, self.added = [], [], 0
+
+    def add(self, item):
+        """Add a transition; return its number."""
+        self.items, self.values = [*self.items, item], [*self.values, 0]
+        self.items, self.values = self.items[-self.capacity :], self.values[-self.capacity :]
+        self.added += 1
+        return self.added - 1
+
+    def places(self):
+        """Return the indices of the items in the order of a ring: number modulo capacity."""
+        first = self.added - len(self.items)
+        return sorted(range(len(self.items)), key=lambda i: (first + i) % self.capacity)
+
+    def draw(self, draw, beta):
+        """Return (transition, weight, number), or None if there is none to draw."""
+        weight, chosen, places = 1.0, None, self.places()
+        if self.priority is None:
+            chosen = places[(draw * len(places)) >> 64]
+        elif any(self.values):
+            reached = (draw * sum(self.values)) >> 64
+            for i in places:
+                if reached < self.values[i]:
+                    chosen = i
+                    break
+                reached -= self.values[i]
+            weight = (sum(self.values) / len(self.values) / self.values[chosen]) ** beta
+        if chosen is None:
+            return None
+        return self.items[chosen], weight, self.added - len(self.items) + chosen
+
+    def learn(self, number, error):
+        """Take note of the TD error that transition `number` had."""
+        at = number - (self.added - len(self.items))
+        if self.priority and at >= 0:
+            alpha, floor = self.priority
+            self.values[at] = 1 + int((abs(error) + floor) ** alpha * 2**16)
+
+
 def learn(
     model,
     *,
@@ -155,6 +205,8 @@ def learn(
     decay=1.0,
     legal=None,
     replay=(1, 0),
+    priority=None,
+    importance=0.0,
 ):
     """Return {state: [q, ...]} after `ticks`, the values of two tables one after the other.
 
@@ -163,6 +215,8 @@ def learn(
     parameter  of the policy: a number, or a function of the environment step
     legal      legal(state) -> actions; default: all
     replay     transitions in the ring of an environment, and how many it replays in a tick
+    priority   alpha and what is added to a |TD error|; None: replayed ones are drawn evenly
+    importance beta: a number, or a function of the environment step
     """
     draws = Draws(seed)
     table = Table(model.cumulative.shape[1], 2 if rule == "double_q" else 1, q_init, legal)
@@ -180,7 +234,8 @@ def learn(
     action = [table.ask(s, draws(e, 0, BEHAVE), rule, acts(0))[0] for e, s in enumerate(state)]
     elapsed = [0] * environments
     windows = [[] for _ in range(environments)]
-    rings, (capacity, ratio) = [{} for _ in range(environments)], replay
+    capacity, ratio = replay
+    rings = [Ring(capacity, priority) for _ in range(environments)]
     pending = []
     for tick in range(1, ticks + 1):
         taken = []
@@ -193,13 +248,18 @@ def learn(
                 (int(model.next[place]), float(model.reward[place]), bool(model.terminated[place]))
             )
         step = tick * environments
-        for s, coin, a, target in pending:
-            table.update(s, coin, a, target, rate, step)
+        beta = importance(step) if callable(importance) else importance
+        newest = [ring.add((state[e], action[e], *taken[e])) for e, ring in enumerate(rings)]
+        drawn = [
+            [rings[e].draw(draws(e, tick, REPLAY, k), beta) for k in range(1, ratio + 1)]
+            for e in range(environments)
+        ]
+        for s, coin, a, target, weight, e, number in pending:
+            rings[e].learn(number, table.update(s, coin, a, target, rate, step, weight))
         pending = []
         for e, (following, reward, terminated) in enumerate(taken):
             draw = draws(e, tick, BEHAVE)
             elapsed[e] += 1
-            rings[e][(tick - 1) % capacity] = state[e], action[e], reward, following, terminated
             truncated = not terminated and elapsed[e] == limit
             if truncated:
                 final = table.ask(following, mix(draw ^ SECOND), rule, acts(step))
@@ -215,12 +275,17 @@ def learn(
             elif len(window) == n_step:
                 due = 1
             targets = returns(window, gamma, decay)
-            pending += [(s, coin, a, targets[j]) for j, (s, a, _, _) in enumerate(window[:due])]
+            pending += [
+                (s, coin, a, targets[j], 1.0, e, newest[e])
+                for j, (s, a, _, _) in enumerate(window[:due])
+            ]
             del window[:due]
-            for k in range(1, ratio + 1):
-                place = (draws(e, tick, REPLAY, k) * len(rings[e])) >> 64
-                s, a, r, after, ended = rings[e][place]
-                _, value, _, coin = table.ask(after, draws(e, tick, BEHAVE, k), rule, acts(step))
-                pending.append((s, coin, a, r + gamma * (0.0 if ended else value)))
+            for k, found in enumerate(drawn[e], 1):
+                if found is not None:
+                    (s, a, after, r, ended), weight, number = found
+                    draw = draws(e, tick, BEHAVE, k)
+                    _, value, _, coin = table.ask(after, draw, rule, acts(step))
+                    target = r + gamma * (0.0 if ended else value)
+                    pending.append((s, coin, a, target, weight, e, number))
             state[e], action[e] = following, reply[0]
     return {s: [value for row in rows for value in row] for s, rows in table.q.items()}

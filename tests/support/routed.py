@@ -1,4 +1,7 @@
-"""Train one job by several routings on the ranks of this mpirun; print what rank 0 finds."""
+"""Train jobs by several routings on the ranks of this mpirun; print what rank 0 finds.
+
+One without and one with receipts for updates.
+"""
 
 import json
 import sys
@@ -9,22 +12,30 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.exchange import make_exchange
+from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner, warm
 
 job = make_job.make({**make_job.GARNET, "count": 40, "max_episode_steps": 9})
+replayed = job.model_copy(
+    update={"replay": ReplaySection(ratio=2, capacity=800, draw="prioritised")}
+)
 comm = MPI.COMM_WORLD
 environment = resolve(job.environment)
-warm(job, environment)
+for each in (job, replayed):
+    warm(each, environment)
 
 
 def train(comm, route=make_exchange):
-    learner = Learner(job, environment, comm, route)
-    learner.begin()
-    for _ in range(30):
-        learner.advance()
-    found = str(learner.digest()), comm.allreduce(learner.exchange.network_messages(), MPI.MAX)
-    learner.close()
-    return found
+    digests = []
+    for each in (job, replayed):
+        learner = Learner(each, environment, comm, route)
+        learner.begin()
+        for _ in range(30):
+            learner.advance()
+        digests.append(str(learner.digest()))
+        messages = comm.allreduce(learner.exchange.network_messages(), MPI.MAX)
+        learner.close()
+    return digests, messages
 
 
 found = {"alone": train(MPI.COMM_SELF), "flat": train(comm, partial(make_exchange, flat=True))}

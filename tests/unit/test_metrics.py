@@ -3,16 +3,14 @@
 import csv
 import json
 import re
-from pathlib import Path
 
 import make_job
 import pytest
 from mpi4py import MPI
+from readme import chapters
 
 from hpcq.errors import ExitCode
 from hpcq.run import metrics_files, train
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def job(directory, **run):
@@ -118,7 +116,6 @@ def test_cutting_keeps_what_was_before(tmp_path):
 
 def test_the_readme_lists_every_key(tmp_path):
     train.start(job(tmp_path, steps=1600), MPI.COMM_SELF, lambda text: None, [])
-    section = README.read_text().split("## Watching a run")[1].split("\n## ")[0]
-    listed = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    listed = re.findall(r"^\| (`.*?) \|", chapters()["Watching a run"], re.MULTILINE)
     keys = [key for cell in listed for key in re.findall(r"`(\w+)`", cell)]
     assert keys == list(rows(tmp_path)[-1])

@@ -17,7 +17,7 @@ from hpcq.cli import hpcq as cli
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError, DependencyError, JobError
 from hpcq.learning import exact
-from hpcq.run.metrics import dense_table
+from hpcq.run.summary import dense_table
 from hpcq.view.difference import difference
 from hpcq.view.evaluate import evaluate
 from hpcq.view.inspect import query

@@ -111,6 +111,13 @@ def test_what_cannot_be_numbered_is_digested(monkeypatch, tmp_path, space):
     assert proposed(monkeypatch, tmp_path, space, TWO)["environment"]["codec"] == "digest"
 
 
+def test_a_large_space_of_which_little_is_met_takes_few_steps(monkeypatch, tmp_path):
+    job = proposed(monkeypatch, tmp_path, spaces.Box(0, 9, (19,), np.int8), TWO, ends=10)
+    assert job["run"]["steps"] <= 200_000
+    assert "codec" not in job["environment"]
+    assert "values can be learned" not in (tmp_path / "first.toml").read_text()
+
+
 def test_floats_of_actions_get_levels(monkeypatch, tmp_path):
     space = spaces.Dict({"a": TWO, "b": spaces.Box(-np.inf, 2, (2,))})
     levels = proposed(monkeypatch, tmp_path, TEN, space)["environment"]["discretise_actions"]

@@ -1,53 +1,64 @@
-"""What the README shows of results and of Python is run."""
+"""What the README names is there: commands and their options, files, sections; Python runs."""
 
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
-import make_job
-import trained
-from click.testing import CliRunner
+import click
+import pytest
+import readme
 
-from hpcq.cli import hpcq as cli
+from hpcq.cli import hpcq
 
-README = Path(__file__).parents[2] / "README.md"
+COMMANDS = [line for block in readme.blocks() for line in block.commands]
+# "hpcq report" alone is the command's name.
+NAMED = [line for line in readme.inline() if " hpcq " in f" {line}" and line.count(" ") > 1]
+HPCQ = [
+    match[1]
+    for line in dict.fromkeys([*COMMANDS, *NAMED])
+    if (match := re.match(r"(?:(?:mpirun|srun) -n \d+ )?hpcq ([a-z][^>]*)", line))
+]
+# Run by whoever runs the tests, and by CI in a clone of its own.
+OURS = ("./jobs/quickstart", "./tests/run")
 
 
-def blocks(title, kind):
-    """Return the blocks of code in a section."""
-    section = re.search(rf"^## {title}\n(.*?)^## ", README.read_text(), re.MULTILINE | re.DOTALL)
-    return re.findall(rf"^```{kind}\n(.*?)^```$", section.group(1), re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize("line", HPCQ)
+def test_every_command_is_one(line):
+    """Read as far as the command line is checked; nothing is run."""
+    words = shlex.split(line)
+    command = hpcq
+    while isinstance(command, click.Group) and words:
+        command = command.commands[words.pop(0)]
+    if not isinstance(command, click.Group):
+        command.make_context("hpcq", words)
 
 
-def test_every_command_that_looks_at_results_runs(tmp_path, monkeypatch):
-    taxi = make_job.make({"id": "Taxi-v4", "count": 512}, name="taxi")
-    lake = make_job.make({"id": "FrozenLake-v1", "count": 64}, name="lake")
-    for job, ticks in ((taxi, 800), (lake, 400)):
-        directory = tmp_path / "runs" / job.name
-        path = trained.checkpoint(job, directory, ticks)
-        (directory / "job.json").write_text(job.text())
-        if job is taxi:
-            path.with_name("ckpt-000000010000384.h5").hardlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    commands = [
-        line for block in blocks("Looking at results", "bash") for line in block.splitlines()
+def test_every_block_of_commands_is_run_by_a_test():
+    """bash: test_readme_commands.py; Slurm: slurm/test_readme.py; the others by what they start."""
+    assert len(HPCQ) > 25
+    others = [
+        line
+        for block in readme.blocks()
+        if block.kind != "bash" and block.chapter != readme.slurm()
+        for line in block.commands
     ]
-    assert len(commands) >= 8
-    for command in commands:
-        words = shlex.split(command, comments=True)
-        assert words.pop(0) == "hpcq"
-        done = CliRunner().invoke(cli, words, standalone_mode=False)
-        assert done.exception is None, f"{command}: {done.exception}"
-        assert done.return_value == 0
-        assert done.output
-    for made in ("taxi.csv", "lake.gif", "pictures/maps.png", "runs/taxi/report.html"):
-        assert (tmp_path / made).stat().st_size > 1000
+    assert set(others) <= {*readme.benchmarks(), *readme.hdf5_tools(), *OURS}
+
+
+def test_every_link_leads_somewhere():
+    text = readme.README.read_text()
+    plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = {readme.slug(title) for title in re.findall(r"^#+ (.*)$", plain, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)]*)\)", plain):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (readme.README.parent / target).exists(), target
 
 
 def test_what_is_shown_from_python_runs(tmp_path):
-    program = "\n".join(blocks("From Python", "python"))
+    program = "\n".join(block.text for block in readme.blocks("From Python", "python"))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,

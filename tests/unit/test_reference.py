@@ -1,7 +1,6 @@
 """What is told of the job file's keys: it follows from the models, and editors can use it."""
 
 import json
-import re
 import tomllib
 
 import jsonschema
@@ -68,8 +67,8 @@ def test_the_readme_has_the_keys_and_chapters_as_they_are():
 
 def test_every_section_and_key_of_the_readme_s_job_files_exists():
     """The examples between ```toml fences are job files, or parts of one."""
-    for block in re.findall(r"```toml\n(.*?)```", readme.README.read_text(), re.DOTALL):
-        job = {**GOOD, **tomllib.loads(block)}
+    for block in readme.blocks(kind="toml"):
+        job = {**GOOD, **tomllib.loads(block.text)}
         sweep = job.pop("sweep", None)
         assert sweep is not None or list(VALIDATOR.iter_errors(job)) == []
 

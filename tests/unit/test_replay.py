@@ -4,11 +4,14 @@ import pytest
 import reference
 from mpi4py import MPI
 
+from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.saving import save
 from hpcq.envs import resolve
-from hpcq.errors import JobError
+from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
 from hpcq.job.job import Job
 from hpcq.job.sections import ReplaySection
+from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.run.estimate import estimate
 
@@ -17,25 +20,43 @@ def with_replay(job, **keys):
     return job.model_copy(update={"replay": ReplaySection(**keys)})
 
 
-def trained(job, ticks):
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+def begun(job, ticks, environment=None):
+    learner = Learner(job, environment or resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(ticks):
         learner.advance()
+    return learner
+
+
+def trained(job, ticks):
+    learner = begun(job, ticks)
     learner.close()
     return learner
 
 
+PRIORITISED = [
+    {},
+    {"priority_exponent": 0.7, "priority_floor": 0.02, "importance_exponent": 0.5},
+    {
+        "priority_exponent": 1.0,
+        "importance_exponent": {"schedule": "linear", "start": 1.0, "end": 0.2, "steps": 1500},
+    },
+]
+
+
+@pytest.mark.parametrize("draw", [None, *PRIORITISED])
 @pytest.mark.parametrize("rule", ["q_learning", "double_q", "expected_sarsa", "sarsa"])
 @pytest.mark.parametrize(
     ("environment", "limit"),
     [(make_job.GARNET, None), ({"id": "Taxi-v4", "count": 20, "max_episode_steps": 30}, 30)],
 )
-def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule):
+def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule, draw):
     learning = {"learning_rate": 0.3, "q_init": 0.25, "gamma": 0.95, "rule": rule}
     job = make_job.make(environment, learning=learning, exploration={"epsilon": 0.3})
     count = environment["count"]
-    learner = trained(with_replay(job, ratio=3, capacity=7 * count), 120)
+    keys = {} if draw is None else {"draw": "prioritised", **draw}
+    job = with_replay(job, ratio=3, capacity=7 * count, **keys)
+    learner = trained(job, 120)
     model = learner.environment.model
     expected = reference.learn(
         model,
@@ -49,6 +70,10 @@ def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule)
         rule=rule,
         parameter=0.3,
         replay=(7, 3),
+        priority=None
+        if draw is None
+        else (job.replay.priority_exponent, job.replay.priority_floor),
+        importance=job.replay.importance_exponent.at,
     )
     hashes = dict(zip(expected, hashes_of(np.array(list(expected), np.uint64)), strict=True))
     found = {key: learner.shard.row(int(hashes[key])).tolist() for key in expected}
@@ -64,16 +89,32 @@ def test_nothing_is_replayed_before_a_ring_holds_enough():
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "message"),
+    ("section", "change", "message"),
     [
-        ("learning", "n_step", 3, "single transitions are replayed"),
-        ("mode", "kind", "asynchronous", "replay goes with lockstep"),
+        ("learning", {"n_step": 3}, "single transitions are replayed"),
+        ("mode", {"kind": "asynchronous"}, "replay goes with lockstep"),
+        ("replay", {"priority_exponent": 0.5}, "draw = 'uniform' has no priority_exponent"),
+        ("replay", {"priority_floor": 0.5}, "draw = 'uniform' has no priority_floor"),
+        ("replay", {"importance_exponent": 1.0}, "draw = 'uniform' has no importance_exponent"),
+        ("replay", {"draw": "prioritised", "ratio": 0}, "draws nothing: give ratio, too"),
+        ("replay", {"draw": "prioritized"}, "expected 'uniform' or 'prioritised'"),
+        ("replay", {"draw": "prioritised", "priority_floor": -1.0}, "replay.priority_floor = -1"),
+        (
+            "replay",
+            {"draw": "prioritised", "importance_exponent": 1.5},
+            "replay.importance_exponent = 1.5: expected a number",
+        ),
+        (
+            "replay",
+            {"draw": "prioritised", "capacity": 24},
+            "capacity = 24 and environment.count = 12.* expected at least 36",
+        ),
     ],
 )
-def test_what_does_not_go_with_replay_is_refused(section, key, value, message):
+def test_what_does_not_go_with_replay_is_refused(section, change, message):
     job = make_job.make(make_job.GARNET).model_dump()
     job["replay"]["ratio"] = 1
-    job[section][key] = value
+    job[section] |= change
     with pytest.raises(JobError, match=message):
         Job.check(job, "test")
 
@@ -84,3 +125,37 @@ def test_the_rings_count_as_memory():
     before, after = (estimate(j, 1000, 2, 2)["rank_bytes"] for j in (job, ringed))
     # Key, action, reward, next state, terminated: 29 bytes each.
     assert 6_000_000 * 29 <= after - before < 6_100_000 * 29
+    ringed = with_replay(job, ratio=1, capacity=12 << 20, draw="prioritised")
+    after = estimate(ringed, 1000, 2, 2)["rank_bytes"]
+    # Beside these the priority, and a sum of the tree: 12 bytes.
+    assert (6 << 20) * 41 <= after - before < (6.1 * 2**20) * 41
+
+
+@pytest.mark.parametrize("keys", [{}, {"draw": "prioritised"}])
+def test_an_evaluation_replays_nothing(keys):
+    job = make_job.make(make_job.GARNET, evaluation={"every": 1, "episodes": 20, "max_steps": 9})
+    learner = trained(with_replay(job, ratio=2, **keys), 50)
+    before = learner.digest()
+    evaluator = Evaluator(learner)
+    evaluator.evaluate()
+    evaluator.close()
+    assert learner.digest() == before
+
+
+def test_numbers_that_cannot_be_are_found_in_a_checkpoint(tmp_path):
+    job = with_replay(make_job.make(make_job.GARNET), ratio=2, draw="prioritised")
+    learner = begun(job, 9)
+    path, _ = save(learner, tmp_path, "funnel", keep=1)
+    verify(path)
+    columns = learner.extra_columns()
+    columns["replay/pending_number"][3, 1] = -1
+    path, _ = save(learner, tmp_path, "funnel", keep=1)
+    with pytest.raises(CheckpointError, match="replay/pending_number has a value outside 0 "):
+        verify(path)
+    learner.close()
+
+
+def test_a_job_that_draws_otherwise_does_not_go_on_with_a_run():
+    job = make_job.make(make_job.GARNET)
+    uniform, prioritised = (with_replay(job, ratio=1, draw=d) for d in ("uniform", "prioritised"))
+    assert list(prioritised.differences(uniform)) == ["replay.draw"]

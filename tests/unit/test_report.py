@@ -262,6 +262,12 @@ def test_a_few_values_far_away_leave_the_colours_to_the_others():
     assert figures.colour_ends(np.array([3.0])) == (3, 3, "neither")
 
 
+def test_whole_numbers_have_a_bar_each():
+    counts, edges = np.histogram(values := np.array([-3.0, -1, -1, 0]), figures.bins_of(values))
+    assert counts.tolist() == [1, 0, 2, 1]
+    assert edges.tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5]
+
+
 def test_a_large_gridworld_shows_a_corner():
     kwargs = {"width": 10_000, "height": 1000}
 

@@ -161,6 +161,7 @@ def test_query_shows_rows(files, blackjack):
     [
         (["50"], "50 is no observation of hpcq/Garnet-v0: 50 is not in 0 ... 49"),
         (["[1]"], r"\[1\] is no observation"),
+        (["-1"], "-1 is no observation of hpcq/Garnet-v0: -1 is not in 0 ... 49"),
         (["left"], "'left' is not JSON; expected an observation such as"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,27 +115,36 @@ def summarise(
         "checkpoint": str(path),
     }
     rundir.write_text(learner.job.directory / rundir.SUMMARY, json.dumps(summary, indent=1) + "\n")
+    for line in _lines(summary, steps):
+        say(line)
+
+
+def _lines(summary: dict[str, Any], steps: int) -> Iterator[str]:
+    """Yield what people are told of a run in which this process has done `steps`."""
     if summary["greedy_return"] is not None:
         optimum = summary["optimal_return"]
-        say(
+        yield (
             f"greedy policy: {_round(summary['greedy_return'])}, optimum: "
             f"{'not found' if optimum is None else _round(optimum)} "
             f"(exact mean return of an episode of at most {summary['horizon']} steps)"
         )
-    if clipped:
-        say(f"{clipped:,} numbers of observations were outside their bins' range: clipped")
-    if bound is not None:
-        say(
-            f"digest codec: the probability that any two of the {digest.rows:,} states share a "
-            f"key is at most {bound:.1e}"
+    if summary["clipped"]:
+        yield (
+            f"{summary['clipped']:,} numbers of observations were outside their bins' range: "
+            "clipped"
         )
-    say(
-        f"done: {learner.steps:,} steps, {digest.rows:,} states, {seconds:.1f} s"
-        + (f", {rate_text(steps / seconds)} steps/s" if steps else "")
-        + f", {learner.comm.size} rank{'s' * (learner.comm.size > 1)}"
+    if summary["collision_bound"] is not None:
+        yield (
+            f"digest codec: the probability that any two of the {summary['states']:,} states share "
+            f"a key is at most {summary['collision_bound']:.1e}"
+        )
+    rate = f", {rate_text(summary['steps_per_second'])} steps/s" if steps else ""
+    yield (
+        f"done: {summary['steps']:,} steps, {summary['states']:,} states, "
+        f"{summary['seconds']:.1f} s{rate}, {summary['ranks']} rank{'s' * (summary['ranks'] > 1)}"
     )
-    say(f"digest {digest}")
-    say(f"checkpoint {path}")
+    yield f"digest {summary['digest']}"
+    yield f"checkpoint {summary['checkpoint']}"
 
 
 def _round(value: float) -> str:
