@@ -118,8 +118,8 @@ def _head(found: Look, folder: Path) -> str:
     rewards = f"a reward of {least:g}" if least == most else f"rewards of {least:g} to {most:g}"
     return (
         f"A first job for {_relative(found.section.id, folder)}: to begin with, not the best there "
-        f"is. Observations: {found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} random "
-        f"steps{speed} it showed {len(walk.states):,} different observations and {rewards}{ended}. "
+        f"is. Observations: {found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} "
+        f"random steps{speed} it showed {len(walk.states):,} different observations and {rewards}{ended}. "
         "`hpcq reference` explains every key."
     )
 
