@@ -116,10 +116,11 @@ def _head(found: Look, folder: Path) -> str:
         ended = f", in {len(walk.lengths):,} episodes of {count_text(mean)} steps on average"
     least, most = min(walk.rewards), max(walk.rewards)
     rewards = f"a reward of {least:g}" if least == most else f"rewards of {least:g} to {most:g}"
+    name = _relative(found.section.id, folder)
     return (
-        f"A first job for {_relative(found.section.id, folder)}: to begin with, not the best there "
-        f"is. Observations: {found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} "
-        f"random steps{speed} it showed {len(walk.states):,} different observations and {rewards}{ended}. "
+        f"A first job for {name}: to begin with, not the best there is. Observations: "
+        f"{found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} random steps{speed} it "
+        f"showed {len(walk.states):,} different observations and {rewards}{ended}. "
         "`hpcq reference` explains every key."
     )
 
