@@ -20,6 +20,10 @@ class ExitCode(IntEnum):
     STALLED = 76
 
 
+# After a second Ctrl-C, which ends a run at once: as shells have it.
+INTERRUPTED = 130
+
+
 class HpcqError(Exception):
     """An error with one message for the user and an exit code; never shown as a traceback.
 

@@ -11,7 +11,7 @@ from hpcq.bench.cli import bench
 from hpcq.cli import files, jobs, results, sites, training
 from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
-from hpcq.errors import ExitCode, HpcqError
+from hpcq.errors import INTERRUPTED, ExitCode, HpcqError
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> Any:
             error.show()
         code = ExitCode.USAGE
     except click.Abort:
-        code = 130
+        code = INTERRUPTED
     except HpcqError as error:
         if first_rank():
             complain(str(error))

@@ -13,7 +13,7 @@ from hpcq.cluster.launcher import (
     short_name,
     unused_tasks,
 )
-from hpcq.errors import DependencyError, ExitCode, HpcqError
+from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, HpcqError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -75,6 +75,12 @@ def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCo
         if comm.rank == 0 and first_rank():
             complain(str(error))
         code = error.exit_code
+    except KeyboardInterrupt:
+        complain("interrupted; a run can go on from its newest checkpoint")
+        if comm.size > 1:
+            comm.Abort(INTERRUPTED)
+        MPI.Finalize()
+        sys.exit(INTERRUPTED)
     except BaseException:
         complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
         comm.Abort(ExitCode.INTERNAL)

@@ -15,7 +15,7 @@ from types import FrameType
 
 from hpcq.cluster.launch import complain, load_mpi
 from hpcq.cluster.launcher import launched, short_name
-from hpcq.errors import DependencyError, JobError
+from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, JobError
 from hpcq.run.signals import STOP_SIGNALS
 
 # As Open MPI 4 and 5 read them: let root start jobs, and more ranks than cores; leave it to the
@@ -88,6 +88,9 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
         for number, old in zip(STOP_SIGNALS, before, strict=True):
             signal.signal(number, old)
     code = code if code >= 0 else 128 - code
+    if len(asked) > 1 and code not in (ExitCode.DONE, ExitCode.STOPPED):
+        complain("interrupted; a run can go on from its newest checkpoint")
+        return INTERRUPTED
     if code > 128:
         complain(f"a rank, or mpirun, was ended by signal {code - 128}")
     return code

@@ -24,7 +24,26 @@ from hpcq.spaces.masks import bitsets
 # Sums of such rewards stay finite, also in float32.
 MAX_REWARD = 1e30
 
+# What `look` finds, as bits.
+ENDED, UNFIT, MORE = 1, 2, 4
+
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+
+
+@kernel
+def look(rewards, terminated, truncated, resetting):
+    """Return what there is in one step of a unit, as bits.
+
+    ENDED, an episode; UNFIT, a reward that is not a number or too large; MORE, a step of an
+    environment that was only to reset itself.
+    """
+    found = 0
+    for i in range(rewards.size):
+        ended = terminated[i] | truncated[i]
+        found |= np.int64(ended) * ENDED
+        found |= np.int64(not abs(rewards[i]) <= MAX_REWARD) * UNFIT
+        found |= np.int64(resetting[i] & (ended | (rewards[i] != 0.0))) * MORE
+    return found
 
 
 @kernel
@@ -301,6 +320,7 @@ def warm(environment: PythonEnvironment) -> None:
     codec.encode_all([codec.decode(0)])
     actors, keys, flags = make_actors(1), np.zeros(1, np.uint64), np.zeros(1, np.bool_)
     ended = np.zeros(1, np.int64)
+    look(np.zeros(1), flags, flags, flags)
     _record(actors, keys, keys, np.zeros(1), flags, flags, flags, ended, np.zeros(3))
 
 

@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from hpcq.collectors.collector import Share
-from hpcq.collectors.gym import GymnasiumCollector, is_reset, shape_of
+from hpcq.collectors.gym import ENDED, MORE, UNFIT, GymnasiumCollector, is_reset, look, shape_of
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.errors import EnvironmentFault
 
@@ -37,6 +37,8 @@ class VectorCollector(GymnasiumCollector):
             made = self._guard(places, "make", environment.make)
             self._environments.append(made)
             self._modes.append(self._mode(places, made))
+        waits = [mode == AutoresetMode.NEXT_STEP for mode in self._modes]
+        self._waits = np.repeat(np.array(waits, np.bool_), size)
         self._finals = np.zeros(count, np.uint64)
         self._keys_now = np.zeros(count, np.uint64)
         self._rewards = np.zeros(count)
@@ -56,10 +58,7 @@ class VectorCollector(GymnasiumCollector):
         if quiet:
             self._cut()
         else:
-            for places, mode in zip(self._units, self._modes, strict=True):
-                if mode == AutoresetMode.NEXT_STEP:
-                    mine = ended[(ended >= places.start) & (ended < places.stop)]
-                    self._resetting[mine] = True
+            self._resetting[ended] = self._waits[ended]
 
     def _step_unit(self, unit: int, part: slice, quiet: bool) -> None:
         """Step one VectorEnv, and write what it returns into the columns."""
@@ -70,9 +69,23 @@ class VectorCollector(GymnasiumCollector):
             problem = "expected (observations, rewards, terminations, truncations, infos)"
             raise self._unit_fault(places, "step", f"returned {shape_of(taken)}, {problem}")
         observations, rewards, terminations, truncations, infos = taken
-        self._rewards[part] = self._numbers(places, rewards)
-        self._terminated[part] = self._booleans(places, terminations, "terminated")
-        self._truncated[part] = self._booleans(places, truncations, "truncated")
+        if not _plain(rewards, np.float64, len(places)):
+            rewards = self._numbers(places, rewards)
+        if not _plain(terminations, np.bool_, len(places)):
+            terminations = self._booleans(places, terminations, "terminated")
+        if not _plain(truncations, np.bool_, len(places)):
+            truncations = self._booleans(places, truncations, "truncated")
+        self._rewards[part] = rewards
+        self._terminated[part] = terminations
+        self._truncated[part] = truncations
+        seen = look(
+            self._rewards[part],
+            self._terminated[part],
+            self._truncated[part],
+            self._resetting[part],
+        )
+        if seen & UNFIT:
+            self._numbers(places, rewards)
         keys = self._batch_keys(places, "step", observations)
         self._keys_now[part] = self._finals[part] = keys
         if self._masked:
@@ -81,34 +94,34 @@ class VectorCollector(GymnasiumCollector):
             over = None if mode == AutoresetMode.SAME_STEP else terminated
             masks = self._batch_masks(places, "step", infos, over)
             self.actors.next_mask[part] = self.actors.final_mask[part] = masks
-        ended = self._terminated[part] | self._truncated[part]
         final = infos.get("final_obs") if isinstance(infos, dict) else None
-        if mode == AutoresetMode.NEXT_STEP:
-            self._check_resetting(part, ended)
+        if mode == AutoresetMode.NEXT_STEP and seen & MORE:
+            raise self._more_than_a_reset(part)
         if mode != AutoresetMode.SAME_STEP and final is not None:
             raise self._lie(places, mode, "infos has 'final_obs', as in SAME_STEP")
-        if not ended.any():
+        if not seen & ENDED or mode == AutoresetMode.NEXT_STEP:
             return
+        ended = self._terminated[part] | self._truncated[part]
         which = np.flatnonzero(ended)
         if mode == AutoresetMode.SAME_STEP:
             self._finals[part][which] = self._final_keys(places, which, final)
             if self._masked:
                 self._final_masks(places, self._truncated[part] & ~self._terminated[part], infos)
-        elif mode == AutoresetMode.DISABLED and not quiet:
+        elif not quiet:
             self._reset_ended(unit, part, ended)
 
-    def _check_resetting(self, part: slice, ended: NDArray[np.bool_]) -> None:
-        """Refuse a step after an end that is more than a reset."""
+    def _more_than_a_reset(self, part: slice) -> EnvironmentFault:
+        """Return the error of a step after an end that is more than a reset."""
+        ended = self._terminated[part] | self._truncated[part]
         wrong = self._resetting[part] & (ended | (self._rewards[part] != 0))
-        if wrong.any():
-            i = part.start + int(np.flatnonzero(wrong)[0])
-            raise self._lie(
-                range(i, i + 1),
-                AutoresetMode.NEXT_STEP,
-                "the step after an episode's end must only reset, but it returned reward "
-                f"{self._rewards[i]:g}, terminated {self._terminated[i]}, truncated "
-                f"{self._truncated[i]}",
-            )
+        i = part.start + int(np.flatnonzero(wrong)[0])
+        return self._lie(
+            range(i, i + 1),
+            AutoresetMode.NEXT_STEP,
+            "the step after an episode's end must only reset, but it returned reward "
+            f"{self._rewards[i]:g}, terminated {self._terminated[i]}, truncated "
+            f"{self._truncated[i]}",
+        )
 
     def _final_keys(self, places: range, which: NDArray, final: Any) -> NDArray[np.uint64]:
         """Return the keys of the true last observations of the environments that ended."""
@@ -214,3 +227,7 @@ class VectorCollector(GymnasiumCollector):
         return self._unit_fault(
             places, "step", f"metadata['autoreset_mode'] is {mode.name}, but {found}"
         )
+
+
+def _plain(values: Any, dtype: Any, count: int) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype == dtype and values.shape == (count,)

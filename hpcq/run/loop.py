@@ -141,7 +141,7 @@ class _Run:
     def _stop(self, agreed: int) -> None:
         self.stopping = agreed
         why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
-        self.say(f"{why}: saving in {-self.learner.tick % self.learner.quiet_every} ticks")
+        self.say(f"{why}: saving in {-self.learner.tick % self.learner.quiet_every:,} ticks")
 
     def _save(self) -> None:
         learner, section = self.learner, self.learner.job.checkpoint

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import make_job
 import pytest
 from launch import end, hpcq, start, summary, wait_for
 
@@ -37,6 +39,28 @@ def test_ctrl_c_saves_and_the_run_ends_as_an_uninterrupted_one(tmp_path):
     resumed = hpcq(None, "resume", "-n", "3", tmp_path / "stopped")
     assert "3 ranks" in resumed.stdout
     assert summary(tmp_path / "stopped")["digest"] == summary(tmp_path / "whole")["digest"]
+
+
+@pytest.mark.parametrize("ranks", [[], ["-n", "2"]], ids=["one process", "two ranks"])
+def test_a_second_ctrl_c_ends_the_run_at_once(ranks, tmp_path):
+    """This job could be saved in hours only."""
+    job = make_job.make({**make_job.CORRIDOR, "quiet_every": 10**9}, run={"steps": 10**10})
+    file = make_job.write(tmp_path / "job.toml", job)
+    run = start(None, "run", *ranks, file, f"--set=run.directory={tmp_path}/run")
+    try:
+        wait_for((tmp_path / "run" / "metrics.jsonl").exists)
+        os.kill(run.pid, signal.SIGINT)
+        time.sleep(1)
+        assert run.poll() is None
+        os.kill(run.pid, signal.SIGINT)
+        output, errors = run.communicate(timeout=30)
+    finally:
+        end(run)
+    assert run.returncode == 130
+    said = f"{output}{errors or ''}"
+    assert "stop requested: saving in 999,9" in said
+    assert said.count("hpcq: interrupted; a run can go on from its newest checkpoint") == 1
+    assert "Traceback" not in said
 
 
 def test_exit_codes_come_through(tmp_path):

@@ -6,6 +6,7 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.hashing import unmix64
+from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner
 
 VISITS = {"schedule": "visits", "exponent": 0.75}
@@ -19,13 +20,13 @@ def uniform(q):
     return q.mean(axis=1)
 
 
-def learned(environment, learning, exploration, ticks):
+def learned(environment, learning, exploration, ticks, **replay):
     """Return (Q, visits) of all states; Q has the mean of two tables, visits the fewer."""
     job = make_job.make(
         environment,
         learning={"learning_rate": VISITS, **learning},
         exploration=exploration,
-    )
+    ).model_copy(update={"replay": ReplaySection(**replay)})
     found = resolve(job.environment)
     learner = Learner(job, found, MPI.COMM_SELF)
     learner.begin()

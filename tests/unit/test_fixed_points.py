@@ -53,6 +53,33 @@ def test_the_fixed_point_on_a_garnet(learning, exploration, worth):
     assert np.abs(q - truth).max() <= 0.01 * np.ptp(truth)
 
 
+def error_of_replay(**keys):
+    """Return the largest error as a part of the range of the values."""
+    environment = GARNET | {"count": 128}
+    model, q, visits = learned(
+        environment, {"gamma": GAMMA}, {"policy": "uniform"}, 12_000,
+        ratio=2, capacity=128 * 400, **keys
+    )  # fmt: skip
+    truth = exact.fixed_point(model, GAMMA, best)
+    assert (visits >= 10_000).all()
+    return np.abs(q - truth).max() / np.ptp(truth)
+
+
+ANNEALED = {"schedule": "linear", "start": 0.4, "end": 1.0, "steps": 700_000}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{}] + [{"draw": "prioritised", "importance_exponent": beta} for beta in (1.0, ANNEALED)],
+)
+def test_replay_reaches_the_fixed_point(keys):
+    assert error_of_replay(**keys) <= 0.01
+
+
+def test_replay_by_priority_is_biased_where_weights_do_not_make_up_for_it():
+    assert error_of_replay(draw="prioritised", importance_exponent=0.0) > 0.02
+
+
 def test_fixed_points_of_fixed_policies_are_those_of_the_linear_system():
     model = resolve(make_job.make(GARNET).environment).model
     truth = exact.policy_values(model, np.full((20, 3), 1 / 3), GAMMA)

@@ -4,13 +4,15 @@ import pytest
 import reference
 from mpi4py import MPI
 
+from hpcq.bench.modes import gathered
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
-from hpcq.envs import resolve
+from hpcq.envs import resolve, table
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
 from hpcq.job.job import Job
 from hpcq.job.sections import ReplaySection
+from hpcq.learning import exact
 from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.run.estimate import estimate
@@ -140,6 +142,54 @@ def test_an_evaluation_replays_nothing(keys):
     evaluator.evaluate()
     evaluator.close()
     assert learner.digest() == before
+
+
+def blind_cliffwalk(n):
+    """The way right is another action in every second state; the other one ends the episode.
+
+    Schaul and others, "Prioritized experience replay", ICLR 2016, section 3.1.
+    """
+    transitions = {}
+    for s in range(n):
+        last = s == n - 1
+        ways = [(1.0, (s + 1) % n, float(last), last)], [(1.0, 0, 0.0, True)]
+        transitions[s] = dict(enumerate(ways if s % 2 else ways[::-1]))
+    return table.from_transitions(transitions, np.eye(n)[0])
+
+
+def replayed_until_right(seed, **keys):
+    """Return how many transitions are replayed from the first reward to the paper's criterion."""
+    n, model = 8, blind_cliffwalk(8)
+    truth = exact.value_iteration(model, 1 - 1 / n)
+    job = make_job.make(
+        {"id": "cliffwalk", "count": 1},
+        learning={"gamma": 1 - 1 / n, "learning_rate": 0.25},
+        exploration={"policy": "uniform"},
+        run={"seed": seed},
+    )
+    job = with_replay(job, ratio=1, **keys)
+    learner = begun(job, 0, table.table_environment("cliffwalk", model, None))
+    while not learner.collector.actors.reward[0]:
+        learner.advance()
+    first, error = learner.tick, np.inf
+    while error > 1e-3:
+        for _ in range(20):
+            learner.advance()
+        error = np.mean((gathered(learner, n) - truth) ** 2)
+    return learner.tick - first
+
+
+def test_priorities_find_the_few_transitions_that_teach_something():
+    uniform, prioritised, boldly = (
+        sum(replayed_until_right(seed, **keys) for seed in (1, 2, 3))
+        for keys in (
+            {},
+            {"draw": "prioritised"},
+            {"draw": "prioritised", "importance_exponent": 0.0},
+        )
+    )
+    assert prioritised <= uniform / 3
+    assert boldly <= prioritised / 2
 
 
 def test_numbers_that_cannot_be_are_found_in_a_checkpoint(tmp_path):
