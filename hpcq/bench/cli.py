@@ -176,8 +176,11 @@ def model(
 @click.option("--environments", default=64, show_default=True, type=click.IntRange(1, 1 << 20))
 @click.option("--rate", default=0.05, show_default=True, help="Learning rate.")
 @click.option("--steps", default=2_000_000, show_default=True, help="Most steps for each mode.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1), help="Runs of each.")
 @AS_JSON
-def modes_(problem: str, environments: int, rate: float, steps: int, as_json: bool) -> ExitCode:
+def modes_(
+    problem: str, environments: int, rate: float, steps: int, seeds: int, as_json: bool
+) -> ExitCode:
     """Compare the modes: time, steps, messages and bytes to a policy within 1 % of the best.
 
     \b
@@ -188,7 +191,7 @@ def modes_(problem: str, environments: int, rate: float, steps: int, as_json: bo
         from hpcq.bench.modes import bench as measure
         from hpcq.bench.modes import text
 
-        found = measure(comm, problem, environments, rate, steps)
+        found = measure(comm, problem, environments, rate, steps, seeds)
         speaker(comm)(json.dumps(found) if as_json else text(found))
         return ExitCode.DONE
 

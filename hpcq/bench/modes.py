@@ -1,8 +1,9 @@
 """The modes side by side: what each takes to learn a policy within 1 % of the optimal one.
 
-`lake` is FrozenLake8x8. `regions` is a heterogeneous problem: a number of random problems side by
-side without ways from one to another. An environment stays where it begins, so that every rank
-sees some of the regions only.
+Means over several seeds: when a policy is first seen to be that good depends on chance.
+
+`lake` is FrozenLake8x8. `regions` is a heterogeneous problem: random problems side by side without
+ways from one to another, of which every rank sees others, those in which its episodes start.
 """
 
 import time
@@ -26,6 +27,9 @@ from hpcq.parallel import first_on_each_node
 CLOSE = 0.99
 CHECK_EVERY = 256
 
+# Of every rank, and states of each.
+REGIONS, STATES = 4, 12
+
 MODES: dict[str, dict[str, Any]] = {
     "lockstep": {},
     **{
@@ -41,19 +45,26 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-def regions(count: int, states: int, actions: int = 3) -> TableModel:
-    """Return a model of `count` random problems without ways between them; starts are anywhere."""
-    parts = [garnet(states, actions, 3, seed) for seed in range(count)]
+def regions(count: int, states: int, seen: range) -> TableModel:
+    """Return a model of `count` random problems without ways between them.
+
+    Episodes start anywhere in those numbered `seen`, and stay there.
+    """
+    parts = [garnet(states, 3, 3, seed) for seed in range(count)]
+    start = np.repeat([part in seen for part in range(count)], states) / (len(seen) * states)
     return table_model(
         np.concatenate([part.probability for part in parts]),
         np.concatenate([part.next + i * states for i, part in enumerate(parts)]),
         np.concatenate([part.reward for part in parts]),
         np.concatenate([part.terminated for part in parts]),
-        np.full(count * states, 1 / (count * states)),
+        start,
     )
 
 
-def _problem(name: str, environments: int, rate: float, steps: int) -> tuple[Job, Any]:
+def _problem(
+    comm: MPI.Intracomm, name: str, environments: int, rate: float, steps: int
+) -> tuple[Job, CompiledEnvironment, NDArray[np.float64]]:
+    """Return a job, its environment, and how much the values of the states count."""
     lake = name == "lake"
     job = Job.check(
         {
@@ -61,13 +72,22 @@ def _problem(name: str, environments: int, rate: float, steps: int) -> tuple[Job
             "environment": {"id": "FrozenLake8x8-v1" if lake else name, "count": environments},
             "learning": {"gamma": 0.99 if lake else 0.9, "learning_rate": rate},
             "exploration": {"epsilon": 0.5},
-            "run": {"steps": steps, "seed": 1},
+            "run": {"steps": steps},
         },
         name,
     )
     if lake:
-        return job, resolve(job.environment)
-    return job, table_environment(name, regions(8, 12), None)
+        environment = resolve(job.environment)
+        assert isinstance(environment, CompiledEnvironment)
+        return job, environment, environment.model.start
+    count = comm.size * REGIONS
+    seen = range(comm.rank * REGIONS, (comm.rank + 1) * REGIONS)
+    environment = table_environment(name, regions(count, STATES, seen), None)
+    return job, environment, np.full(count * STATES, 1 / (count * STATES))
+
+
+def _seeded(job: Job, seed: int) -> Job:
+    return job.model_copy(update={"run": job.run.model_copy(update={"seed": seed})})
 
 
 def gathered(learner: Learner, states: int) -> NDArray[np.float64]:
@@ -86,25 +106,12 @@ def _value(model: TableModel, q: NDArray, gamma: float, weights: NDArray) -> flo
     return float(weights @ (policy * values).sum(axis=1))
 
 
-def _weights(learner: Learner, model: TableModel, name: str) -> NDArray[np.float64]:
-    """Return the start distribution, within the regions in which there are environments."""
-    if name == "lake":
-        return model.start
-    states = keys_of(learner.collector.actors.hash).astype(np.int64)
-    size = model.start.size // 8
-    seen = np.bincount(states // size, minlength=8).astype(np.int64)
-    learner.comm.Allreduce(MPI.IN_PLACE, seen)
-    weights = model.start * np.repeat(seen > 0, size)
-    return weights / weights.sum()
-
-
-def _measure(learner: Learner, name: str, steps: int) -> dict[str, Any]:
+def _measure(learner: Learner, weights: NDArray[np.float64], steps: int) -> dict[str, Any]:
     """Train until the policy is close to the optimal one; return what that took. Collective."""
     comm, gamma = learner.comm, learner.job.learning.gamma
     assert isinstance(learner.environment, CompiledEnvironment)
     model = learner.environment.model
     learner.begin()
-    weights = _weights(learner, model, name)
     truth = exact.value_iteration(model, gamma)
     assert truth is not None
     best = float(weights @ truth.max(axis=1))
@@ -123,8 +130,7 @@ def _measure(learner: Learner, name: str, steps: int) -> dict[str, Any]:
     learner.close()
     return {
         "reached": value >= best - (1 - CLOSE) * abs(best),
-        "value": value,
-        "optimum": best,
+        "share": value / best,
         "seconds": seconds,
         "steps": learner.steps,
         "messages": int(sent[0]),
@@ -132,27 +138,36 @@ def _measure(learner: Learner, name: str, steps: int) -> dict[str, Any]:
     }
 
 
+def _mean(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the means of several measurements, and whether all reached the goal."""
+    means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return {**means, "reached": all(one["reached"] for one in found)}
+
+
 def bench(
-    comm: MPI.Intracomm, name: str, environments: int, rate: float, steps: int
+    comm: MPI.Intracomm, name: str, environments: int, rate: float, steps: int, seeds: int
 ) -> dict[str, Any]:
-    """Measure every mode on one problem. Collective."""
-    job, environment = _problem(name, environments, rate, steps)
+    """Measure every mode on one problem, with so many seeds. Collective."""
+    job, environment, weights = _problem(comm, name, environments, rate, steps)
     rows = {}
     for label, keys in MODES.items():
         chosen = job.model_copy(update={"mode": type(job.mode)(**keys)})
         with first_on_each_node(comm):
             warm(chosen, environment, modes.learner)
         # Through MPI also within a node, where lockstep would send no message.
-        if keys:
-            learner = modes.learner(chosen, environment, comm)
-        else:
-            learner = Learner(chosen, environment, comm, partial(make_exchange, flat=True))
-        rows[label] = _measure(learner, name, steps)
+        make = modes.learner if keys else partial(Learner, route=partial(make_exchange, flat=True))
+        rows[label] = _mean(
+            [
+                _measure(make(_seeded(chosen, seed), environment, comm), weights, steps)
+                for seed in range(1, seeds + 1)
+            ]
+        )
     return {
         "problem": name,
         "ranks": comm.size,
         "environments": environments,
         "learning_rate": rate,
+        "seeds": seeds,
         "modes": rows,
     }
 
@@ -161,13 +176,14 @@ def text(found: dict[str, Any]) -> str:
     """Return the comparison as a table."""
     lines = [
         f"{found['problem']}: {found['environments']} environments on {found['ranks']} ranks, "
-        f"learning rate {found['learning_rate']}, to {100 * CLOSE:g} % of the optimal value",
+        f"learning rate {found['learning_rate']}, to {100 * CLOSE:g} % of the optimal value, "
+        f"means over {found['seeds']} seeds",
         f"{'mode':26}{'seconds':>9}{'steps':>13}{'messages':>11}{'bytes':>14}",
     ]
     for label, row in found["modes"].items():
-        end = "" if row["reached"] else f"  not reached: {row['value'] / row['optimum']:.1%}"
+        end = "" if row["reached"] else f"  not reached: {row['share']:.1%}"
         lines.append(
-            f"{label:26}{row['seconds']:>9.2f}{row['steps']:>13,}{row['messages']:>11,}"
-            f"{row['bytes']:>14,}{end}"
+            f"{label:26}{row['seconds']:>9.2f}{row['steps']:>13,.0f}{row['messages']:>11,.0f}"
+            f"{row['bytes']:>14,.0f}{end}"
         )
     return "\n".join(lines)

@@ -82,12 +82,12 @@ def _set_no_mask(message, mask):
     pass
 
 
-@inlined
+@template
 def _set_weight(update, weight):
     update.weight = weight
 
 
-@inlined
+@template
 def _set_no_weight(update, weight):
     pass
 
@@ -238,7 +238,9 @@ def kernels(
     else:
         remember = bind(_remember, MASKED=masked)
         waiting, waiting_hash = bind(_waiting), bind(_waiting_hash)
-        write = bind(_write_update, **sets, set_weight=_set_weight if weighted else _set_no_weight)
+        # One for each kind of record: numba takes a record that begins like another for that one.
+        set_weight = bind(_set_weight if weighted else _set_no_weight)
+        write = bind(_write_update, **sets, set_weight=set_weight)
     return Kernels(
         bind(
             _pack,

@@ -22,17 +22,17 @@ def record_types(
         float32 or float64, as the table's.
     """
     real = np.dtype(dtype)
-    # The weight comes early: numba takes a record that begins like another one for that one.
-    at = 16 if weighted else 8
-    end = at + (8 if real.itemsize == 4 else 16)
-    names, formats = ["hash", "draw", "target", "column"], ["u8", "u8", real, "u4"]
-    offsets = [0, at, at, at + real.itemsize]
-    if masked:
-        names, formats, offsets = [*names, "mask"], [*formats, "u8"], [*offsets, end]
-        end += 8
-    if weighted:
-        names, formats, offsets = [*names, "weight"], [*formats, "f8"], [*offsets, 8]
-    message = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": end})
+    # They come early: numba takes a record that begins like a shorter one for that one.
+    extra = [("mask", "u8")] * masked + [("weight", "f8")] * weighted
+    at = 8 + 8 * len(extra)
+    message = np.dtype(
+        {
+            "names": ["hash", "draw", "target", "column", *(name for name, _ in extra)],
+            "formats": ["u8", "u8", real, "u4", *(kind for _, kind in extra)],
+            "offsets": [0, at, at, at + real.itemsize, *range(8, at, 8)],
+            "itemsize": at + (8 if real.itemsize == 4 else 16),
+        }
+    )
     reply = np.dtype(
         [("value", real), ("action", "u2"), ("greedy", "u1"), ("table", "u1")], align=True
     )

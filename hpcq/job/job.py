@@ -65,7 +65,7 @@ class Job(Section):
             raise ValueError(
                 "mode.kind = 'periodic' merges by the number of updates at one learning rate: "
                 "learning.learning_rate must not depend on visits; use a number, or the schedule "
-                "linear or exponential"
+                "linear, exponential or polynomial"
             )
         if self.replay.ratio and self.learning.n_step > 1:
             raise ValueError(
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
     return value["value"] if isinstance(value, dict) and "value" in value else value
 
 
-_SCHEDULE_TAGS = ("constant", "linear", "exponential", "visits")
+_SCHEDULE_TAGS = ("constant", "linear", "exponential", "polynomial", "visits")
 _A_SCHEDULE = (
     "expected a number in 0 ... 1, or a schedule such as "
     "{ schedule = 'linear', start = 0.5, end = 0.01, steps = 1_000_000 }"

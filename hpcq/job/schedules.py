@@ -64,6 +64,28 @@ class Exponential(_Schedule):
         return self.start * math.pow(self.end / self.start, min(1.0, step / self.steps))
 
 
+class Polynomial(_Schedule):
+    """start / (1 + step / `steps`) ** `exponent`, at least `end`.
+
+    Robbins and Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22,
+    1951: with an exponent in (0.5, 1] and an `end` of 0, learning rates that let values converge.
+    """
+
+    schedule: Literal["polynomial"]
+    start: Fraction
+    """at step 0"""
+    steps: Steps
+    """environment steps in which it falls to 2 ** -exponent of `start`"""
+    exponent: Annotated[float, Field(gt=0, le=4)]
+    """how fast it falls"""
+    end: Fraction = 0.0
+    """the least value"""
+
+    def at(self, step: int) -> float:
+        """Return the value at an environment step."""
+        return max(self.end, self.start * math.pow(1.0 + step / self.steps, -self.exponent))
+
+
 class Visits(_Schedule):
     """start / (1 + N(s, a)) ** `exponent`, at least `end`; N the earlier updates of this (s, a).
 
@@ -110,24 +132,36 @@ class ExponentialNumber(Exponential):
     """from step `steps` on"""
 
 
+class PolynomialNumber(Polynomial):
+    """start / (1 + step / `steps`) ** `exponent`, at least `end` (both above 0)."""
+
+    start: Positive
+    """at step 0"""
+    end: Positive
+    """the least value"""
+
+
 def _constant(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"schedule": "constant", "value": value}
     return value
 
 
+_Schedules = Constant | Linear | Exponential | Polynomial
+_NumberSchedules = ConstantNumber | LinearNumber | ExponentialNumber | PolynomialNumber
+
 Schedule = Annotated[
-    Constant | Linear | Exponential,
+    _Schedules,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant, Fraction | Constant | Linear | Exponential),
+    BeforeValidator(_constant, Fraction | _Schedules),
 ]
 PositiveSchedule = Annotated[
-    ConstantNumber | LinearNumber | ExponentialNumber,
+    _NumberSchedules,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant, Positive | ConstantNumber | LinearNumber | ExponentialNumber),
+    BeforeValidator(_constant, Positive | _NumberSchedules),
 ]
 LearningRate = Annotated[
-    Constant | Linear | Exponential | Visits,
+    _Schedules | Visits,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant, Fraction | Constant | Linear | Exponential | Visits),
+    BeforeValidator(_constant, Fraction | _Schedules | Visits),
 ]

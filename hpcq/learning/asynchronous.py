@@ -1,15 +1,14 @@
 """Asynchronous mode: no rank waits for a slower one.
 
 The environments of a rank are cut into parts. A part steps, sends each owner one request (its
-updates, then its queries) and goes on when all owners have replied; meanwhile the other parts
-step. An owner answers requests as they arrive: between parts, and between the steps of Python
-environments. So what a rank learns from is the table as it stands somewhere, a moment ago, and the
-result differs from run to run.
+updates, then its queries; see exchange/letters.py) and goes on when all owners have replied;
+meanwhile the other parts step. An owner answers requests as they arrive: between parts, and between
+the steps of Python environments. So what a rank learns from is the table as it stands somewhere, a
+moment ago, and the result differs from run to run.
 
-A part has one request at a time with each owner: that bounds what is under way, and a reply's
-buffer is free again when the next request arrives. Every request has a reply, so that a rank whose
-parts all have theirs has nothing under way; when all ranks say so (a barrier that does not block),
-nothing is under way anywhere: there the run can be saved, or end.
+Every request has a reply, so that a rank whose parts all have theirs has nothing under way; when
+all ranks say so (a barrier that does not block), nothing is under way anywhere: there the run can
+be saved, or end.
 
 Steps and flags are summed over the ranks in rounds, one after the other, by a reduction that does
 not block. Within one round no part takes more than `mode.lead` ticks: the bound of staleness.
@@ -30,15 +29,10 @@ from hpcq.collectors.python import PythonCollector
 from hpcq.collectors.windows import Windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES, Exchange, Inbox, Replies, room
+from hpcq.exchange.letters import Desk, Letters
+from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Exchange, Inbox, Replies
 from hpcq.job.job import Job
 from hpcq.learning.learner import Learner
-
-_REQUEST, _REPLY = 31, 32
-"""message tags; a reply's is counted on by the number of the part"""
-
-# What precedes the records of a request: part, updates, queries, nothing.
-_HEAD = np.dtype((np.int32, 4))
 
 _BITS = 8
 
@@ -46,17 +40,14 @@ _BITS = 8
 class _Part:
     """Some environments of a rank, and their side of the messages."""
 
-    def __init__(self, number: int, collector: Collector, windows: Windows, mail: Exchange) -> None:
-        self.number = number
+    def __init__(self, collector: Collector, windows: Windows, letters: Letters) -> None:
         self.collector = collector
         self.windows = windows
-        self.mail = mail
+        self.letters = letters
         self.tick = 0
         self.lead = 0
         """ticks that it may still take in this round"""
         self.waiting = False
-        self.requests: list[MPI.Request] = []
-        self.letters = np.empty(mail.outbox.nbytes + mail.comm.size * _HEAD.itemsize, np.uint8)
 
 
 class Asynchronous(Learner):
@@ -74,23 +65,22 @@ class Asynchronous(Learner):
     ) -> None:
         self._parts: list[_Part] = []
         super().__init__(job, environment, comm, Exchange)
-        desk = self.exchange
-        self._all = self.collector, self.windows, desk
-        count = max(1, self.collector.words.size)
-        messages = desk.outbox.size // count
+        self._all = self.collector, self.windows, self.exchange
+        self._desk = Desk(
+            comm, self.exchange.message, self.exchange.reply_type, self._serve_records
+        )
         start = 0
         for number, collector in enumerate(getattr(self.collector, "parts", [])):
             size = collector.words.size
             windows = part_of(self.windows, slice(start, start + size))
-            mail = Exchange(comm, desk.message, desk.reply_type, messages * size, 2 * size)
-            self._parts.append(_Part(number, collector, windows, mail))
+            letters = Letters(self._desk, number, (self.method.steps + 2) * size, 2 * size)
+            self._parts.append(_Part(collector, windows, letters))
             start += size
-        self._desk_counts = np.zeros((1, desk.sent.shape[1]), np.int64)
+        self._desk_counts = np.zeros((1, COLUMNS), np.int64)
         self._desk_is_far, self._desk_start = np.zeros(1, np.bool_), np.zeros(1, np.int64)
-        self._incoming, self._status = np.empty(0, np.uint8), MPI.Status()
-        self._replies: dict[tuple[int, int], tuple[MPI.Request, NDArray]] = {}
         self._next = self._mine = self._known = self._clock = 0
-        self._messages = self._bytes = 0
+        self._told = 0, 0
+        self._settled = False
 
     def collect(self, start: int, count: int) -> Collector:
         """Return the collector of a block of environments: one of several parts."""
@@ -124,9 +114,8 @@ class Asynchronous(Learner):
 
     def traffic(self) -> tuple[int, int]:
         """Return the messages and bytes that this rank sent to others since the last call."""
-        found = self._messages, self._bytes
-        self._messages = self._bytes = 0
-        return found
+        before, self._told = self._told, (self._desk.messages, self._desk.nbytes)
+        return self._told[0] - before[0], self._told[1] - before[1]
 
     def begin(self) -> None:
         """Reset every environment and choose the first actions. Collective."""
@@ -136,8 +125,6 @@ class Asynchronous(Learner):
             part.collector.begin()
             self._ask(part)
         self._finish()
-        # Who has its replies serves the others, who may wait for theirs: what follows may block.
-        self._serve_until(self.comm.Ibarrier())
 
     def advance(self, flags: int = 0) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""
@@ -149,6 +136,7 @@ class Asynchronous(Learner):
 
     def _round(self, flags: int) -> int:
         """Step until all ranks have told their steps and flags; return the flags. Collective."""
+        self._settled = False
         mine = np.array([self._mine, *((flags >> bit) & 1 for bit in range(_BITS))], np.int64)
         total = np.empty_like(mine)
         told = self.comm.Iallreduce(mine, total)
@@ -168,17 +156,18 @@ class Asynchronous(Learner):
 
         It is a quiet tick: there Python environments, too, can be brought back.
         """
+        if self._settled:
+            return
         self._finish()
-        latest = np.array([max((part.tick for part in self._parts), default=0)], np.int64)
-        self._serve_until(self.comm.Iallreduce(MPI.IN_PLACE, latest, MPI.MAX))
+        latest = self.comm.allreduce(max((part.tick for part in self._parts), default=0), MPI.MAX)
         every = self.collector.quiet_every
-        self._clock = (int(latest[0]) // every + 1) * every
+        self._clock = (latest // every + 1) * every
         for part in self._parts:
             part.tick = self._clock - 1
             self._step_part(part)
         self._finish()
-        self._serve_until(self.comm.Ibarrier())
         self._know(self.comm.allreduce(self._mine))
+        self._settled = True
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Go on from the tick that all parts had in common."""
@@ -196,7 +185,7 @@ class Asynchronous(Learner):
     def _turn_to(self, part: _Part) -> None:
         """Let the phases of a tick work on one part."""
         self.collector, self.windows = part.collector, part.windows
-        self.exchange, self.tick = part.mail, part.tick
+        self.exchange, self.tick = part.letters, part.tick
 
     def _turn_back(self) -> None:
         self.collector, self.windows, self.exchange = self._all
@@ -221,69 +210,29 @@ class Asynchronous(Learner):
 
     def _is_ready(self, part: _Part) -> bool:
         """Return whether a part has all its replies; take them."""
-        if part.waiting and MPI.Request.Testall(part.requests):
+        if part.waiting and part.letters.arrived():
             part.waiting = False
             self._turn_to(part)
             self._receive()
         return not part.waiting
 
     def _finish(self) -> None:
-        """Wait until every part has its replies, and serve the others meanwhile."""
+        """Serve until every part of every rank has its replies. Collective."""
         while not all([self._is_ready(part) for part in self._parts]):
+            self._serve()
+        everybody = self.comm.Ibarrier()
+        while not everybody.Test():
             self._serve()
         self._turn_back()
 
-    def _serve_until(self, request: MPI.Request) -> None:
-        while not request.Test():
-            self._serve()
-
     def _ask(self, part: _Part) -> None:
-        """Send the messages of a part to their owners; answer those to this rank at once."""
+        """Send the messages of a part to their owners."""
         self._pack()
-        mail, me = part.mail, self.comm.rank
-        part.requests, part.waiting, at = [], True, 0
-        records = mail.outbox.view(np.uint8)
-        for rank, row in enumerate(mail.sent.tolist()):
-            updates, queries = row[UPDATES], row[QUERIES]
-            if rank == me or updates + queries == 0:
-                continue
-            replies = mail.replies_in[row[REPLIES_AT] : row[REPLIES_AT] + queries]
-            part.requests.append(self.comm.Irecv([replies, MPI.BYTE], rank, _REPLY + part.number))
-            first = row[START] * mail.message.itemsize
-            size = (updates + queries) * mail.message.itemsize
-            letter = part.letters[at : at + _HEAD.itemsize + size]
-            letter[: _HEAD.itemsize].view(np.int32)[:] = part.number, updates, queries, 0
-            letter[_HEAD.itemsize :] = records[first : first + size]
-            part.requests.append(self.comm.Isend([letter, MPI.BYTE], rank, _REQUEST))
-            at += letter.size
-            self._messages += 1
-            self._bytes += letter.size
-        row = mail.sent[me].tolist()
-        own = mail.outbox[row[START] :], mail.replies_in[row[REPLIES_AT] :]
-        self._serve_records(own[0], row[UPDATES], row[QUERIES], own[1])
+        part.letters.post()
+        part.waiting = True
 
     def _serve(self) -> None:
-        """Answer the requests that have arrived."""
-        status = self._status
-        while self.comm.Iprobe(MPI.ANY_SOURCE, _REQUEST, status):
-            source, size = status.source, status.Get_count(MPI.BYTE)
-            self._incoming = room(self._incoming, size)
-            self.comm.Recv([self._incoming, size, MPI.BYTE], source, _REQUEST)
-            number, updates, queries, _ = self._incoming[: _HEAD.itemsize].view(np.int32).tolist()
-            records = self._incoming[_HEAD.itemsize : size].view(self._all[2].message)
-            before = self._replies.get((source, number))
-            replies = np.empty(0, self._all[2].reply_type)
-            if before is not None:
-                # It has arrived: else this request would not have been sent.
-                before[0].Wait()
-                replies = before[1]
-            replies = room(replies, queries)
-            self._serve_records(records, updates, queries, replies)
-            reply = [replies[:queries], MPI.BYTE]
-            request = self.comm.Isend(reply, source, _REPLY + number)
-            self._replies[source, number] = request, replies
-            self._messages += 1
-            self._bytes += queries * replies.itemsize
+        self._desk.serve()
 
     def _serve_records(
         self, records: NDArray, updates: int, queries: int, replies: NDArray
@@ -300,5 +249,5 @@ class Asynchronous(Learner):
 
     def close(self) -> None:
         """Release environments."""
-        MPI.Request.Waitall([request for request, _ in self._replies.values()])
+        self._desk.close()
         super().close()

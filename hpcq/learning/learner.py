@@ -221,7 +221,7 @@ class Learner:
         """Do what is left to do once all ranks are back. Collective."""
 
     def settle(self) -> None:
-        """Come to a tick at which the run can be saved, where a mode needs it. Collective."""
+        """Come to a tick at which the run can be saved, where it is not at one. Collective."""
 
     def begin(self) -> None:
         """Reset every environment and choose the first actions: tick 0. Collective."""

@@ -6,14 +6,20 @@ import numpy as np
 
 from hpcq.collectors.actors import Outcome
 from hpcq.hashing import MAX_HASH
+from hpcq.learning.owner import MAX_VISITS
 from hpcq.native.kernels import kernel
-from hpcq.table.shard import HAS_MAX, find, insert
+from hpcq.table.rows import HAS_MAX, find, insert
 
 # The columns of a record: hash, whether the rank met the state since the last merge, its legal
 # actions if these are told, then the updates and the value of each column of a row.
 HASH, NEW, MASK, COLUMNS = 0, 1, 2, 3
 
 _TRUNCATED = int(Outcome.TRUNCATED)
+
+_MAX_VISITS = np.uint64(MAX_VISITS)
+
+# Counts saturate: as many as that are left for the updates between two merges.
+_MOST_COUNTED = MAX_VISITS // 2
 
 
 @kernel
@@ -28,6 +34,16 @@ def meet(table, actors, done):
         if actors.outcome[i] == _TRUNCATED and insert(table, actors.final[i]) < 0:
             return i
     return actors.hash.size
+
+
+@kernel
+def brought(table, words, values, record, a, old, decay):
+    """Return what a rank has made of the owner's value `old`."""
+    value = values[record, COLUMNS + table.columns + a]
+    if words[record, NEW]:
+        # It has begun with q_init.
+        value += math.exp(-decay * words[record, COLUMNS + a]) * (old - table.q_init)
+    return value
 
 
 @kernel
@@ -55,45 +71,61 @@ def merge(table, words, values, order, done, ranks, decay, importance):
             if slot < 0:
                 return done
             for k in range(table.masks.shape[1]):
-                table.masks[slot, k] = words[order[end - 1], MASK]
+                for i in range(done, end):
+                    # A rank that has met the state, and done nothing there, has none.
+                    table.masks[slot, k] |= words[order[i], MASK]
             for a in range(table.columns):
-                old = np.float64(table.q[slot, a])
-                most, absent = np.uint64(0), ranks
+                most, updates, absent, leader = np.uint64(0), np.uint64(0), ranks, done
                 for i in range(done, end):
                     count = words[order[i], COLUMNS + a]
+                    leader = i if count > most else leader
                     most = max(most, count)
+                    updates += count
                     absent -= count > 0
                 if most == 0:
                     continue
-                # Weights are taken relative to the largest.
+                if table.visits.shape[1] > 0:
+                    table.visits[slot, a] = min(table.visits[slot, a] + updates, _MAX_VISITS)
+                # Weights are taken relative to the largest, and values to the one that has it:
+                # what all agree on stays as it is, to the last bit.
+                old = np.float64(table.q[slot, a])
+                base = brought(table, words, values, order[leader], a, old, decay)
                 weights = absent * (math.exp(-decay * most) if importance else 1.0)
-                total = weights * old
+                total = weights * (old - base)
                 for i in range(done, end):
                     count = words[order[i], COLUMNS + a]
                     if count > 0:
-                        value = values[order[i], COLUMNS + table.columns + a]
-                        if words[order[i], NEW]:
-                            value += math.exp(-decay * count) * (old - table.q_init)
                         weight = math.exp(-decay * (most - count)) if importance else 1.0
-                        total += weight * value
+                        value = brought(table, words, values, order[i], a, old, decay)
+                        total += weight * (value - base)
                         weights += weight
-                table.q[slot, a] = total / weights
+                table.q[slot, a] = base + total / weights
         done = end
     return done
 
 
 @kernel
-def read(table, words, out):
-    """Write the values of the records' states to `out` (n, columns)."""
+def read(table, words, values, visits):
+    """Write what is known of the records' states: values, visits (n, columns), or visits (n, 0)."""
     for i in range(words.shape[0]):
         slot = find(table, words[i, HASH])
         for a in range(table.columns):
-            out[i, a] = table.q_init if slot < 0 else table.q[slot, a]
+            values[i, a] = table.q_init if slot < 0 else table.q[slot, a]
+        for a in range(visits.shape[1]):
+            visits[i, a] = 0 if slot < 0 else table.visits[slot, a]
+
+
+def room_to_count(visits):
+    """Return visit counts with room for as many more: exact up to half of what fits."""
+    return np.minimum(visits, _MOST_COUNTED).astype(np.uint32)
 
 
 @kernel
-def take(table, values):
-    """Give the rows, in the order of their hashes, new values (n, columns), and no updates."""
+def take(table, values, visits):
+    """Give the rows, in the order of their hashes, new values (n, columns) and visit counts.
+
+    visits   uint32 (n, columns), or (n, 0) for none
+    """
     n = 0
     last = table.hashes.shape[0] - 1
     for slot in range(last + 1):
@@ -101,5 +133,5 @@ def take(table, values):
         if live:
             for a in range(table.columns):
                 table.q[slot, a] = values[n, a]
-                table.visits[slot, a] = 0
+                table.visits[slot, a] = visits[n, a] if visits.shape[1] > 0 else 0
             n += 1

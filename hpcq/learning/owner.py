@@ -5,6 +5,7 @@ bootstraps from; the rank that steps the environment forms the target; the owner
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,9 @@ from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
 from hpcq.hashing import MAX_HASH
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
-from hpcq.native.kernels import bind, inlined
+from hpcq.native.kernels import bind, inlined, template
 from hpcq.native.memory import prefetch, prefetch_to_read
-from hpcq.table.shard import NOWHERE, home_slot, insert, probe
+from hpcq.table.rows import NOWHERE, home_slot, insert, probe
 
 # Records whose cache lines are asked for in one go: more are under way together than when each is
 # asked for by itself. LEAD: how far each step of the pipeline is ahead of the next. PLACES: a power
@@ -217,12 +218,14 @@ def _give_none(replies, far, source, number, error):
     pass
 
 
-@inlined
+# These see records with and without masks, of which the one begins like the other (see records.py):
+# each kernel needs its own.
+@template
 def _weighted(step, update):
     return min(1.0, step * update.weight)
 
 
-@inlined
+@template
 def _unweighted(step, update):
     return step
 
@@ -320,14 +323,16 @@ def kernels(
         "permits": _permits if masked else _permits_all,
     }
     names["acting"] = bind(rule.acting, ACTIONS=actions)
-    for name, function in (
+    templates: tuple[tuple[str, Callable], ...] = (
         ("tried", _tried),
         ("largest", _largest_permitted if masked else _largest_of_all),
         ("anything", _any_permitted if masked else _any_of_all),
+        *((helper.__name__, helper) for helper in policy.helpers),
         ("choose", policy.choose),
         ("expectation", policy.expectation),
         ("value", rule.value),
-    ):
+    )
+    for name, function in templates:
         names[name] = bind(function, **names)
     return Kernels(
         bind(
@@ -344,6 +349,6 @@ def kernels(
             keep_mask=_keep_mask if masked else _keep_none,
             note_error=_note_largest if notes_errors else _note_nothing,
             give_receipt=_give_receipt if weighted else _give_none,
-            weighted=_weighted if weighted else _unweighted,
+            weighted=bind(_weighted if weighted else _unweighted),
         ),
     )

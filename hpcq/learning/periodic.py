@@ -13,6 +13,9 @@ value of the last merge. Equal averaging, w_k = 1, loses what few ranks see amon
 A state that a rank has not met before reads as q_init there until the next merge, which brings it
 the owner's value, then and ever after. What the rank has made of q_init until then is brought to
 where it would have come from the owner's value: an update is linear in the value it starts from.
+
+Where the policy looks at visit counts the owner adds up those of all ranks, and a merge brings the
+sum to the copies: between merges a rank sees its own updates on top of it.
 """
 
 import math
@@ -25,7 +28,7 @@ from numpy.typing import NDArray
 
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import CheckpointError, JobError
+from hpcq.errors import CheckpointError
 from hpcq.exchange.flat import Flat
 from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.hashing import first_hash, hashes_of, keys_of
@@ -36,6 +39,15 @@ from hpcq.table.shard import Shard
 
 # A rate of 1 forgets all that was before; its weight stays a number.
 _MOST_RATE = 1.0 - 2.0**-53
+
+
+def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
+    """Return what a rank sends of a row at a merge, and what it gets back."""
+    counts = columns if visits else 0
+    return (
+        np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))]),
+        np.dtype([("values", "f8", (columns,)), ("visits", "u8", (counts,))]),
+    )
 
 
 class Periodic(Learner):
@@ -53,14 +65,17 @@ class Periodic(Learner):
         comm: MPI.Intracomm,
     ) -> None:
         super().__init__(job, environment, comm, among=MPI.COMM_SELF)
-        if self.method.masked or self.method.policy.visits:
-            what = "environment.action_mask" if self.method.masked else "this exploration.policy"
-            raise JobError(f"mode.kind = 'periodic' does not go with {what}; take lockstep")
         self.shard = Shard(
-            comm.size, self.rows.columns, self.rows.dtype, job.learning.q_init, visits=False
+            comm.size,
+            self.rows.columns,
+            self.rows.dtype,
+            job.learning.q_init,
+            visits=self.method.visits,
+            masks=self.method.masked,
         )
-        # Hashes of the rows that the last merge brought, ascending.
+        # Hashes of the rows that the last merge brought, ascending, and their visit counts then.
         self._held = np.empty(0, np.uint64)
+        self._counted = np.empty((0, self.rows.columns), np.uint32)
         self._traffic = 0, 0
 
     @property
@@ -100,18 +115,10 @@ class Periodic(Learner):
 
     def _merge(self, flags: int) -> int:
         """Merge all ranks' rows at their owners, and take the result. Collective."""
-        columns, rows = self.rows.columns, len(self.rows)
-        record = np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))])
-        reply = np.dtype([("values", "f8", (columns,))])
-        exchange = Flat(self.comm, record, reply, rows, rows)
-        out = exchange.outbox["words"]
-        for hashes, q, updates, masks in self.rows.pieces_with_masks(rows):
-            out[:, merging.HASH] = hashes
-            out[:, merging.NEW] = ~np.isin(hashes, self._held, assume_unique=True)
-            out[:, merging.MASK] = masks[:, 0] if self.rows.keeps_masks else 0
-            out[:, merging.COLUMNS : merging.COLUMNS + columns] = updates
-            out.view(np.float64)[:, merging.COLUMNS + columns :] = q
-            self._held = hashes
+        rows = len(self.rows)
+        records = record_types(self.rows.columns, self.method.visits)
+        exchange = Flat(self.comm, *records, rows, rows)
+        self._write_records(exchange.outbox["words"])
         # Local rows stand in the order of their hashes: so they do by owner.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
         starts = np.searchsorted(self._held, np.array(firsts, np.uint64))
@@ -119,15 +126,30 @@ class Periodic(Learner):
         exchange.sent[:, START] = exchange.sent[:, REPLIES_AT] = [0, *starts]
         exchange.sent[:, QUERIES] = np.diff([0, *starts, rows])
         agreed = exchange.send(flags)
-        records = int(exchange.inbox.counts[:, QUERIES].sum())
-        words = exchange.inbox.far["words"][:records]
+        received = int(exchange.inbox.counts[:, QUERIES].sum())
+        words = exchange.inbox.far["words"][:received]
         self._merge_records(words)
-        merging.read(self.shard.table, words, exchange.replies.far["values"])
+        replies = exchange.replies.far
+        merging.read(self.shard.table, words, replies["values"], replies["visits"])
         exchange.reply()
-        merging.take(self.rows.table, exchange.replies_in["values"])
+        self._counted = merging.room_to_count(exchange.replies_in["visits"])
+        merging.take(self.rows.table, exchange.replies_in["values"], self._counted)
         self._traffic = exchange.network_messages(), exchange.bytes_sent_elsewhere()
         exchange.free()
         return agreed
+
+    def _write_records(self, out: NDArray[np.uint64]) -> None:
+        """Write what this rank has made of its rows, in the order of their hashes."""
+        columns = self.rows.columns
+        for hashes, q, visits, masks in self.rows.pieces_with_masks(len(out)):
+            met = np.isin(hashes, self._held, assume_unique=True)
+            if self.method.visits:
+                visits[met] -= self._counted
+            out[:, merging.HASH], out[:, merging.NEW] = hashes, ~met
+            out[:, merging.MASK] = masks[:, 0] if self.rows.keeps_masks else 0
+            out[:, merging.COLUMNS : merging.COLUMNS + columns] = visits
+            out.view(np.float64)[:, merging.COLUMNS + columns :] = q
+            self._held = hashes
 
     def _merge_records(self, words: NDArray[np.uint64]) -> None:
         rate = self.job.learning.learning_rate.at(self.steps)
@@ -158,7 +180,6 @@ class Periodic(Learner):
             if the run was saved by another number of ranks, or in another mode.
         """
         super().restore_extra(file, header)
-        super().restore_extra(file, header)
         none = np.empty(0, np.uint64)
         counts = (file["local/count"][:] if "local/count" in file else none).astype(np.int64)
         if len(counts) != self.comm.size:
@@ -168,8 +189,10 @@ class Periodic(Learner):
             )
         start = int(counts[: self.comm.rank].sum())
         self._held = hashes_of(file["local/key"][start : start + int(counts[self.comm.rank])])
-        nothing = np.zeros((self._held.size, self.rows.columns))
-        self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing.astype(np.uint32))
+        nothing = np.zeros((self._held.size, self.rows.columns), np.uint32)
+        masks = np.zeros((self._held.size, int(self.method.masked)), np.uint64)
+        self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing, masks)
+        self._counted = nothing
 
     def restored(self) -> None:
         """Fetch the values of the copies from their owners. Collective."""

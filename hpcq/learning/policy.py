@@ -4,7 +4,8 @@ A policy is one file in `policies/` that defines `POLICY`; its name is the job's
 `exploration.policy`. Its functions are templates (see `kernels.bind`) and use the same names as
 those of a rule (see `rule.py`), and
 
-    pick(draw, n)     a number in 0 ... n - 1 from the lower half of a draw
+    pick(draw, n)            a number in 0 ... n - 1 from the lower half of a draw
+    tried(visits, slot, a)   how often action a was updated
 
 In a state without a row all actions are worth the same: there every policy is uniform.
 """
@@ -26,6 +27,8 @@ class Policy:
     """the key of [exploration] whose schedule gives `parameter`"""
     visits: bool = False
     """whether it looks at visit counts"""
+    helpers: tuple[Callable, ...] = ()
+    """templates that the others use by their names, each of them also those before it"""
 
 
 def find(name: str) -> Policy:

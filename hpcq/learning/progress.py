@@ -24,6 +24,8 @@ class Progress:
     """largest |TD error| so far in the window that is not over"""
     last_error: float | None = None
     """the same of the last whole window"""
+    looked: int | None = None
+    """tick of the last look at episodes and the Bellman residual"""
 
     def note(self, mean_return: float, step: int) -> bool:
         """Note an evaluation; return whether it is the best so far."""

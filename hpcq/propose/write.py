@@ -39,7 +39,7 @@ def propose(given: dict[str, Any], folder: Path) -> str:
     """
     found = look(_checked(given))
     choices = _settled(choose(found, given.get("run", {}).get("steps")), given, folder)
-    text = _comment(_head(found)) + "".join(_sections(choices))
+    text = _comment(_head(found, folder)) + "".join(_sections(choices))
     # What has been written here is checked like what users write.
     Job.check({"name": "first", **tomllib.loads(text)}, "hpcq init")
     return text
@@ -106,7 +106,7 @@ def _relative(id_: str, folder: Path) -> str:
     return f"{os.path.relpath(place, folder.resolve())}{colon}{name}" if is_file(place) else id_
 
 
-def _head(found: Look) -> str:
+def _head(found: Look, folder: Path) -> str:
     walk = found.walk
     stepped = isinstance(found.environment, PythonEnvironment)
     speed = f" ({walk.steps / walk.seconds:,.0f} a second)" if stepped else ""
@@ -116,8 +116,9 @@ def _head(found: Look) -> str:
         ended = f", in {len(walk.lengths):,} episodes of {count_text(mean)} steps on average"
     least, most = min(walk.rewards), max(walk.rewards)
     rewards = f"a reward of {least:g}" if least == most else f"rewards of {least:g} to {most:g}"
+    name = _relative(found.section.id, folder)
     return (
-        f"A first job for {found.section.id}: to begin with, not the best there is. Observations: "
+        f"A first job for {name}: to begin with, not the best there is. Observations: "
         f"{found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} random steps{speed} it "
         f"showed {len(walk.states):,} different observations and {rewards}{ended}. "
         "`hpcq reference` explains every key."

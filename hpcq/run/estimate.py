@@ -10,6 +10,7 @@ from hpcq.collectors.replay import unsaved_bytes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.learning.method import Method
+from hpcq.learning.periodic import record_types
 from hpcq.table.shard import Shard
 
 # Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
@@ -41,7 +42,8 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     shapes = method.replay_shapes(job.environment.count)
     rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
     rings += unsaved_bytes(job.replay, job.environment.count)
-    rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks
+    copies = _copies(job, method, states)
+    rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks + copies
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
         environment.action, 0, 0, states, job.learning.dtype, method.visits,
@@ -59,6 +61,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         "table_bytes": held,
         "growing_bytes": peak,
         "message_bytes": messages,
+        "copies_bytes": copies,
         "rank_bytes": rank,
         "node_bytes": rank * min(ranks, ranks_per_node),
         "checkpoint_bytes": sum(dataset.nbytes for dataset in layout(header)),
@@ -66,9 +69,21 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     }
 
 
+def _copies(job: Job, method: Method, states: int) -> int:
+    """Return the bytes that a periodic rank needs for copies of all states, and to merge them."""
+    if job.mode.kind != "periodic":
+        return 0
+    shard = Shard(1, method.columns, np.dtype(job.learning.dtype), 0.0, True, method.masked)
+    record, reply = record_types(method.columns, method.visits)
+    return shard.memory_for(states)[1] + states * 2 * (record.itemsize + reply.itemsize)
+
+
 def estimate_text(found: dict[str, Any]) -> str:
     """Return the estimate for people."""
     disk = found["checkpoint_bytes"] * found["checkpoints"]
+    copies = ""
+    if found["copies_bytes"]:
+        copies = f"; at most {size(found['copies_bytes'])} for copies, having met every state"
     return "\n".join(
         [
             f"{found['environment']}, {found['actions']} actions, {found['states']:,} states on "
@@ -76,7 +91,7 @@ def estimate_text(found: dict[str, Any]) -> str:
             f"a state        {found['state_bytes']:.0f} bytes, with the room around it",
             f"a rank         {size(found['rank_bytes'])}: table {size(found['table_bytes'])} for "
             f"at most {found['rank_states']:,} states, {size(found['growing_bytes'])} while it "
-            f"grows; messages {size(found['message_bytes'])}",
+            f"grows; messages {size(found['message_bytes'])}{copies}",
             f"a node         {size(found['node_bytes'])} with {found['ranks_per_node']} ranks",
             f"a checkpoint   {size(found['checkpoint_bytes'])}; the run directory up to "
             f"{size(disk)} with {found['checkpoints']} of them",

@@ -29,7 +29,7 @@ class Evaluations:
         section = learner.job.evaluation
         self._keeps = section.keep_best
         self._every, self._evaluator = 0, None
-        self._seen = max(0, learner.tick - 1)
+        self._seen = learner.tick
         # A run killed after it was saved, and before that file was kept, makes up for it.
         self.best_now = self._keeps and learner.steps == learner.progress.best_step
         if section.every is not None:
@@ -47,6 +47,8 @@ class Evaluations:
         """Evaluate if it is due; note the result in the learner's progress."""
         if self._evaluator is None or not self.due():
             return None
+        # So that what is saved as the best is what was evaluated.
+        self._learner.settle()
         found = self._evaluator.evaluate()
         best = self._learner.progress.note(found.mean_return, self._learner.steps)
         self.best_now = self._keeps and best

@@ -89,7 +89,7 @@ class _Run:
             self.evaluations.keep(path)
         self.stopping = 0
         """the flags that have stopped the run early"""
-        self.ended = self.rules.look(self.evaluations.due())
+        self.ended = self.rules.look_again()
         self.started, self.seconds, self.first_step = time.perf_counter(), 0.0, learner.steps
 
     def _announce(self, title: str) -> None:

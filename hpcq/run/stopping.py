@@ -37,7 +37,7 @@ class Stopping:
         self._model = None
         if rules.bellman_residual is not None:
             self._model = _model(learner)
-        self._seen = max(0, learner.tick - 1)
+        self._seen = learner.tick
         self._began = time.monotonic() - learner.progress.seconds
 
     @property
@@ -62,13 +62,25 @@ class Stopping:
             whether there was an evaluation at this tick.
         """
         # In other modes than lockstep, more than one tick may have passed.
-        seen, self._seen = self._seen, self._learner.tick
+        learner = self._learner
+        seen, self._seen = self._seen, learner.tick
         found = None
         if self._seen // self._windows > seen // self._windows:
+            self._end_window()
             found = self._converged()
         if self._seen // self._looks > seen // self._looks:
+            # What is looked at is what would be saved.
+            learner.settle()
+            learner.progress.looked = learner.tick
             found = found or self._episodes() or self._residual()
         return found or (self._evaluation() if evaluated else None)
+
+    def look_again(self) -> str | None:
+        """Return the rule that ended the run before it was saved, if there is one. Collective."""
+        found = self._converged() or self._evaluation()
+        if self._learner.progress.looked == self._learner.tick:
+            found = found or self._episodes() or self._residual()
+        return found
 
     def remember(self) -> None:
         """Bring what a checkpoint must know up to date. Collective."""
@@ -83,14 +95,16 @@ class Stopping:
         mine = max(learner.largest_error(), learner.progress.window_error)
         return float(learner.comm.allreduce(mine, MPI.MAX))
 
+    def _end_window(self) -> None:
+        if self._rules.td_error is not None:
+            progress = self._learner.progress
+            progress.last_error = self._largest_error()
+            progress.window_error = 0.0
+            self._learner.largest_error(reset=True)
+
     def _converged(self) -> str | None:
-        rule, learner = self._rules.td_error, self._learner
-        if rule is None:
-            return None
-        learner.progress.last_error = error = self._largest_error()
-        learner.progress.window_error = 0.0
-        learner.largest_error(reset=True)
-        if error > rule:
+        rule, error = self._rules.td_error, self._learner.progress.last_error
+        if rule is None or error is None or error > rule:
             return None
         return f"stop.td_error = {rule:g}: the largest of a window was {error:.3g}"
 

@@ -116,10 +116,11 @@ def test_an_environment_that_crashes_the_interpreter(tmp_path):
         hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", timeout=AT_ONCE)
 
 
-def test_an_environment_that_sleeps_for_ever(tmp_path):
+@pytest.mark.parametrize("kind", ["lockstep", "asynchronous", "periodic"])
+def test_an_environment_that_sleeps_for_ever(tmp_path, kind):
     job = broken(tmp_path, "sleep", only=1)
-    directory = f"--set=run.directory='{tmp_path / 'run'}'"
-    done = hpcq(3, "run", job, directory, "--set=run.stalled_after=5", code=76, timeout=AT_ONCE)
+    changes = f"--set=run.directory='{tmp_path / 'run'}'", f"--set=mode.kind={kind}"
+    done = hpcq(3, "run", job, *changes, "--set=run.stalled_after=5", code=76, timeout=AT_ONCE)
     assert "rank 1 on " in done.stderr
     guilty = done.stderr.split("hpcq: rank 1 on ")[1].split("hpcq: ")[0]
     assert "came to no exchange" in guilty

@@ -22,6 +22,7 @@ RATES = st.sampled_from(
         0.5,
         {"schedule": "linear", "start": 0.9, "end": 0.0, "steps": 300},
         {"schedule": "exponential", "start": 0.9, "end": 0.01, "steps": 300},
+        {"schedule": "polynomial", "start": 0.9, "steps": 60, "exponent": 0.8},
         {"schedule": "visits", "exponent": 0.8},
         {"schedule": "visits", "exponent": 1.0, "start": 0.9, "end": 0.1},
     ]
@@ -31,6 +32,7 @@ NUMBERS = st.sampled_from(
         0.3,
         {"schedule": "linear", "start": 1.0, "end": 0.1, "steps": 300},
         {"schedule": "exponential", "start": 1.0, "end": 0.1, "steps": 300},
+        {"schedule": "polynomial", "start": 1.0, "end": 0.1, "steps": 60, "exponent": 0.8},
     ]
 )
 EXPLORATION = st.one_of(

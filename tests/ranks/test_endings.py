@@ -9,6 +9,7 @@ import make_job
 import pytest
 from mpi4py import MPI
 
+from hpcq.checkpoint.reader import verify
 from hpcq.errors import ExitCode
 from hpcq.run import metrics_files, train
 
@@ -112,7 +113,43 @@ def test_it_ends_at_the_same_step(ending, comm, place):
     comm.Barrier()
     assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
     assert outcome(place / "stopped") == alone
-    if ending == "patience":
+    if ending in ("patience", "td_error", "episodes"):
         # And once more from its end: nothing is left to do.
         assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
         assert outcome(place / "stopped") == alone
+
+
+MODES = {"periodic": {"merge_every": 10}, "asynchronous": {"parts": 2, "lead": 4}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [
+        ("periodic", "td_error"),
+        ("periodic", "patience, python"),
+        ("asynchronous", "td_error"),
+        ("asynchronous", "bellman_residual"),
+        ("asynchronous", "patience, python"),
+    ],
+)
+def test_other_modes_end_by_the_same_rules(kind, ending, comm, place):
+    job = ENDINGS[ending]
+    job = job.model_copy(update={"mode": type(job.mode)(kind=kind, **MODES[kind])})
+    assert train.start(long(job, place / "run"), comm, silent, []) == ExitCode.DONE
+    found, evaluations = outcome(place / "run")
+    assert ending.split(",")[0] in found["ended_by"]
+    stop = StopAt(found["steps"] // job.environment.count // 2)
+    code = train.start(long(job, place / "stopped"), comm, silent, stop)
+    assert code in (ExitCode.STOPPED, ExitCode.DONE)
+    assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
+    again = outcome(place / "stopped")
+    if kind == "periodic":
+        assert again == (found, evaluations)
+    assert ending.split(",")[0] in again[0]["ended_by"]
+    # And once more from its end: nothing is left to do.
+    assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert outcome(place / "stopped") == again
+    if evaluations:
+        best = place / "run" / "best.h5"
+        assert verify(best)[0].step == found["best_step"]
+        assert found["best_return"] == max(mean for _, mean, _ in evaluations)

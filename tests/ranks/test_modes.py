@@ -1,15 +1,17 @@
 import make_job
 import numpy as np
+import problems
 import pytest
-from mpi4py import MPI
 
+from hpcq.bench.modes import gathered, regions
 from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.reader import verify
 from hpcq.envs import resolve
-from hpcq.envs.table import garnet, table_environment, table_model
+from hpcq.envs.table import table_environment
 from hpcq.errors import CheckpointError
-from hpcq.hashing import mix64
+from hpcq.hashing import unmix64
 from hpcq.learning import exact, modes
+from hpcq.spaces.masks import bitsets
 
 pytestmark = pytest.mark.mpi
 
@@ -24,29 +26,7 @@ def begun(job, comm, environment=None):
     return learner
 
 
-def whole_table(learner, states):
-    """Return q (states, actions) of all ranks together, the same on all."""
-    q = np.zeros((states, learner.shard.columns))
-    for state, hash_ in enumerate(mix64.py_func(np.arange(states, dtype=np.uint64))):
-        slot = learner.shard.row(int(hash_))
-        q[state] = slot
-    learner.comm.Allreduce(MPI.IN_PLACE, q)
-    return q
-
-
-def separate(regions, states):
-    """Return a model of Garnet problems without ways from one to another; starts are anywhere."""
-    parts = [garnet(states, 3, 3, seed) for seed in range(regions)]
-    return table_model(
-        np.concatenate([part.probability for part in parts]),
-        np.concatenate([part.next + i * states for i, part in enumerate(parts)]),
-        np.concatenate([part.reward for part in parts]),
-        np.concatenate([part.terminated for part in parts]),
-        np.full(regions * states, 1 / (regions * states)),
-    )
-
-
-REGIONS, STATES = 4, 6
+STATES = 6
 PERIODIC = make_job.make(
     {"id": "separate", "count": 8}, learning={"gamma": 0.8, "learning_rate": 0.1},
     exploration={"epsilon": 1.0},
@@ -54,8 +34,8 @@ PERIODIC = make_job.make(
 
 
 def test_importance_averaging_beats_equal_averaging_where_ranks_see_different_regions(comm):
-    """An environment stays in the region in which it began: few ranks see any one of them."""
-    model = separate(REGIONS, STATES)
+    """Every rank sees a region of its own."""
+    model = regions(comm.size, STATES, range(comm.rank, comm.rank + 1))
     truth = exact.value_iteration(model, 0.8)
     environment = table_environment("separate", model, None)
     errors = {}
@@ -64,7 +44,7 @@ def test_importance_averaging_beats_equal_averaging_where_ranks_see_different_re
         learner = begun(job, comm, environment)
         for _ in range(256 * 8):
             learner.advance()
-        found = whole_table(learner, REGIONS * STATES)
+        found = gathered(learner, comm.size * STATES)
         errors[averaging] = np.abs(found - truth).mean()
         learner.close()
     assert errors["importance"] < 0.2 * np.abs(truth).mean()
@@ -72,11 +52,22 @@ def test_importance_averaging_beats_equal_averaging_where_ranks_see_different_re
         assert errors["importance"] < 0.6 * errors["equal"]
 
 
-@pytest.mark.parametrize("case", [make_job.GARNET, make_job.CORRIDOR])
+MASKED = {"id": "problems:Masked", "action_mask": True, "count": 5, "quiet_every": 40}
+RUNS = {
+    "compiled": make_job.make(make_job.GARNET),
+    "python": make_job.make(make_job.CORRIDOR),
+    "visit counts": make_job.make(
+        make_job.GARNET, exploration={"policy": "ucb", "confidence": 1.0}
+    ),
+    "masks": make_job.make(MASKED),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
 def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
-    job = with_mode(make_job.make(case), kind="periodic", merge_every=16)
+    job = with_mode(RUNS[case], kind="periodic", merge_every=16)
     learner = begun(job, comm)
-    assert learner.quiet_every == (80 if case is make_job.CORRIDOR else 16)
+    assert learner.quiet_every == (80 if case in ("python", "masks") else 16)
     for _ in range(80):
         learner.advance()
     path, digest = saving.save(learner, folder, "direct", keep=3)
@@ -99,11 +90,55 @@ def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
     again.close()
 
 
+def counts(shard):
+    """Return {hash: visit counts} of a shard's rows."""
+    return {
+        hash_: row
+        for hashes, _, visits in shard.pieces(1000)
+        for hash_, row in zip(hashes.tolist(), visits.tolist(), strict=True)
+    }
+
+
+def test_visit_counts_of_a_periodic_run_are_those_of_all_ranks(comm):
+    job = with_mode(RUNS["visit counts"], kind="periodic", merge_every=16)
+    learner = begun(job, comm)
+    for _ in range(64):
+        learner.advance()
+    pending = comm.allreduce(int(learner.collector.actors.update_pending.sum()))
+    assert updates_applied(learner) + pending == learner.steps
+    # Copies have the counts of their owners: more than this rank has made itself.
+    everything = {}
+    for part in comm.allgather(counts(learner.shard)):
+        everything |= part
+    copies = counts(learner.rows)
+    assert copies == {state: everything.get(state, [0, 0, 0]) for state in copies}
+    assert comm.size == 1 or sum(map(sum, copies.values())) > learner.steps / comm.size
+    learner.close()
+
+
+@pytest.mark.parametrize("kind", ["periodic", "asynchronous"])
+def test_only_legal_actions_are_taken_and_known(kind, comm):
+    """The environment itself refuses others."""
+    learner = begun(with_mode(make_job.make(MASKED), kind=kind), comm)
+    while learner.tick < 128:
+        learner.advance()
+    learner.settle()
+    rows = 0
+    for hashes, _, _, masks in learner.shard.pieces_with_masks(1000):
+        keys = unmix64.py_func(hashes).tolist()
+        legal = bitsets(np.array([problems.mask_of(key) for key in keys]))
+        assert masks[:, 0].tolist() == legal.tolist()
+        rows += len(keys)
+    assert comm.allreduce(rows) > 50
+    learner.close()
+
+
 VISITS = {"gamma": 0.8, "learning_rate": {"schedule": "visits", "exponent": 0.7}}
 ASYNCHRONOUS = {
     "compiled": make_job.make({**make_job.GARNET, "max_episode_steps": 9}, learning=VISITS),
     "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
     "vector": make_job.make(make_job.VECTOR, learning=VISITS),
+    "masks": make_job.make(MASKED, learning=VISITS),
     "fewer environments than ranks": make_job.make(
         {**make_job.GARNET, "count": 1}, learning=VISITS
     ),
@@ -144,7 +179,7 @@ def test_asynchronous_learning_reaches_the_exact_values(comm):
     while learner.tick < 2000:
         learner.advance()
     learner.settle()
-    assert np.abs(whole_table(learner, 50) - truth).max() < 0.05 * np.ptp(truth)
+    assert np.abs(gathered(learner, 50) - truth).max() < 0.05 * np.ptp(truth)
     learner.close()
 
 
@@ -155,12 +190,12 @@ def test_nobody_waits_for_a_rank_that_only_serves(comm):
     job = with_mode(make_job.make({**make_job.GARNET, "count": 16}), kind="asynchronous")
     learner = begun(job, comm)
     if comm.rank == comm.size - 1:
-        step, serve = learner._step, learner._serve_records
+        step, answer = learner._step, learner._desk.answer
         served = [0]
 
         def count(*arguments):
             served[0] += 1
-            serve(*arguments)
+            answer(*arguments)
 
         def reluctantly():
             before = served[0]
@@ -170,7 +205,7 @@ def test_nobody_waits_for_a_rank_that_only_serves(comm):
                 learner._serve()
             step()
 
-        learner._step, learner._serve_records = reluctantly, count
+        learner._step, learner._desk.answer = reluctantly, count
     while learner.tick < 200:
         learner.advance()
     taken = comm.allgather(learner._mine)
@@ -181,7 +216,7 @@ def test_nobody_waits_for_a_rank_that_only_serves(comm):
     learner.close()
 
 
-@pytest.mark.parametrize("case", ["compiled", "python"])
+@pytest.mark.parametrize("case", ["compiled", "python", "masks"])
 def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
     job = with_mode(ASYNCHRONOUS[case], kind="asynchronous")
     learner = begun(job, comm)

@@ -380,6 +380,27 @@ class Masked(gymnasium.Env):
         return self.at, -1.0, self.at >= 100, False, self._info()
 
 
+class Slow(gymnasium.Env):
+    """A random walk; a step sleeps for 20 us, and for 200 us on the rank `slow`."""
+
+    def __init__(self, slow=None):
+        self.observation_space = spaces.Discrete(100)
+        self.action_space = spaces.Discrete(2)
+        mine = os.environ.get("OMPI_COMM_WORLD_RANK", "0") == str(slow)
+        self.seconds = 200e-6 if mine else 20e-6
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 50
+        return self.at, {}
+
+    def step(self, action):
+        time.sleep(self.seconds)
+        self.at += 2 * int(action) - 1
+        ended = self.at in (0, 99)
+        return self.at, float(ended), ended, False, {}
+
+
 class Turns(Scripted):
     """Say that two players take turns."""
 

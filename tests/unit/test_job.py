@@ -77,7 +77,7 @@ def test_the_effective_job_is_a_job(tmp_path):
         ),
         (
             "learning.learning_rate={schedule='lin'}",
-            "'lin'.*'constant', 'linear', 'exponential', 'visits'",
+            "'lin'.*'constant', 'linear', 'exponential', 'polynomial', 'visits'",
         ),
         ("exploration.epsilon={schedule='visits',exponent=0.7}", "'constant', 'linear', 'exp"),
         ("learning.learning_rate={start=1}", "learning.learning_rate = .*number.*schedule"),

@@ -1,11 +1,16 @@
 """Compiled code is never older than its sources, and never somebody else's."""
 
+import itertools
 import os
 import shutil
 import stat
 import subprocess
 import sys
 
+import numba
+import numpy as np
+
+from hpcq.exchange.records import record_types
 from hpcq.native import kernels
 
 PROGRAM = """
@@ -126,3 +131,15 @@ def test_two_processes_that_compile_at_once_both_enter_what_they_made(tmp_path):
         ]
         assert [int(one.communicate()[0]) for one in both] == [2 * number] * 2
         assert len(list((tmp_path / "cache").rglob("*twice*.nbc"))) == 2
+
+
+def test_no_record_that_travels_is_taken_for_another():
+    """A kernel compiled for one of them would read the other one by the wrong places."""
+    kinds = [
+        numba.from_dtype(record_types(np.dtype(real), masked, weighted)[0])
+        for real in ("f4", "f8")
+        for masked in (False, True)
+        for weighted in (False, True)
+    ]
+    for one, other in itertools.permutations(kinds, 2):
+        assert one.can_convert_to(None, other) is None

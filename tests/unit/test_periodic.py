@@ -10,7 +10,9 @@ from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
-from hpcq.learning.merging import merge
+from hpcq.learning.merging import COLUMNS, HASH, MASK, NEW, merge, room_to_count
+from hpcq.learning.owner import MAX_VISITS
+from hpcq.run.estimate import estimate, estimate_text
 from hpcq.table.shard import Shard
 
 HALF = math.log(2.0)
@@ -52,6 +54,14 @@ def test_equal_weights_worked_by_hand():
     assert shard.row(7) == pytest.approx([(2 + 4 + 1) / 3, 5.0], rel=1e-15)
 
 
+def test_what_all_ranks_agree_on_stays_to_the_last_bit():
+    for value in (0.1, 1 / 3, 0.7, 5.3):
+        for importance in (True, False):
+            shard = shard_with(h7=[value, 0.0])
+            merged(shard, [(7, 0, [n, 0], [value, 0.0]) for n in (5, 3, 1)], 8, importance)
+            assert shard.row(7).tolist() == [value, 0.0]
+
+
 def test_what_was_made_of_q_init_counts_as_made_of_the_owners_value():
     # From q_init = 8 two updates at rate 1/2 towards 0 give 2; from the owner's 4 they give 1.
     for importance in (True, False):
@@ -74,11 +84,51 @@ def test_rows_that_nobody_updated_are_not_made():
     assert shard.row(9).tolist() == [0.0, 6.0]
 
 
+def test_masks_and_visit_counts_of_all_ranks_come_together():
+    shard = Shard(1, 1, np.dtype(np.float64), visits=True, masks=True)
+    before = np.array([[MAX_VISITS - 9]], np.uint32)
+    shard.load(np.array([9], np.uint64), np.zeros((1, 1)), before)
+    # The second rank has only met state 9: it does not know what is legal there.
+    records = [(7, 1, 3, 0b101), (9, 0, 20, 0b11), (7, 1, 4, 0b101), (9, 0, 0, 0)]
+    words = np.zeros((4, 5), np.uint64)
+    words[:, [HASH, NEW, COLUMNS, MASK]] = records
+    order = np.argsort(words[:, HASH], kind="stable")
+    merge(shard.table, words, words.view(np.float64), order, 0, 2, HALF, True)
+    ((hashes, _, visits, masks),) = shard.pieces_with_masks(2)
+    assert hashes.tolist() == [7, 9]
+    assert visits.tolist() == [[7], [MAX_VISITS]]
+    assert masks.tolist() == [[0b101], [0b11]]
+    # What saturates still leaves the copies room to count.
+    assert room_to_count(np.array([7, MAX_VISITS])).tolist() == [7, MAX_VISITS // 2]
+
+
+CORNERS = {
+    "epsilon-greedy": make_job.make(
+        {**make_job.GARNET, "max_episode_steps": 7},
+        learning={"gamma": 0.95, "q_init": 0.25, "learning_rate": 0.3},
+    ),
+    "visit counts": make_job.make(
+        make_job.GARNET,
+        learning={"rule": "double_q", "n_step": 3},
+        exploration={"policy": "ucb", "confidence": 0.7},
+    ),
+    "masks": make_job.make(
+        {"id": "hpcq/TicTacToe-v0", "kwargs": {"opponent": "random"}, "action_mask": True},
+    ),
+}
+
+
+def contents(learner):
+    return [
+        [array.tolist() for array in piece] for piece in learner.shard.pieces_with_masks(10_000)
+    ]
+
+
 @pytest.mark.parametrize("averaging", ["importance", "equal"])
 @pytest.mark.parametrize("every", [1, 8])
-def test_one_rank_by_itself_learns_as_in_lockstep(averaging, every):
-    learning = {"gamma": 0.95, "q_init": 0.25, "learning_rate": 0.3}
-    job = make_job.make({**make_job.GARNET, "max_episode_steps": 7}, learning=learning)
+@pytest.mark.parametrize("case", CORNERS)
+def test_one_rank_by_itself_learns_as_in_lockstep(case, averaging, every):
+    job = CORNERS[case]
     mode = {"kind": "periodic", "merge_every": every, "averaging": averaging}
     periodic = job.model_copy(update={"mode": type(job.mode)(**mode)})
     environment = resolve(job.environment)
@@ -90,7 +140,20 @@ def test_one_rank_by_itself_learns_as_in_lockstep(averaging, every):
         learner.begin()
         for _ in range(320):
             learner.advance()
+    assert contents(learners[0]) == contents(learners[1])
     assert learners[0].digest() == learners[1].digest()
+
+
+def test_the_estimate_counts_copies_of_every_state():
+    job = CORNERS["visit counts"]
+    alone = estimate(job, 100_000, 4, 4)
+    periodic = job.model_copy(update={"mode": type(job.mode)(kind="periodic")})
+    found = estimate(periodic, 100_000, 4, 4)
+    # A copy is 2 x 3 values and as many counts, a hash; load factors and merging come on top.
+    assert found["rank_bytes"] - alone["rank_bytes"] == found["copies_bytes"]
+    assert found["copies_bytes"] > 100_000 * (8 + 6 * 12)
+    assert "for copies, having met every state" in estimate_text(found)
+    assert "copies" not in estimate_text(alone)
 
 
 def test_a_learning_rate_by_visits_is_refused():

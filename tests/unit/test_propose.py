@@ -214,6 +214,7 @@ def test_a_file_is_found_from_where_the_job_is(tmp_path):
     (code / "mine.py").write_text("from gymnasium.envs.toy_text import BlackjackEnv as Mine\n")
     job = of_id(tmp_path, f"{code}/mine.py:Mine", natural=True)
     assert job["environment"]["id"] == "code/mine.py:Mine"
+    assert str(tmp_path) not in (tmp_path / "first.toml").read_text()
     assert job["environment"]["kwargs"] == {"natural": True}
 
 

@@ -93,6 +93,12 @@ def test_the_schema_is_one_and_explains():
         {"exploration": {"epsilon": 0.5}},
         {"exploration": {"epsilon": {"schedule": "linear", "start": 1, "end": 0, "steps": 5}}},
         {"exploration": {"epsilon": {"schedule": "linear", "start": 1, "end": 0}}},
+        {"exploration": {"epsilon": {"schedule": "polynomial", "start": 1, "steps": 5}}},
+        {
+            "exploration": {
+                "epsilon": {"schedule": "polynomial", "start": 1, "steps": 5, "exponent": 1}
+            }
+        },
         {"exploration": {"epsilon": {"schedule": "visits", "exponent": 0.7}}},
         {"exploration": {"epsilon": "much"}},
         {"learning": {"gamma": 2, "learning_rate": 0.1}},

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from hpcq.job.schedules import LearningRate, Schedule
+from hpcq.job.schedules import LearningRate, PositiveSchedule, Schedule
 
 schedule = TypeAdapter(Schedule).validate_python
 
@@ -22,6 +22,23 @@ def test_exponential_worked_by_hand():
     assert [found.at(step) for step in (0, 50, 75, 100, 10**9)] == pytest.approx(
         [1.0, 0.1, 10**-1.5, 0.01, 0.01]
     )
+
+
+def test_polynomial_worked_by_hand():
+    keys = {"schedule": "polynomial", "start": 0.8, "steps": 100, "exponent": 0.5}
+    found = schedule(keys)
+    # 1 + step / 100 is 1, 4, 16: the roots are 1, 2, 4.
+    assert [found.at(step) for step in (0, 300, 1500)] == pytest.approx([0.8, 0.4, 0.2])
+    assert 0 < found.at(2**62) < 1e-8
+    assert schedule({**keys, "end": 0.3}).at(1500) == 0.3
+
+
+def test_numbers_that_may_exceed_1_stay_above_0():
+    number = TypeAdapter(PositiveSchedule).validate_python
+    keys = {"schedule": "polynomial", "start": 6.0, "steps": 10, "exponent": 1.0}
+    assert number({**keys, "end": 0.5}).at(20) == 2.0
+    with pytest.raises(ValidationError):
+        number(keys)
 
 
 def test_visits_are_for_learning_rates_only():

@@ -11,17 +11,19 @@ Learning", 2018, equation 2.10.
 import numpy as np
 
 from hpcq.learning.policy import Policy
-from hpcq.native.kernels import inlined, template
-
-
-@inlined
-def _bound(value, log_all, count, confidence):
-    return np.inf if count == 0 else value + confidence * np.sqrt(log_all / count)
+from hpcq.native.kernels import template
 
 
 @template
-def choose(q, visits, slot, mask, best, draw, confidence):
-    """Return one of the actions with the largest bound."""
+def bound(q, visits, slot, a, log_all, confidence):
+    """Return the bound of one action; `log_all` is ln N(s)."""
+    count = tried(visits, slot, a)
+    return np.inf if count == 0 else acting(q, slot, a) + confidence * np.sqrt(log_all / count)
+
+
+@template
+def widest(q, visits, slot, mask, confidence):
+    """Return the largest bound, how many actions have it, and ln N(s)."""
     total = 0
     for a in range(ACTIONS):
         if permits(mask, a):
@@ -30,40 +32,33 @@ def choose(q, visits, slot, mask, best, draw, confidence):
     most, candidates = -np.inf, 0
     for a in range(ACTIONS):
         if permits(mask, a):
-            bound = _bound(acting(q, slot, a), log_all, tried(visits, slot, a), confidence)
-            if bound > most:
-                most, candidates = bound, 0
-            candidates += bound == most
+            found = bound(q, visits, slot, a, log_all, confidence)
+            candidates = candidates * (found <= most) + (found >= most)
+            most = max(most, found)
+    return most, candidates, log_all
+
+
+@template
+def choose(q, visits, slot, mask, best, draw, confidence):
+    """Return one of the actions with the largest bound."""
+    most, candidates, log_all = widest(q, visits, slot, mask, confidence)
     skip, chosen = pick(draw, candidates), 0
     for a in range(ACTIONS):
-        if permits(mask, a):
-            bound = _bound(acting(q, slot, a), log_all, tried(visits, slot, a), confidence)
-            if bound == most:
-                if skip == 0:
-                    chosen = a
-                skip -= 1
+        if permits(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
+            chosen = a if skip == 0 else chosen
+            skip -= 1
     return chosen
 
 
 @template
 def expectation(q, visits, slot, mask, best, confidence):
     """Return the mean value of the actions with the largest bound."""
-    total = 0
+    most, candidates, log_all = widest(q, visits, slot, mask, confidence)
+    total = 0.0
     for a in range(ACTIONS):
-        if permits(mask, a):
-            total += tried(visits, slot, a)
-    log_all = np.log(np.float64(max(total, 1)))
-    most, sum_, candidates = -np.inf, 0.0, 0
-    for a in range(ACTIONS):
-        if permits(mask, a):
-            value = acting(q, slot, a)
-            bound = _bound(value, log_all, tried(visits, slot, a), confidence)
-            if bound > most:
-                most, sum_, candidates = bound, 0.0, 0
-            if bound == most:
-                sum_ += value
-                candidates += 1
-    return sum_ / candidates
+        if permits(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
+            total += acting(q, slot, a)
+    return total / candidates
 
 
-POLICY = Policy(choose, expectation, "confidence", visits=True)
+POLICY = Policy(choose, expectation, "confidence", visits=True, helpers=(bound, widest))
