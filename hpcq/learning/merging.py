@@ -8,7 +8,7 @@ from hpcq.collectors.actors import Outcome
 from hpcq.hashing import MAX_HASH
 from hpcq.learning.owner import MAX_VISITS
 from hpcq.native.kernels import kernel
-from hpcq.table.shard import HAS_MAX, find, insert
+from hpcq.table.rows import HAS_MAX, find, insert
 
 # The columns of a record: hash, whether the rank met the state since the last merge, its legal
 # actions if these are told, then the updates and the value of each column of a row.

@@ -16,7 +16,7 @@ from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
 from hpcq.native.kernels import bind, inlined, template
 from hpcq.native.memory import prefetch, prefetch_to_read
-from hpcq.table.shard import NOWHERE, home_slot, insert, probe
+from hpcq.table.rows import NOWHERE, home_slot, insert, probe
 
 # Records whose cache lines are asked for in one go: more are under way together than when each is
 # asked for by itself. LEAD: how far each step of the pipeline is ahead of the next. PLACES: a power

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.reader import opened, table_pieces
+from hpcq.checkpoint.structure import describe
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import TableModel
 from hpcq.hashing import unmix64
@@ -27,8 +28,11 @@ HORIZON = 1000
 
 
 def dense_table(path: Path, states: int) -> NDArray[np.float64]:
-    """Return the Q-values of states 0 ... `states` - 1 from a checkpoint, absent ones as q_init."""
-    with opened(path) as (file, header):
+    """Return the Q-values of states 0 ... `states` - 1 from a checkpoint, absent ones as q_init.
+
+    The file must be hpcq's own: it is not looked at in a child process first.
+    """
+    with opened(path, describe(str(path))) as (file, header):
         q_init = json.loads(header.job)["learning"]["q_init"]
         q = np.full((states, header.actions), q_init, np.float64)
         for hashes, rows, _ in table_pieces(file, header, 0, header.rows):

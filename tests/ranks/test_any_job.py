@@ -60,6 +60,7 @@ EXPONENTS = st.sampled_from(
 )  # fmt: skip
 SIZES = {"ratio": st.sampled_from([1, 3]), "capacity": st.sampled_from([24, 100])}
 REPLAY = st.one_of(
+    st.just(ReplaySection()),
     st.builds(ReplaySection, **SIZES, least=st.sampled_from([1, 3])),
     st.builds(
         ReplaySection,
@@ -75,10 +76,10 @@ REPLAY = st.one_of(
 def jobs(draw):
     """Draw a small job."""
     environment, rules = draw(PROBLEMS)
-    steps = draw(st.sampled_from([1, 1, 2, 5]))
+    replay = draw(REPLAY)
+    steps = 1 if replay.ratio else draw(st.sampled_from([1, 2, 5]))
     decay = draw(st.sampled_from([1.0, 0.7])) if steps > 1 else 1.0
     rule = draw(rules)
-    replay = draw(REPLAY) if steps == 1 and draw(st.booleans()) else ReplaySection()
     return make_job.make(
         environment | {"count": draw(st.sampled_from([3, 8]))},
         learning={

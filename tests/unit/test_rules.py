@@ -6,7 +6,8 @@ from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
 from hpcq.learning import owner, policy, rule
 from hpcq.learning.owner import MAX_VISITS, PLACES
-from hpcq.table.shard import Shard, find
+from hpcq.table.rows import find
+from hpcq.table.shard import Shard
 
 
 def inbox_of(records, counts):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hpcq.hashing import MASK, first_hash
 from hpcq.native.memory import release
 from hpcq.table import shard as shard_module
-from hpcq.table.shard import LIMIT, ROWS, Shard, find, insert
+from hpcq.table.rows import LIMIT, ROWS, find, insert
+from hpcq.table.shard import Shard
 
 
 def rows_of(shard, piece=13):
