@@ -49,8 +49,8 @@ def test_a_sweep_becomes_an_array(file):
 
 def test_notes_say_what_to_expect(file):
     notes = prepare(file, ("run.directory=none",), Request(ntasks=16)).notes
-    # 200 MiB for the process, 3 x 64 MiB for pieces of a checkpoint, next to nothing for 50 rows.
-    assert notes[0] == "memory: 50 states: at most 392 MiB per rank if all are seen"
+    # 200 MiB for the process, 4 x 16 MiB for pieces of a checkpoint, next to nothing for 50 rows.
+    assert notes[0] == "memory: 50 states: at most 264 MiB per rank if all are seen"
     assert notes[1] == "time: 1,000 steps; the log of the first minutes says how long they take"
     assert notes[2] == "warning: 16 ranks for 12 environments: some will idle"
     metrics = file.parent / "metrics.jsonl"
