@@ -103,12 +103,25 @@ class Chain:
             if not victims:
                 return False
             kill(process.pid if how == "launcher" else self.rng.choice(victims))
-            if process.wait(timeout=120) == 0:
+            if ended(process) == 0:
                 return False
             wait_for(lambda: not any(map(alive, victims)), 60)
             return True
         finally:
             end(process)
+
+
+def ended(process):
+    """Return the exit code of a job of which a process was killed; say where one that stays is."""
+    try:
+        process.communicate(timeout=120)
+    except subprocess.TimeoutExpired as error:
+        tree = subprocess.run(
+            ["ps", "-eo", "pid,ppid,stat,wchan:20,etimes,args"], stdout=subprocess.PIPE, check=False
+        )
+        said = (error.stdout or b"").decode(errors="replace")
+        raise AssertionError(f"it goes on:\n{said}\n{tree.stdout.decode()}") from None
+    return process.returncode
 
 
 def alive(pid):
