@@ -173,7 +173,7 @@ def model(
     type=click.Choice(["lake", "regions"]),
     help="lake: FrozenLake8x8; regions: every rank sees some of the states only.",
 )
-@click.option("--environments", default=64, show_default=True, type=click.IntRange(1, 1 << 20))
+@click.option("--environments", default=256, show_default=True, type=click.IntRange(1, 1 << 20))
 @click.option("--rate", default=0.05, show_default=True, help="Learning rate.")
 @click.option("--steps", default=2_000_000, show_default=True, help="Most steps for each mode.")
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1), help="Runs of each.")

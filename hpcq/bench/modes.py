@@ -25,7 +25,8 @@ from hpcq.learning.learner import Learner, warm
 from hpcq.parallel import first_on_each_node
 
 CLOSE = 0.99
-CHECK_EVERY = 256
+# Environment steps from one look at the policy to the next.
+CHECK_EVERY = 8_192
 
 # Of every rank, and states of each.
 REGIONS, STATES = 4, 12
@@ -117,9 +118,10 @@ def _measure(learner: Learner, weights: NDArray[np.float64], steps: int) -> dict
     best = float(weights @ truth.max(axis=1))
     learner.traffic()
     sent, seconds, value = np.zeros(2, np.int64), 0.0, -np.inf
+    ticks = max(1, CHECK_EVERY // learner.job.environment.count)
     while value < best - (1 - CLOSE) * abs(best) and learner.steps < steps:
         comm.Barrier()
-        start, goal = time.perf_counter(), learner.tick + CHECK_EVERY
+        start, goal = time.perf_counter(), learner.tick + ticks
         while learner.tick < goal:
             learner.advance()
             sent += learner.traffic()

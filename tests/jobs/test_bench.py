@@ -64,7 +64,8 @@ def test_bench_tick_simulates_nodes():
 
 
 def test_bench_modes_compares_all_of_them():
-    done = hpcq(2, "bench", "modes", "--problem", "regions", "--steps", 100, "--seeds", 1, "--json")
+    small = ("--environments", 64, "--steps", 100, "--seeds", 1)
+    done = hpcq(2, "bench", "modes", "--problem", "regions", *small, "--json")
     found = json.loads(done.stdout.splitlines()[-1])["modes"]
     assert len(found) == 8
     for label, row in found.items():

@@ -1,4 +1,4 @@
-"""The README's commands: those in ```bash blocks are run in order, by a user in a new directory."""
+"""The README's commands, run by a user in a new directory: its ```bash blocks, then sentences."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import subprocess
 from importlib.util import find_spec
 
 import pytest
-from readme import blocks
+from readme import blocks, in_sentences
 
 COMMANDS = [line for block in blocks(kind="bash") for line in block.commands]
 # Smaller than what people want to see, by the same words.
@@ -25,7 +25,24 @@ if not DRAWN:
     SMALLER.append((r"hpcq eval runs/lake --render.*", "true"))
 BEFORE = """
 hpcq jobs copy frozenlake
-hpcq run frozenlake.toml --set run.steps=200_000 --set run.directory=runs/lake
+hpcq run frozenlake.toml --set run.steps=200_000 --set run.directory=runs/lake \\
+    --set evaluation.every=100_000
+"""
+# What stands for something of the user's.
+PLACES = [
+    ("-n 64 hpcq run job.toml", "-n 2 hpcq run taxi.toml --overwrite --set run.steps=200_000"),
+    ("RUN_DIR", "runs/taxi"),
+    ("-n 4 hpcq doctor DIRECTORY", "-n 2 hpcq doctor ."),
+    ("WORD", "gamma"),
+    ("JOB --member", "sweep.toml --set run.steps=1000 --member"),
+]
+SWEPT = r"""
+(printf '[sweep]\nrun.seed = [1, 2, 3, 4]\n'; cat frozenlake.toml) > sweep.toml
+"""
+# As the README says of root, and of more ranks than cores.
+OURSELVES = """
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+mpirun() { command mpirun --oversubscribe "$@"; }
 """
 
 
@@ -35,12 +52,21 @@ def smaller(command):
     return command
 
 
+def filled(command):
+    for place, mine in PLACES:
+        command = command.replace(place, mine)
+    return command
+
+
 def test_a_new_user_gets_through(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("OMPI_", "PRTE_")):
             monkeypatch.delenv(name)
     assert len(COMMANDS) > 20
-    script = "\n".join(["set -ex", BEFORE, *map(smaller, COMMANDS)])
+    told = in_sentences("hpcq")
+    assert len(told) > 5
+    lines = [BEFORE, *map(smaller, COMMANDS), SWEPT, OURSELVES, *map(filled, told)]
+    script = "\n".join(["set -ex", *lines])
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -55,5 +81,6 @@ def test_a_new_user_gets_through(tmp_path, monkeypatch):
     assert "4 ranks" in done.stdout
     for made in ("taxi.csv", "pictures/maps.png", "runs/taxi/report.html"):
         assert (tmp_path / made).stat().st_size > 1000
+    assert "merge_every" in (tmp_path / "hpcq.schema.json").read_text()
     if DRAWN:
         assert (tmp_path / "lake.gif").stat().st_size > 1000

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import fresh
 import pytest
-from readme import inline
+from readme import in_sentences
 
 ROOT = Path(__file__).parents[2]
-INSTALL = [line for line in dict.fromkeys(inline()) if line.startswith("pip install ")]
+INSTALL = in_sentences("pip")
 
 
 @pytest.fixture(scope="module")

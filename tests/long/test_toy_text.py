@@ -27,13 +27,18 @@ MODELS = {
 }
 
 
-# Taxi's SARSA has too much chance in its targets: 1.8 % after 139 M steps.
-CASES = [
-    (id_, rule) for id_ in MODELS for rule in RULES if (id_[:4], rule[:5]) != ("Taxi", "sarsa")
-]
+# Times as many ticks: what is taken next has more chance in it than the best, and its value, seldom
+# met with, has a longer way from 0.
+LONGER = {
+    ("CliffWalking-v1", "sarsa, 3 steps"): 4,
+    ("Taxi-v4", "sarsa"): 4,
+    ("Taxi-v4", "sarsa, 3 steps"): 4,
+    ("Taxi-v4", "expected_sarsa"): 4,
+}
 
 
-@pytest.mark.parametrize(("id_", "rule"), CASES)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("id_", MODELS)
 def test_the_fixed_point(id_, rule):
     (learning, worth), (states, limit, exponent, ticks) = RULES[rule], MODELS[id_]
     rate = {"schedule": "visits", "exponent": exponent}
@@ -42,7 +47,7 @@ def test_the_fixed_point(id_, rule):
         {"gamma": GAMMA, "learning_rate": rate, **learning},
         {"policy": "uniform"},
         # A coin decides which of two tables is updated.
-        ticks * (2 if "double_q" in rule else 1),
+        ticks * (2 if "double_q" in rule else LONGER.get((id_, rule), 1)),
     )
     truth = exact.fixed_point(model, GAMMA, worth)
     # In holes and at the goal nothing is done; some positions of Taxi cannot be reached.

@@ -75,6 +75,18 @@ def inline(chapter=None):
     return found
 
 
+def in_sentences(program):
+    """Return the commands in sentences that start a program; "hpcq report" only names one."""
+    words = 3 if program == "hpcq" else 2
+    return [
+        line
+        for line in dict.fromkeys(inline())
+        if re.match(rf"(?:mpirun -n \d+ )?{program} ", line)
+        and len(line[line.index(program) :].split()) >= words
+        and line not in benchmarks()
+    ]
+
+
 def benchmarks():
     """Return the commands that measure."""
     lines = [line for block in blocks() for line in block.commands]

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -44,6 +45,35 @@ def test_every_block_of_commands_is_run_by_a_test():
         for line in block.commands
     ]
     assert set(others) <= {*readme.benchmarks(), *readme.hdf5_tools(), *OURS}
+
+
+def test_every_command_in_a_sentence_is_run_by_a_test():
+    """By what they start; nobody but Slurm's own events is left out."""
+    named = {line for line in readme.inline() if re.fullmatch(r"hpcq [a-z]+", line)}
+    tested = {
+        *readme.in_sentences("hpcq"),  # jobs/test_readme_commands.py
+        *readme.benchmarks(),  # jobs/test_bench.py
+        *readme.in_sentences("pip"),  # jobs/test_wheel.py
+        *readme.in_sentences("sbatch"),  # slurm/test_modules.py, slurm/test_sweeps.py
+        *readme.in_sentences("python"),  # stress/test_stress.py, and the test below
+    }
+    assert set(readme.inline()) - named - tested == {"scontrol requeue"}
+    assert {line.split("/")[-1] for line in readme.in_sentences("python")} == {
+        "fuzz.py",
+        "kills.py",
+        "readme.py",
+    }
+
+
+def test_the_readmes_own_parts_are_written_anew(tmp_path):
+    (command,) = (line for line in readme.in_sentences("python") if line.endswith("readme.py"))
+    program = tmp_path / command.split()[1]
+    program.parent.mkdir(parents=True)
+    shutil.copy(readme.__file__, program)
+    text = readme.README.read_text()
+    (tmp_path / "README.md").write_text(text.replace("| `run.seed` |", "| `run.sed` |"))
+    subprocess.run([sys.executable, *command.split()[1:]], cwd=tmp_path, check=True)
+    assert (tmp_path / "README.md").read_text() == text
 
 
 def test_every_link_leads_somewhere():
