@@ -25,6 +25,9 @@ _SETTINGS = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
+    # Keep no data in memory shared with the ranks: one that is killed while it starts leaves that
+    # locked, and mpirun waits for ever (openpmix issue 1233).
+    "PMIX_MCA_gds": "hash",
     # hpcq has said why it ends; Open MPI 4 would add ten lines.
     "OMPI_MCA_orte_execute_quiet": "1",
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
