@@ -17,8 +17,12 @@ from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
 from hpcq.hashing import mix64, owner, second_draw
 from hpcq.native.kernels import bind, inlined, template
+from hpcq.native.memory import prefetch
 
 __all__ = ["Actors", "Outcome", "kernels", "make_actors"]
+
+# Records that are written so much later: an owner in shared memory has them in its cache still.
+_WRITE_AHEAD = 32
 
 
 class Actors(NamedTuple):
@@ -150,6 +154,7 @@ def _pack(actors, windows, words, behave_word, ranks, sent, outbox):
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
             to = owner(waiting_hash(actors, windows, i, j), ranks)
+            prefetch(outbox, sent[to, UPDATES] + _WRITE_AHEAD)
             write_update(actors, windows, i, j, outbox[sent[to, UPDATES]])
             sent[to, UPDATES] += 1
         draw = mix64(behave_word ^ words[i])
@@ -162,6 +167,7 @@ def _pack(actors, windows, words, behave_word, ranks, sent, outbox):
             sent[to, QUERIES] += 1
         to = owner(actors.next[i], ranks)
         query = outbox[sent[to, QUERIES]]
+        prefetch(outbox, sent[to, QUERIES] + _WRITE_AHEAD)
         query.hash = actors.next[i]
         query.draw = draw
         set_mask(query, actors.next_mask[i])

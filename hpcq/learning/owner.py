@@ -20,7 +20,7 @@ from hpcq.table.rows import NOWHERE, home_slot, insert, probe
 # Records whose cache lines are asked for in one go: more are under way together than when each is
 # asked for by itself. LEAD: how far each step of the pipeline is ahead of the next. PLACES: a power
 # of two, room for all records in the pipeline.
-BLOCK = 16
+BLOCK = 32
 LEAD = 64
 PLACES = 256
 _RING = np.uint64(PLACES - 1)
