@@ -13,7 +13,8 @@ from hpcq.collectors.collector import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
-from hpcq.learning.learner import Learner, warm
+from hpcq.learning.learner import Learner
+from hpcq.learning.warm import warm
 from hpcq.parallel import agree, first_on_each_node
 from hpcq.spaces.discretise import components
 from hpcq.spaces.spaces import describe

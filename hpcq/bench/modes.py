@@ -21,7 +21,8 @@ from hpcq.exchange import make_exchange
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job
 from hpcq.learning import exact, modes
-from hpcq.learning.learner import Learner, warm
+from hpcq.learning.learner import Learner
+from hpcq.learning.warm import warm
 from hpcq.parallel import first_on_each_node
 
 CLOSE = 0.99

@@ -13,7 +13,8 @@ from hpcq.bench.workloads import Workload, workload
 from hpcq.exchange import make_exchange
 from hpcq.exchange.mail import Exchange
 from hpcq.hashing import mix64, owner
-from hpcq.learning.learner import Learner, warm
+from hpcq.learning.learner import Learner
+from hpcq.learning.warm import warm
 from hpcq.native.kernels import kernel
 from hpcq.parallel import first_on_each_node
 

@@ -14,26 +14,24 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
 from hpcq.checkpoint.schema import MASKS, WINDOWS
-from hpcq.collectors import gym
 from hpcq.collectors.choose import make_collector
 from hpcq.collectors.collector import Collector, block
 from hpcq.collectors.replay import Replay
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.table import garnet_environment
 from hpcq.errors import CheckpointError
-from hpcq.exchange import make_exchange, nodes
+from hpcq.exchange import make_exchange
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.exchange.records import record_types
-from hpcq.hashing import FEW, Purpose, hashes_of, keys_of, seed_word, tick_word
+from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning import owner
 from hpcq.learning.method import Method
 from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
-from hpcq.table.digest import Digest, digest_rows
+from hpcq.table.digest import Digest, digest_pieces
 from hpcq.table.shard import Shard
 
 ROWS_PER_PIECE = 1 << 16
@@ -325,7 +323,7 @@ class Learner:
 
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""
-        return total_digest(self.comm, local_digest(self.shard))
+        return total_digest(self.comm, digest_pieces(self.shard.pieces(ROWS_PER_PIECE)))
 
     def close(self) -> None:
         """Release environments and MPI datatypes."""
@@ -333,46 +331,8 @@ class Learner:
         self.exchange.free()
 
 
-def local_digest(shard: Shard) -> Digest:
-    """Return the digest of one rank's rows."""
-    total = Digest()
-    for piece in shard.pieces(ROWS_PER_PIECE):
-        total = total.plus(digest_rows(*piece))
-    return total
-
-
 def total_digest(comm: MPI.Intracomm, local: Digest) -> Digest:
     """Return the digest of all ranks' rows together. Collective."""
     sums = np.array(local, np.uint64)
     comm.Allreduce(MPI.IN_PLACE, sums, MPI.SUM)
     return Digest(*(int(value) for value in sums))
-
-
-def warm(
-    job: Job,
-    environment: CompiledEnvironment | PythonEnvironment,
-    make: "Callable[..., Learner]" = Learner,
-) -> None:
-    """Compile, or load from the cache, every kernel that this job uses, by a learner of its mode.
-
-    A Python environment is not made for this; a small compiled one takes its place.
-    """
-    hashes_of(keys_of(np.zeros(FEW, np.uint64)))
-    if isinstance(environment, PythonEnvironment):
-        gym.warm(environment)
-        environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
-    # The arrays of a single environment among replayed transitions are of another kind.
-    few = 2 if job.replay.ratio else 1
-    tiny = job.model_copy(
-        update={"environment": job.environment.model_copy(update={"count": few, "vector": None})}
-    )
-    learner = make(tiny, environment, MPI.COMM_SELF)
-    learner.begin()
-    learner.advance()
-    learner.advance()
-    learner.shard.grow()
-    for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
-        digest_rows(hashes, q, visits)
-        learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
-    nodes.warm(learner.exchange.message, learner.exchange.reply_type)
-    learner.close()

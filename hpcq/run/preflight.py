@@ -20,7 +20,7 @@ from hpcq.hashing import environment_words, seed_word
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.evaluation import evaluating
-from hpcq.learning.learner import warm
+from hpcq.learning.warm import warm
 from hpcq.native.kernels import bind
 from hpcq.native.origin import is_kernel, is_ours
 from hpcq.spaces.codec import Codec

@@ -4,6 +4,7 @@ Each row's key, Q-value bits and visit counts are mixed into two independent 64-
 which are summed over rows modulo 2**64; the row count stands beside them.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -81,3 +82,11 @@ def digest_rows(hashes: NDArray, q: NDArray, visits: NDArray) -> Digest:
     counts = visits.reshape(n, -1) if visits.size else visits.reshape(n, 0)
     _sums(hashes, bits, counts, np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64), out)
     return Digest(n, int(out[0]), int(out[1]))
+
+
+def digest_pieces(pieces: Iterable[tuple[NDArray, NDArray, NDArray]]) -> Digest:
+    """Return the digest of the rows of all pieces, each as `digest_rows` takes them."""
+    total = Digest()
+    for hashes, q, visits in pieces:
+        total = total.plus(digest_rows(hashes, q, visits))
+    return total

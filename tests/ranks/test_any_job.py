@@ -12,7 +12,8 @@ from mpi4py import MPI
 from hpcq.checkpoint import restore, saving
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
-from hpcq.learning.learner import Learner, warm
+from hpcq.learning.learner import Learner
+from hpcq.learning.warm import warm
 from hpcq.parallel import first_on_each_node
 
 pytestmark = pytest.mark.mpi

@@ -13,7 +13,8 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.exchange import make_exchange
 from hpcq.job.sections import ReplaySection
-from hpcq.learning.learner import Learner, warm
+from hpcq.learning.learner import Learner
+from hpcq.learning.warm import warm
 
 job = make_job.make({**make_job.GARNET, "count": 40, "max_episode_steps": 9})
 replayed = job.model_copy(
