@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from hpcq import __version__
 from hpcq.errors import StorageError
 from hpcq.run import rundir
-from hpcq.view import figures, grids
+from hpcq.view import curves, drawing, grids
+from hpcq.view.distribution import distribution
 from hpcq.view.inspect import inspect
+from hpcq.view.maps import maps
 from hpcq.view.present import summary_text
 from hpcq.view.rundata import RunData, load_run
 from hpcq.view.table import Table
@@ -48,21 +50,21 @@ _SECTIONS = {
 
 def pictures(run: RunData) -> Iterator[tuple[str, "Figure"]]:
     """Yield (name, figure) of all that is known of a run."""
-    figures.load_matplotlib()
+    drawing.load_matplotlib()
     import matplotlib
 
     with ExitStack() as stack:
-        stack.enter_context(matplotlib.rc_context(figures.STYLE))
+        stack.enter_context(matplotlib.rc_context(drawing.STYLE))
         made: dict[str, Callable[[], Any]] = {
-            "learning": lambda: figures.learning(run.lines, run.summary),
-            "progress": lambda: figures.progress(run.lines),
-            "phases": lambda: figures.phases(run.lines),
-            "balance": lambda: figures.balance(run.lines),
+            "learning": lambda: curves.learning(run.lines, run.summary),
+            "progress": lambda: curves.progress(run.lines),
+            "phases": lambda: curves.phases(run.lines),
+            "balance": lambda: curves.balance(run.lines),
         }
         if run.checkpoint is not None:
             table = stack.enter_context(Table(run.checkpoint))
-            made["maps"] = lambda: figures.maps(table, grids.grids_of(table.header))
-            made["distribution"] = lambda: figures.distribution(table)
+            made["maps"] = lambda: maps(table, grids.grids_of(table.header))
+            made["distribution"] = lambda: distribution(table)
         for name in _SECTIONS:
             figure = made[name]() if name in made else None
             if figure is not None:

@@ -21,7 +21,7 @@ from trained import checkpoint as trained_checkpoint
 from hpcq.cli import hpcq as cli
 from hpcq.errors import CheckpointError, DependencyError, ExitCode
 from hpcq.run import rundir, train
-from hpcq.view import figures, grids, report
+from hpcq.view import distribution, grids, maps, report
 from hpcq.view.table import Table
 
 LAKE = {"id": "FrozenLake8x8-v1", "count": 64}
@@ -244,7 +244,7 @@ def test_what_was_visited_has_a_colour_whatever_it_was_believed_to_be_worth(tmp_
     """FrozenLake by chance: nearly all updates are by 0, and nothing gets near the goal."""
     job = make_job.make({"id": "FrozenLake8x8-v1", "count": 4}, learning={"q_init": q_init})
     with Table(trained_checkpoint(job, tmp_path, 20)) as table:
-        figure = figures.maps(table, grids.grids_of(table.header))
+        figure = maps.maps(table, grids.grids_of(table.header))
         shown = figure.axes[0].images[0].get_array()
         visited = {divmod(int(observation), 8) for observation in table}
     assert 2 <= len(visited) < 40
@@ -254,16 +254,18 @@ def test_what_was_visited_has_a_colour_whatever_it_was_believed_to_be_worth(tmp_
 
 def test_a_few_values_far_away_leave_the_colours_to_the_others():
     near = np.linspace(0, 1, 99)
-    assert figures.colour_ends(near) == (0, 1, "neither")
-    low, high, beyond = figures.colour_ends(np.append(near, -1e5))
+    assert maps.colour_ends(near) == (0, 1, "neither")
+    low, high, beyond = maps.colour_ends(np.append(near, -1e5))
     assert (high, beyond) == (1, "min")
     assert -4 < low < 0
-    assert figures.colour_ends(np.append(near, 1e5))[2] == "max"
-    assert figures.colour_ends(np.array([3.0])) == (3, 3, "neither")
+    assert maps.colour_ends(np.append(near, 1e5))[2] == "max"
+    assert maps.colour_ends(np.array([3.0])) == (3, 3, "neither")
 
 
 def test_whole_numbers_have_a_bar_each():
-    counts, edges = np.histogram(values := np.array([-3.0, -1, -1, 0]), figures.bins_of(values))
+    counts, edges = np.histogram(
+        values := np.array([-3.0, -1, -1, 0]), distribution.bins_of(values)
+    )
     assert counts.tolist() == [1, 0, 2, 1]
     assert edges.tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5]
 

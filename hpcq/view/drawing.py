@@ -1,0 +1,59 @@
+"""What all pictures share: matplotlib, colours, axes.
+
+matplotlib comes with ``pip install 'hpcq[plot]'``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from hpcq.errors import DependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Distinguishable with any colour vision: Okabe and Ito, "Color universal design", 2008.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+GREY = "#666666"
+STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.which": "major",
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hpcq",
+}
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib.
+
+    Raises
+    ------
+    DependencyError
+        where it is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise DependencyError("pictures need matplotlib: pip install 'hpcq[plot]'") from None
+
+
+def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> Any:
+    """Return a figure of so many inches, and its axes one after the other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+
+
+def engineering(axes: "Axes") -> None:
+    """Write large numbers on the y axis as 10k, 3M."""
+    from matplotlib.ticker import EngFormatter
+
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
