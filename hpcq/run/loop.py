@@ -44,25 +44,16 @@ def last_tick(job: Job, quiet_every: int) -> int:
     return tick_of(job.run.steps, job, quiet_every)
 
 
-def train(
-    learner: Learner,
-    path: Path | None,
-    writer: str,
-    say: Say,
-    caught: list[int],
-    watchdog: Watchdog,
-) -> Training:
-    """Tick until the job is done or a stop is asked for. Collective.
+class Run:
+    """What a process does between the ticks of a run: ask, look, save, tell. All is collective.
 
-    `path` is the checkpoint of the learner's present tick, if there is one.
+    Parameters
+    ----------
+    path
+        the checkpoint of the learner's present tick, if there is one.
+    caught
+        fills with stop signals.
     """
-    run = _Run(learner, path, writer, say, caught, watchdog)
-    yield from run.ticks()
-    return run.end()
-
-
-class _Run:
-    """What a process does between the ticks of a run: ask, look, save, tell. All is collective."""
 
     def __init__(
         self,
@@ -102,7 +93,12 @@ class _Run:
         self.say(f"{title}, {_plan(learner, self.last, self.writer)}")
         self.say(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
 
-    def ticks(self) -> Iterator[dict[str, Any]]:
+    def training(self) -> Training:
+        """Tick until the job is done or a stop is asked for."""
+        yield from self._ticks()
+        return self._end()
+
+    def _ticks(self) -> Iterator[dict[str, Any]]:
         """Tick until the run is over and saved; yield reports."""
         learner, evaluations = self.learner, self.evaluations
         while learner.tick < self.last and not (
@@ -163,7 +159,7 @@ class _Run:
             with self.watchdog.patient(math.inf):
                 yield line
 
-    def end(self) -> ExitCode:
+    def _end(self) -> ExitCode:
         """Release everything; say how the run ended, and sum it up if it is done."""
         learner, path, seconds = self.learner, self.path, self.seconds
         assert path is not None

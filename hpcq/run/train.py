@@ -18,7 +18,7 @@ from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, first_on_each_node, on_root
 from hpcq.run import preflight, rundir, tensorboard
 from hpcq.run.lock import RunLock
-from hpcq.run.loop import Say, Training, last_tick, train
+from hpcq.run.loop import Run, Say, Training, last_tick
 from hpcq.run.resumable import newest, read_job
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
@@ -82,7 +82,7 @@ def starting(
         _load_start(learner, watchdog)
         on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
         learner.begin()
-        return (yield from train(learner, None, writer, say, caught, watchdog))
+        return (yield from Run(learner, None, writer, say, caught, watchdog).training())
 
 
 def resume(
@@ -130,7 +130,7 @@ def resuming(
         on_root(comm, lambda: rundir.write_job(directory, job.text()))
         if path is None:
             learner.begin()
-        return (yield from train(learner, path, writer, say, caught, watchdog))
+        return (yield from Run(learner, path, writer, say, caught, watchdog).training())
 
 
 @contextmanager
