@@ -27,7 +27,7 @@ from hpcq.exchange.records import record_types
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
-from hpcq.learning import owner
+from hpcq.learning.locating import PLACES
 from hpcq.learning.method import Method
 from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
@@ -120,7 +120,7 @@ class Learner:
         self._kernels = method.owner_kernels(self.shard.table.width, watches)
         self._actors = method.actor_kernels()
         self._largest_error = np.zeros(1)
-        self._places = np.empty(owner.PLACES, np.uint64)
+        self._places = np.empty(PLACES, np.uint64)
         message, reply = record_types(self.shard.dtype, method.masked, method.weighted)
         updates, queries = method.steps * count, 2 * count
         replies = queries + (updates if method.weighted else 0)

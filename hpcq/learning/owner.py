@@ -10,22 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
-from hpcq.learning import choosing
+from hpcq.learning import choosing, locating
+from hpcq.learning.locating import BLOCK, LEAD, RING, clamp
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
 from hpcq.native.kernels import bind, inlined, template
-from hpcq.native.memory import prefetch, prefetch_to_read
-from hpcq.table.rows import NOWHERE, home_slot, insert, probe
-
-# Records whose cache lines are asked for in one go: more are under way together than when each is
-# asked for by itself. LEAD: how far each step of the pipeline is ahead of the next. PLACES: a power
-# of two, room for all records in the pipeline.
-BLOCK = 32
-LEAD = 64
-PLACES = 256
-_RING = np.uint64(PLACES - 1)
-# Messages of another rank are in its cache; the processor's own look-ahead is too short for that.
-_READ_AHEAD = np.uint64(32)
+from hpcq.table.rows import NOWHERE, insert, probe
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -40,52 +30,12 @@ def _keep_mask(masks, slot, update):
     masks[slot, 0] = update.mask
 
 
-@inlined
-def _span(start, stop):
-    """Return the range of unsigned numbers: as an index, one need not be checked for its sign."""
-    return range(np.uint64(start), np.uint64(stop))
-
-
-@inlined
-def _clamp(value, least, most):
-    return min(max(value, least), most)
-
-
-def _locate(hashes, ranks, buckets, box, block, start, end, places):
-    """Bring the rows of the messages `start` ... `end` - 1 near, in three steps of a pipeline.
-
-    The lines of `block` are asked for; those of the block LEAD before have come meanwhile: if a row
-    is not there, the line after is asked for. The rows of the block 2 LEAD before are at hand then.
-    No step branches on what it reads.
-
-    places   uint64 (PLACES,), in and out: slots from which the rows are at most a short probe away
-
-    Returns the range of the messages whose rows are at hand.
-    """
-    for i in _span(min(end, block), min(end, block + BLOCK)):
-        slot = np.uint64(home_slot(box[i].hash, ranks, buckets, WIDTH))
-        places[i & _RING] = slot
-        prefetch(hashes, slot)
-        prefetch_to_read(box, i + _READ_AHEAD)
-    block -= LEAD
-    for i in _span(_clamp(block, start, end), _clamp(block + BLOCK, start, end)):
-        slot = places[i & _RING]
-        hash_ = box[i].hash
-        ahead = np.uint64(0)
-        for k in range(WIDTH):
-            ahead += np.uint64(hashes[slot + np.uint64(k), 0] < hash_)
-        places[i & _RING] = slot + ahead
-        prefetch(hashes, slot + ahead)
-    block -= LEAD
-    return _span(_clamp(block, start, end), _clamp(block + BLOCK, start, end))
-
-
 def _answer(table, inbox, parameter, places, replies):
     """Answer the queries of all sources, in rank order, from the table as it stands.
 
     inbox      `exchange.mail.Inbox`: of each source its updates, then its queries
     parameter  float, of the policy
-    places     uint64 (PLACES,), scratch
+    places     uint64 (PLACES,), scratch of `locating`
     replies    `exchange.mail.Replies`, out: behind receipts one reply per query, in order
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
@@ -100,7 +50,7 @@ def _answer(table, inbox, parameter, places, replies):
         for block in range(start, end + 2 * LEAD, BLOCK):
             for i in locate(hashes, ranks, buckets, box, block, start, end, places):
                 query = box[i]
-                slot = probe(hashes, state, places[i & _RING], query.hash)
+                slot = probe(hashes, state, places[i & RING], query.hash)
                 draw, mask = query.draw, mask_of(query)
                 greedy = True
                 if slot == NOWHERE:
@@ -159,7 +109,7 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
         the learning rate is `rate`; where the exponent is above 0, it is
         max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
     places
-        uint64 (PLACES,), scratch
+        uint64 (PLACES,), scratch of `locating`
     largest_error
         float64 (1,), in and out: of all |TD errors|, if the kernel notes them
     replies
@@ -174,14 +124,14 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
     for source in range(inbox.starts.size):
         at, updates = inbox.starts[source], inbox.counts[source, UPDATES]
         # Of this source's updates, those numbered before `done` have been applied.
-        start, end = at + _clamp(done - before, 0, updates), at + updates
+        start, end = at + clamp(done - before, 0, updates), at + updates
         far = inbox.is_far[source]
         box = inbox.far if far else inbox.near
         for block in range(start, end + 2 * LEAD, BLOCK):
             for i in locate(hashes, ranks, buckets, box, block, start, end, places):
                 message = box[i]
                 # Inserted rows push others on, never back: the place found still serves.
-                slot = probe(hashes, state, places[i & _RING], message.hash)
+                slot = probe(hashes, state, places[i & RING], message.hash)
                 if slot == NOWHERE:
                     made = insert(table, message.hash)
                     if made < 0:
@@ -236,7 +186,7 @@ def kernels(
     weighted
         whether updates carry weights and get receipts.
     """
-    locate = bind(_locate, WIDTH=width)
+    locate = bind(locating.locate, WIDTH=width)
     return Kernels(
         bind(
             _answer,

@@ -5,7 +5,8 @@ from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
 from hpcq.learning import owner, policy, rule
-from hpcq.learning.owner import MAX_VISITS, PLACES
+from hpcq.learning.locating import PLACES
+from hpcq.learning.owner import MAX_VISITS
 from hpcq.table.rows import find
 from hpcq.table.shard import Shard
 

@@ -1,0 +1,63 @@
+"""Bringing the rows of messages near before they are read: a pipeline of prefetches, as a template.
+
+Rows lie anywhere in memory. A kernel that walks through messages in blocks asks for what later ones
+need, and comes to each row when it is there.
+"""
+
+import numpy as np
+
+from hpcq.native.kernels import inlined, template
+from hpcq.native.memory import prefetch, prefetch_to_read
+from hpcq.table.rows import home_slot
+
+# Records whose cache lines are asked for in one go: more are under way together than when each is
+# asked for by itself. LEAD: how far each step of the pipeline is ahead of the next. PLACES: a power
+# of two, room for all records in the pipeline.
+BLOCK = 32
+LEAD = 64
+PLACES = 256
+RING = np.uint64(PLACES - 1)
+# Messages of another rank are in its cache; the processor's own look-ahead is too short for that.
+_READ_AHEAD = np.uint64(32)
+
+
+@inlined
+def _span(start, stop):
+    """Return the range of unsigned numbers: as an index, one need not be checked for its sign."""
+    return range(np.uint64(start), np.uint64(stop))
+
+
+@inlined
+def clamp(value, least, most):
+    """Return what of `least` ... `most` is nearest to `value`."""
+    return min(max(value, least), most)
+
+
+@template
+def locate(hashes, ranks, buckets, box, block, start, end, places):
+    """Bring the rows of the messages `start` ... `end` - 1 near, in three steps of a pipeline.
+
+    The lines of `block` are asked for; those of the block LEAD before have come meanwhile: if a row
+    is not there, the line after is asked for. The rows of the block 2 LEAD before are at hand then.
+    No step branches on what it reads.
+
+    places   uint64 (PLACES,), in and out: slots from which the rows are at most a short probe away
+
+    Returns the range of the messages whose rows are at hand.
+    """
+    for i in _span(min(end, block), min(end, block + BLOCK)):
+        slot = np.uint64(home_slot(box[i].hash, ranks, buckets, WIDTH))
+        places[i & RING] = slot
+        prefetch(hashes, slot)
+        prefetch_to_read(box, i + _READ_AHEAD)
+    block -= LEAD
+    for i in _span(clamp(block, start, end), clamp(block + BLOCK, start, end)):
+        slot = places[i & RING]
+        hash_ = box[i].hash
+        ahead = np.uint64(0)
+        for k in range(WIDTH):
+            ahead += np.uint64(hashes[slot + np.uint64(k), 0] < hash_)
+        places[i & RING] = slot + ahead
+        prefetch(hashes, slot + ahead)
+    block -= LEAD
+    return _span(clamp(block, start, end), clamp(block + BLOCK, start, end))
