@@ -12,21 +12,19 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
-from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors.choose import make_collector
 from hpcq.collectors.collector import Collector, block
 from hpcq.collectors.replay import Replay
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.errors import CheckpointError
 from hpcq.exchange import make_exchange
 from hpcq.exchange.mail import UPDATES, Exchange
 from hpcq.exchange.records import record_types
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
+from hpcq.learning import extras
 from hpcq.learning.locating import PLACES
 from hpcq.learning.method import Method
 from hpcq.learning.progress import Progress
@@ -182,16 +180,7 @@ class Learner:
 
     def extra_columns(self) -> dict[str, NDArray]:
         """Return this rank's part of what is saved beside the rest; see `schema.EXTRAS`."""
-        columns: dict[str, NDArray] = {}
-        if self.method.steps > 1:
-            columns |= windows_to_columns(self.windows)
-        if self.method.masked:
-            actors = self.collector.actors
-            masks = {name: getattr(actors, field) for name, field in MASKS.items()}
-            columns |= {name: np.ascontiguousarray(mask) for name, mask in masks.items()}
-        if self.replay is not None:
-            columns |= self.replay.columns()
-        return columns
+        return extras.to_columns(self.method, self.collector.actors, self.windows, self.replay)
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Bring back what `extra_columns` returned; the rest has been restored.
@@ -201,19 +190,11 @@ class Learner:
         CheckpointError
             if the file has something else.
         """
-        for name, shape in self.method.extra_shapes(self.job.environment.count).items():
-            if header.extra.get(name) != shape:
-                raise CheckpointError(f"the checkpoint's {name} is not of shape {shape}")
         actors = self.collector.actors
         mine = slice(self.start, self.start + actors.hash.size)
-        if self.method.steps > 1:
-            columns_to_windows({name: file[name][mine] for name in WINDOWS}, self.windows)
-        if self.method.masked:
-            for name, field in MASKS.items():
-                getattr(actors, field)[:] = file[name][mine]
-        if self.replay is not None:
-            names = self.method.replay_shapes(self.job.environment.count)
-            self.replay.restore({name: file[name][mine] for name in names})
+        shapes = extras.shapes(self.method, self.job.environment.count)
+        columns = extras.read(file, header, shapes, mine)
+        extras.from_columns(columns, self.method, actors, self.windows, self.replay)
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from hpcq.checkpoint.schema import MASKS, WINDOWS
 from hpcq.collectors import actors
-from hpcq.collectors.replay import replay_shapes
-from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
@@ -88,19 +85,6 @@ class Method:
     def sign(self) -> float:
         """Of the discount: what is good for the other player is bad for this one."""
         return -1.0 if self.rule.self_play else 1.0
-
-    def extra_shapes(self, count: int) -> dict[str, list[int]]:
-        """Return the shapes of what `count` environments need saved beside `ENVIRONMENTS`."""
-        shapes = {name: [count] for name in MASKS if self.masked}
-        if self.steps > 1:
-            for name, field in WINDOWS.items():
-                arrays = make_windows(1, self.steps)
-                shapes[name] = [count, *getattr(arrays, field).shape[1:]]
-        return shapes | self.replay_shapes(count)
-
-    def replay_shapes(self, count: int) -> dict[str, list[int]]:
-        """Return the shapes of what is saved of the replay of `count` environments."""
-        return replay_shapes(self.replay, count, self.masked)
 
     @property
     def weighted(self) -> bool:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint.schema import EXTRAS, Header, layout
-from hpcq.collectors.replay import unsaved_bytes
+from hpcq.collectors.replay import replay_shapes, unsaved_bytes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
+from hpcq.learning import extras
 from hpcq.learning.method import Method
 from hpcq.learning.periodic import record_types
 from hpcq.table.shard import Shard
@@ -39,7 +40,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     held, peak = shard.memory_for(rows)
     senders = job.environment.count * (1 + job.replay.ratio)
     messages = (method.steps + 2) * MESSAGE_BYTES * senders
-    shapes = method.replay_shapes(job.environment.count)
+    shapes = replay_shapes(job.replay, job.environment.count, method.masked)
     rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
     rings += unsaved_bytes(job.replay, job.environment.count)
     copies = _copies(job, method, states)
@@ -48,7 +49,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         job.text(), environment.id, environment.observation, environment.actions,
         environment.action, 0, 0, states, job.learning.dtype, method.visits,
         job.environment.count, ranks, method.rule.tables, method.masked,
-        extra=method.extra_shapes(job.environment.count),
+        extra=extras.shapes(method, job.environment.count),
     )  # fmt: skip
     return {
         "environment": environment.id,
