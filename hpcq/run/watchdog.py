@@ -3,10 +3,16 @@
 A thread on every rank looks whether ticks go on. If they do not, each rank that still lives
 prints where it is, and the job ends with code 76. The thread also touches the run's lock, and ends
 the rank when the launcher that started it has gone.
+
+Ranks find out within a second of each other, unless one of them is allowed more time, saving. That
+one prints when the launcher ends it with SIGTERM: the handler of a signal runs in the main thread,
+which waits within MPI, but Python tells this thread at once through a pipe.
 """
 
 import faulthandler
 import os
+import select
+import signal
 import sys
 import threading
 import time
@@ -19,7 +25,7 @@ from mpi4py import MPI
 
 from hpcq.errors import ExitCode
 
-# Ranks find out within a second of each other; each may print before the first one ends all.
+# Each rank that finds out may print before the first one ends all.
 GRACE_SECONDS = 2.0
 
 # Disks slower than this, in bytes per second and to begin with, count as stalled.
@@ -65,17 +71,31 @@ class Watchdog:
         self._allowance = 0.0
         self._parent = os.getppid() if any(map(os.environ.get, _LAUNCHED)) else 0
         self._done = threading.Event()
+        self._signals, self._wake = os.pipe()
+        self._woke_before = -1
         self._watched = threading.main_thread().ident
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
+        if self._in_main():
+            os.set_blocking(self._wake, False)
+            self._woke_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._in_main():
+            signal.set_wakeup_fd(self._woke_before)
         self._done.set()
+        os.write(self._wake, b"\0")
         self._thread.join()
+        os.close(self._wake)
+        os.close(self._signals)
         faulthandler.cancel_dump_traceback_later()
+
+    def _in_main(self) -> bool:
+        """Return whether signals reach the calling thread."""
+        return threading.get_ident() == self._watched
 
     def beat(self) -> None:
         """Show that this rank has come to an exchange with the others."""
@@ -95,7 +115,9 @@ class Watchdog:
     def _watch(self) -> None:
         pause = min(1.0, self._limit / 4)
         seen, idle, last = -1, 0.0, time.monotonic()
-        while not self._done.wait(pause):
+        while not self._done.is_set():
+            if self._terminated(pause) and idle > self._limit / 2:
+                self._show(idle)
             self._touch()
             if self._parent and os.getppid() != self._parent:
                 os._exit(ExitCode.STALLED)
@@ -110,10 +132,18 @@ class Watchdog:
                 faulthandler.dump_traceback_later(later, file=2)
             elif idle > self._limit + self._allowance:
                 faulthandler.cancel_dump_traceback_later()
-                self._stop(idle)
+                self._show(idle)
+                time.sleep(GRACE_SECONDS)
+                self._comm.Abort(ExitCode.STALLED)
+                os._exit(ExitCode.STALLED)
 
-    def _stop(self, seconds: float) -> None:
-        """Print where the main thread is and end the job."""
+    def _terminated(self, seconds: float) -> bool:
+        """Wait so long, or until a signal comes; return whether it was SIGTERM."""
+        ready, _, _ = select.select([self._signals], [], [], seconds)
+        return bool(ready) and signal.SIGTERM in os.read(self._signals, 64)
+
+    def _show(self, seconds: float) -> None:
+        """Print where the main thread is."""
         stack = traceback.extract_stack(sys._current_frames().get(self._watched or 0))
         files = [Path(frame.filename) for frame in stack]
         ours = [file for file in files if _HERE.parent in file.parents]
@@ -128,6 +158,3 @@ class Watchdog:
             + "".join(traceback.format_list(stack[begins:]))
         )
         os.write(2, text.encode())
-        time.sleep(GRACE_SECONDS)
-        self._comm.Abort(ExitCode.STALLED)
-        os._exit(ExitCode.STALLED)
