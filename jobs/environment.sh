@@ -58,6 +58,6 @@ mpi_settings() {
     export OMPI_MCA_rmaps_base_oversubscribe=1
     export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
-    # Memory shared with a rank that is killed while it starts stays locked: mpirun would hang.
+    # Ranks join mpirun quicker: one that is killed in that moment can make mpirun stay for ever.
     export PMIX_MCA_gds=hash
 }

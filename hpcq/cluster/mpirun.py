@@ -25,8 +25,7 @@ _SETTINGS = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
-    # Keep no data in memory shared with the ranks: one that is killed while it starts leaves that
-    # locked, and mpirun waits for ever (openpmix issue 1233).
+    # Quicker than its default when a rank joins mpirun: see `_wait`.
     "PMIX_MCA_gds": "hash",
     # hpcq has said why it ends; Open MPI 4 would add ten lines.
     "OMPI_MCA_orte_execute_quiet": "1",
@@ -41,6 +40,9 @@ _SETTINGS = {
 # In the ranks' environment: that they are these ranks, and need start none.
 _MARK = "HPCQ_STARTED_BY"
 _PR_SET_PDEATHSIG = 1
+
+# Seconds in which mpirun should have noticed that all its ranks are dead.
+PATIENCE = 10
 
 
 def is_rank(environ: Mapping[str, str] = os.environ) -> bool:
@@ -86,7 +88,7 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             process_group=0,
             preexec_fn=_stop_after_parent,
         )
-        code = process.wait()
+        code = _wait(process)
     finally:
         for number, old in zip(STOP_SIGNALS, before, strict=True):
             signal.signal(number, old)
@@ -97,6 +99,34 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
     if code > 128:
         complain(f"a rank, or mpirun, was ended by signal {code - 128}")
     return code
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Wait until mpirun has ended; end it if it stays when its ranks are dead.
+
+    A rank that is killed just when it joins mpirun makes PMIx (all up to version 6) free a record
+    twice; often mpirun then waits for ever for a lock in it.
+    """
+    seconds = 0
+    while True:
+        try:
+            return process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            seconds = seconds + 1 if has_dead_ranks_only(process.pid) else 0
+        if seconds == PATIENCE:
+            complain(f"mpirun stays although its ranks ended {PATIENCE} s ago; ending it")
+            process.kill()
+
+
+def has_dead_ranks_only(pid: int) -> bool:
+    """Return whether a process has children that have ended unnoticed, and no others."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        stats = [Path(f"/proc/{child}/stat").read_text() for child in children]
+    except OSError:
+        return False
+    # What follows the name, which may hold anything, in brackets.
+    return bool(stats) and all(stat.rpartition(")")[2].split()[0] == "Z" for stat in stats)
 
 
 def _stop_after_parent() -> None:

@@ -29,6 +29,7 @@ import make_job
 from launch import HPCQ, end, hpcq, kill, ranks_of, start, summary, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.cluster.mpirun import PATIENCE, has_dead_ranks_only
 from hpcq.run.rundir import list_checkpoints
 
 WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
@@ -112,16 +113,25 @@ class Chain:
 
 
 def ended(process):
-    """Return the exit code of a job of which a process was killed; say where one that stays is."""
-    try:
-        process.communicate(timeout=120)
-    except subprocess.TimeoutExpired as error:
-        tree = subprocess.run(
-            ["ps", "-eo", "pid,ppid,stat,wchan:20,etimes,args"], stdout=subprocess.PIPE, check=False
-        )
-        said = (error.stdout or b"").decode(errors="replace")
-        raise AssertionError(f"it goes on:\n{said}\n{tree.stdout.decode()}") from None
-    return process.returncode
+    """Return the exit code of a job of which a process was killed; say where one that stays is.
+
+    An mpirun that does not notice that its ranks are dead is ended, as `hpcq run -n` does it.
+    """
+    unnoticed = 0
+    for _ in range(120):
+        try:
+            process.communicate(timeout=1)
+            return process.returncode
+        except subprocess.TimeoutExpired as error:
+            said = (error.stdout or b"").decode(errors="replace")
+        unnoticed = unnoticed + 1 if has_dead_ranks_only(process.pid) else 0
+        if unnoticed == PATIENCE:
+            print("mpirun stays although its ranks are dead: ended", flush=True)
+            kill(process.pid)
+    tree = subprocess.run(
+        ["ps", "-eo", "pid,ppid,stat,wchan:20,etimes,args"], stdout=subprocess.PIPE, check=False
+    )
+    raise AssertionError(f"it goes on:\n{said}\n{tree.stdout.decode()}")
 
 
 def alive(pid):

@@ -1,4 +1,6 @@
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,16 @@ def test_a_launcher_has_been_there(monkeypatch):
         mpirun.run_on_ranks(2, ["run", "x.toml"])
     monkeypatch.setenv("HPCQ_STARTED_BY", "1")
     assert mpirun.is_rank()
+
+
+def test_an_mpirun_that_does_not_notice_its_dead_ranks(monkeypatch, capfd):
+    monkeypatch.setattr(mpirun, "PATIENCE", 1)
+    process = subprocess.Popen(["sh", "-c", "true & exec sleep 60"])
+    assert mpirun._wait(process) == -signal.SIGKILL
+    assert "mpirun stays although its ranks ended" in capfd.readouterr().err
+
+
+def test_an_mpirun_with_ranks(monkeypatch):
+    monkeypatch.setattr(mpirun, "PATIENCE", 1)
+    process = subprocess.Popen(["sh", "-c", "true & sleep 4 & exec sleep 3"])
+    assert mpirun._wait(process) == 0
