@@ -204,7 +204,7 @@ def _take(tree: Any, numbers: NDArray[np.integer]) -> Any:
         return {name: _take(part, numbers) for name, part in tree.items()}
     if isinstance(tree, tuple):
         return tuple(_take(part, numbers) for part in tree)
-    return tree[numbers]
+    return tree.take(numbers, axis=0)
 
 
 def _split(batch: Any) -> list[Any]:

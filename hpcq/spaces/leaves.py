@@ -17,6 +17,8 @@ from hpcq.spaces.discretise import FEW, bin_index, edges_of, middles_of, range_o
 
 _INT64 = np.iinfo(np.int64)
 MASK = (1 << 64) - 1
+# Environments whose digits are made together: few enough for the first cache.
+AT_ONCE = 512
 
 
 @kernel
@@ -45,27 +47,29 @@ def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
     values              float64 (k, n): one row for each column of digits
     edges, offsets      float64, int64 (k + 1,): column j has edges[offsets[j]:offsets[j + 1]]
     low, high, count    float64 (k,), float64 (k,), uint64 (k,)
-    scratch             uint64 (n,)
+    scratch             uint64 (AT_ONCE,)
     """
     clipped, wrong = 0, 0
-    for j in range(low.size):
-        row = values[j]
-        for i in range(keys.size):
-            wrong += np.isnan(row[i])
-            clipped += (row[i] < low[j]) | (row[i] > high[j])
-        if offsets[j + 1] - offsets[j] <= FEW:
-            # Edge by edge over all environments: the processor takes several at once.
-            scratch[:] = 0
-            for e in range(offsets[j], offsets[j + 1]):
-                edge = edges[e]
-                for i in range(keys.size):
-                    scratch[i] += np.uint64(edge <= row[i])
-        else:
-            inner = edges[offsets[j] : offsets[j + 1]]
-            for i in range(keys.size):
-                scratch[i] = np.uint64(bin_index(inner, row[i]))
-        for i in range(keys.size):
-            keys[i] = keys[i] * count[j] + scratch[i]
+    for start in range(0, keys.size, AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        for j in range(low.size):
+            row = values[j, start : start + AT_ONCE]
+            for i in range(some.size):
+                wrong += np.isnan(row[i])
+                clipped += (row[i] < low[j]) | (row[i] > high[j])
+            if offsets[j + 1] - offsets[j] <= FEW:
+                # Edge by edge over all environments: the processor takes several at once.
+                scratch[:] = 0
+                for e in range(offsets[j], offsets[j + 1]):
+                    edge = edges[e]
+                    for i in range(some.size):
+                        scratch[i] += np.uint64(edge <= row[i])
+            else:
+                inner = edges[offsets[j] : offsets[j + 1]]
+                for i in range(some.size):
+                    scratch[i] = np.uint64(bin_index(inner, row[i]))
+            for i in range(some.size):
+                some[i] = some[i] * count[j] + scratch[i]
     return -1 if wrong else clipped
 
 
@@ -158,6 +162,7 @@ class Bins:
         ranges = np.array([range_of(d) for d in self._dimensions], np.float64).reshape(-1, 2)
         self._low, self._high = np.ascontiguousarray(ranges.T)
         self._count = np.array(self.counts, np.uint64)
+        self._scratch = np.empty(AT_ONCE, np.uint64)
         self.clipped = 0
         """values that were outside their range, since the start"""
 
@@ -191,7 +196,7 @@ class Bins:
             self._low,
             self._high,
             self._count,
-            np.empty_like(keys),
+            self._scratch,
         )
 
     def rebuild(self, digits: Iterator[int]) -> NDArray[np.float64]:
