@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpcq.collectors.actors import Actors, Outcome, make_actors
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.hashing import MAX_HASH, Purpose, environment_words, mix64, tick_word, unmix64
-from hpcq.native.kernels import bind, kernel
+from hpcq.native.kernels import Direct, bind, kernel
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
@@ -135,8 +135,8 @@ class CompiledCollector(Collector):
             "legal": environment.legal if environment.masked else _all_legal,
             "MASKED": environment.masked,
         }
-        self._step_all = bind(_step_all, step=environment.step, **parts)
-        self._reset_all = bind(_reset_all, **parts)
+        self._step_all = Direct(bind(_step_all, step=environment.step, **parts))
+        self._reset_all = Direct(bind(_reset_all, **parts))
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""

@@ -11,7 +11,7 @@ from hpcq.collectors.actors import Actors, Outcome, make_actors
 from hpcq.collectors.collector import Collector, Share
 from hpcq.envs.compiled import ContinuousEnvironment
 from hpcq.hashing import Purpose, mix64, tick_word
-from hpcq.native.kernels import bind
+from hpcq.native.kernels import Direct, bind
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
@@ -57,8 +57,8 @@ class ContinuousCollector(Collector):
         self._model = environment.model
         self._limit = environment.max_episode_steps or np.iinfo(np.int32).max
         parts = {"reset": environment.reset, "observe": environment.observe}
-        self._step_all = bind(_step_all, step=environment.step, **parts)
-        self._reset_all = bind(_reset_all, **parts)
+        self._step_all = Direct(bind(_step_all, step=environment.step, **parts))
+        self._reset_all = Direct(bind(_reset_all, **parts))
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""

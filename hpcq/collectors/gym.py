@@ -17,7 +17,7 @@ from hpcq.envs.adapter import PythonEnvironment
 from hpcq.envs.load import told
 from hpcq.errors import CheckpointError, EnvironmentFault
 from hpcq.hashing import Purpose, mix64, tick_word
-from hpcq.native.kernels import kernel
+from hpcq.native.kernels import Direct, kernel
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import bitsets
 
@@ -108,6 +108,7 @@ class GymnasiumCollector(Collector):
         self._resetting = np.zeros(share.count, np.bool_)
         self._ended = np.zeros(share.count, np.int64)
         self._environments: list[Any] = []
+        self._write = Direct(_record)
 
     @property
     def clipped(self) -> int:
@@ -164,7 +165,7 @@ class GymnasiumCollector(Collector):
         truncated: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
         """Write a step into the arrays; return the environments whose episodes ended."""
-        count = _record(
+        count = self._write(
             self.actors,
             keys,
             finals,

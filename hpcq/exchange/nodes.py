@@ -30,12 +30,32 @@ from hpcq.exchange.mail import (
     Exchange,
     room,
 )
-from hpcq.native.kernels import kernel
+from hpcq.native.kernels import Direct, kernel
 
 # Bytes of one message between nodes at most.
 PIECE_BYTES = 256 << 20
 
 _COUNTS, _MESSAGES, _REPLIES = 21, 22, 23
+
+
+@kernel
+def _look_up(all_sent, rank, near, segment, reply_segment, counts, starts, reply_starts):
+    """Note where the messages of the node's ranks to `rank` stand; return their flags, or-ed.
+
+    all_sent               int64 (local ranks, ranks, COLUMNS)
+    near                   int64 (local ranks,): the ranks of the node
+    counts                 int64 (ranks, COLUMNS), out
+    starts, reply_starts   int64 (ranks,), out
+    """
+    flags = 0
+    for local in range(near.size):
+        source, sent = near[local], all_sent[local, rank]
+        for column in range(COLUMNS):
+            counts[source, column] = sent[column]
+        starts[source] = local * segment + sent[START]
+        reply_starts[source] = local * reply_segment + sent[REPLIES_AT]
+        flags |= sent[FLAGS]
+    return flags
 
 
 @kernel
@@ -67,6 +87,8 @@ def warm(message: DTypeLike, reply: DTypeLike) -> None:
     """Compile, or load from the cache, the kernels for records of these types."""
     sent = np.zeros((0, 1, COLUMNS), np.int64)
     messages, replies = np.empty(0, message), np.empty(0, reply)
+    none = np.zeros(0, np.int64)
+    _look_up(sent, 0, none, 0, 0, np.zeros((0, COLUMNS), np.int64), none, none)
     _gather(messages, 0, sent, 0, messages, 0)
     _scatter(replies, 0, sent, 0, replies, 0)
 
@@ -110,6 +132,7 @@ class Nodes(Exchange):
         self.node = node
         self._window = window
         self._piece_bytes = piece_bytes
+        self._look_up = Direct(_look_up)
         self._all_sent, messages, replies = arrays
         self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
         self.outbox = messages[node.rank * self._segment :][: self._segment]
@@ -130,8 +153,7 @@ class Nodes(Exchange):
         mine = homes[comm.rank][0]
         self._near = np.array(members.pop(mine))
         self._is_far[self._near] = False
-        offsets = np.arange(node.size, dtype=np.int64)
-        self._offsets, self._reply_offsets = offsets * self._segment, offsets * self._reply_segment
+        self._is_alone = not members
         # The forwarder of a rank is the one of the same place in the node, or modulo its size.
         self._forwards_to = [
             rank for ranks in members.values() for rank in ranks[node.rank :: node.size]
@@ -148,12 +170,20 @@ class Nodes(Exchange):
         # Shared only now: two ranks counting in one cache line would take it from each other.
         self._all_sent[self.node.rank] = self.sent
         self._meet()
-        counts, near = self.inbox.counts, self._near
-        counts[near] = self._all_sent[:, self.comm.rank]
-        self._starts[near] = counts[near, START] + self._offsets
-        self._reply_starts[near] = counts[near, REPLIES_AT] + self._reply_offsets
-        if self._is_far.any():
-            self._forward()
+        counts = self.inbox.counts
+        agreed = self._look_up(
+            self._all_sent,
+            self.comm.rank,
+            self._near,
+            self._segment,
+            self._reply_segment,
+            counts,
+            self._starts,
+            self._reply_starts,
+        )
+        if self._is_alone:
+            return agreed
+        self._forward()
         return int(np.bitwise_or.reduce(counts[:, FLAGS]))
 
     def _forward(self) -> None:
@@ -194,7 +224,7 @@ class Nodes(Exchange):
 
     def reply(self) -> None:
         """Give the node time to write its replies; bring those of other nodes."""
-        if self._is_far.any():
+        if not self._is_alone:
             self._bring_replies()
         self._meet()
 

@@ -243,7 +243,7 @@ class Learner:
 
     def _apply(self) -> None:
         exchange = self.exchange
-        rate = self.job.learning.learning_rate.at(self.steps)
+        rate = float(self.job.learning.learning_rate.at(self.steps))
         updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
         while True:
             done = self._kernels.apply(
@@ -265,7 +265,7 @@ class Learner:
         self._kernels.answer(
             self.rows.table,
             self.exchange.inbox,
-            next(iter(self.exploration.values()), 0.0),
+            float(next(iter(self.exploration.values()), 0.0)),
             self._places,
             self.exchange.replies,
         )

@@ -12,6 +12,7 @@ from hpcq.job.sections import ReplaySection
 from hpcq.learning import owner, policy, rule
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
+from hpcq.native.kernels import Direct
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Method:
     def owner_kernels(self, width: int, notes_errors: bool) -> owner.Kernels:
         """Return the owner's kernels; see `owner.kernels`."""
         tells = self.steps > 1 and self.rule.cuts
-        return owner.kernels(
+        compiled = owner.kernels(
             self.rule,
             self.policy,
             self.actions,
@@ -104,10 +105,12 @@ class Method:
             notes_errors,
             self.weighted,
         )
+        return owner.Kernels(*map(Direct, compiled))
 
     def actor_kernels(self) -> actors.Kernels:
         """Return the actors' kernels."""
         rule = self.rule
-        return actors.kernels(
+        compiled = actors.kernels(
             self.actions, rule.tables, self.masked, self.steps, rule.cuts, self.weighted
         )
+        return actors.Kernels(*map(Direct, compiled))

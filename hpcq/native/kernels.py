@@ -113,6 +113,25 @@ def kernel(function: Callable) -> Any:
     return _compile(function, cache=is_ours(function))
 
 
+class Direct:
+    """A kernel that is called without a look at the types of its arguments.
+
+    With tuples of arrays that look takes longer than a small kernel runs. The types of the first
+    call must be those of every call: numba would read other arguments as if they were of these.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self._code: Callable | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel."""
+        if self._code is None:
+            types_ = tuple(map(self._kernel.typeof_pyval, arguments))
+            self._code = self._kernel.compile(types_)
+        return self._code(*arguments)
+
+
 def inlined(function: Callable) -> Any:
     """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
     return _compile(function, cache=is_ours(function), inline=True)

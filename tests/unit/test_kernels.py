@@ -143,3 +143,18 @@ def test_no_record_that_travels_is_taken_for_another():
     ]
     for one, other in itertools.permutations(kinds, 2):
         assert one.can_convert_to(None, other) is None
+
+
+@kernels.kernel
+def add(pair, by):
+    for i in range(pair[0].size):
+        pair[0][i] += pair[1][i] * by
+    return pair[0].size
+
+
+def test_a_kernel_called_directly():
+    direct = kernels.Direct(add)
+    for size in (3, 0, 5):
+        pair = np.zeros(size), np.arange(size)
+        assert direct(pair, 2.0) == size
+        assert pair[0].tolist() == [2.0 * i for i in range(size)]
