@@ -57,14 +57,14 @@ def table_model(
 @kernel
 def reset(model, draw):
     """Return a start state: the first whose running sum exceeds the draw."""
-    u = unit_interval(draw) * model.start_cumulative[-1]
-    low, high = 0, model.start_cumulative.size - 1
-    while low < high:
-        middle = (low + high) // 2
-        if model.start_cumulative[middle] > u:
-            high = middle
-        else:
-            low = middle + 1
+    sums = model.start_cumulative
+    u = unit_interval(draw) * sums[-1]
+    low, left = 0, sums.size
+    while left > 1:
+        half = left // 2
+        # No branch: the processor could not guess it.
+        low += half * np.int64(sums[low + half - 1] <= u)
+        left -= half
     return np.uint64(low)
 
 
