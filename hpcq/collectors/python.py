@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.collectors.checked import cut_short, is_reset, shape_of
 from hpcq.collectors.collector import Share
-from hpcq.collectors.gym import GymnasiumCollector, cut_short, is_reset, shape_of
+from hpcq.collectors.gym import GymnasiumCollector
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.hashing import mix64
 

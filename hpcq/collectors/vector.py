@@ -18,8 +18,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from hpcq.collectors.checked import is_reset, shape_of
 from hpcq.collectors.collector import Share
-from hpcq.collectors.gym import ENDED, MORE, UNFIT, GymnasiumCollector, is_reset, look, shape_of
+from hpcq.collectors.gym import ENDED, MORE, UNFIT, GymnasiumCollector, look
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.errors import EnvironmentFault
 

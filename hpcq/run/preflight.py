@@ -9,9 +9,9 @@ from numba.core import types as numba_types
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
+from hpcq.collectors.checked import MAX_REWARD
 from hpcq.collectors.choose import make_collector
 from hpcq.collectors.collector import block
-from hpcq.collectors.gym import MAX_REWARD
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.load import told
