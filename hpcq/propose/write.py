@@ -13,7 +13,8 @@ from hpcq.errors import JobError
 from hpcq.job.files import toml
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
-from hpcq.propose.choose import Choice, choose
+from hpcq.propose.choice import Choice
+from hpcq.propose.choose import choose
 from hpcq.propose.look import Look, count_text, look
 
 WIDTH = 98
