@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.checkpoint import restore, saving
+from hpcq.checkpoint import contents, restore, saving
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.schema import ENVIRONMENTS
@@ -197,7 +197,7 @@ def test_small_pieces_make_the_same_file(comm, folder, monkeypatch):
     whole, _ = saving.save(learner, folder, WRITERS[0], keep=9)
     expected = content(whole)
     for writer in WRITERS:
-        monkeypatch.setattr(saving, "PIECE_BYTES", 64)
+        monkeypatch.setattr(contents, "PIECE_BYTES", 64)
         path, _ = saving.save(learner, folder, writer, keep=9)
         verify(path)
         assert content(path) == expected
