@@ -67,8 +67,7 @@ class Evaluator:
 
     def __init__(self, learner: Learner, beat: Callable[[], None] = lambda: None) -> None:
         job, environment = evaluating(learner.job), learner.environment
-        self._player = Learner(job, environment, learner.comm)
-        self._player.shard = self._player.rows = learner.shard
+        self._player = Learner(job, environment, learner.comm, shard=learner.shard)
         self._beat = beat
         self._limit = job.evaluation.max_steps or environment.max_episode_steps or HORIZON
         # The next state is the other player's, and so is what is won there.

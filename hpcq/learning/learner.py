@@ -19,15 +19,14 @@ from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.exchange import make_exchange
-from hpcq.exchange.mail import UPDATES, Exchange
+from hpcq.exchange.mail import Exchange
 from hpcq.exchange.records import record_types
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
-from hpcq.job.schedules import Visits
 from hpcq.learning import extras
-from hpcq.learning.locating import PLACES
 from hpcq.learning.method import Method
 from hpcq.learning.progress import Progress
+from hpcq.learning.service import Service
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_pieces
 from hpcq.table.shard import Shard
@@ -51,6 +50,8 @@ class Learner:
         makes the exchange: how messages travel shapes nothing either.
     among
         the ranks that answer each other in every tick; default: all of `comm`.
+    shard
+        rows of another learner of the same rank, to be read; default: new ones.
 
     Attributes
     ----------
@@ -61,6 +62,8 @@ class Learner:
         the rows that this rank owns
     rows : Shard
         the rows that ticks read and update: the shard, but for modes that keep others
+    service : Service
+        what this rank does for all with these rows
     collector : Collector
     replay : Replay or None
     windows : Windows
@@ -81,6 +84,7 @@ class Learner:
         comm: MPI.Intracomm,
         route: Callable[..., Exchange] = make_exchange,
         among: MPI.Intracomm | None = None,
+        shard: Shard | None = None,
     ) -> None:
         among = among or comm
         self.job = job
@@ -102,23 +106,11 @@ class Learner:
             count *= 1 + job.replay.ratio
         self.windows = make_windows(count, method.steps)
         self._discount = method.sign * job.learning.gamma
-        rate = job.learning.learning_rate
-        self._exponent, self._least = 0.0, 0.0
-        if isinstance(rate, Visits):
-            self._exponent, self._least = rate.exponent, rate.end
-        self.shard = self.rows = Shard(
-            among.size,
-            method.columns,
-            np.dtype(job.learning.dtype),
-            job.learning.q_init,
-            visits=method.visits or self.counts_updates,
-            masks=method.masked,
-        )
-        watches = job.stop.td_error is not None
-        self._kernels = method.owner_kernels(self.shard.table.width, watches)
+        if shard is None:
+            shard = self._make_shard(among.size)
+        self.shard = self.rows = shard
+        self.service = Service(job, method, self.rows)
         self._actors = method.actor_kernels()
-        self._largest_error = np.zeros(1)
-        self._places = np.empty(PLACES, np.uint64)
         message, reply = record_types(self.shard.dtype, method.masked, method.weighted)
         updates, queries = method.steps * count, 2 * count
         replies = queries + (updates if method.weighted else 0)
@@ -135,6 +127,17 @@ class Learner:
             ("answer", self._answer),
             ("exchange", self.exchange.reply),
             ("receive", self._receive),
+        )
+
+    def _make_shard(self, ranks: int) -> Shard:
+        learning, method = self.job.learning, self.method
+        return Shard(
+            ranks,
+            method.columns,
+            np.dtype(learning.dtype),
+            learning.q_init,
+            visits=method.visits or self.counts_updates,
+            masks=method.masked,
         )
 
     def collect(self, start: int, count: int) -> Collector:
@@ -242,33 +245,10 @@ class Learner:
         self._agreed = self.exchange.send(self._flags)
 
     def _apply(self) -> None:
-        exchange = self.exchange
-        rate = float(self.job.learning.learning_rate.at(self.steps))
-        updates, done = int(exchange.inbox.counts[:, UPDATES].sum()), 0
-        while True:
-            done = self._kernels.apply(
-                self.rows.table,
-                exchange.inbox,
-                rate,
-                self._exponent,
-                self._least,
-                self._places,
-                done,
-                self._largest_error,
-                exchange.replies if self.method.weighted else None,
-            )
-            if done == updates:
-                return
-            self.rows.grow()
+        self.service.apply(self.exchange.inbox, self.exchange.replies, self.steps)
 
     def _answer(self) -> None:
-        self._kernels.answer(
-            self.rows.table,
-            self.exchange.inbox,
-            float(next(iter(self.exploration.values()), 0.0)),
-            self._places,
-            self.exchange.replies,
-        )
+        self.service.answer(self.exchange.inbox, self.exchange.replies, self.steps)
 
     def _receive(self) -> None:
         if self.replay is not None:
@@ -285,16 +265,6 @@ class Learner:
             self.exchange.replies_in,
             self._cursors,
         )
-
-    def largest_error(self, reset: bool = False) -> float:
-        """Return the largest |TD error| of this rank's updates; `reset`: begin to look anew.
-
-        0 unless the job stops by it.
-        """
-        found = float(self._largest_error[0])
-        if reset:
-            self._largest_error[0] = 0.0
-        return found
 
     def drop_updates(self) -> None:
         """Forget what would become updates: nothing is learned from the ticks so far."""

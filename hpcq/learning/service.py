@@ -1,0 +1,83 @@
+"""What a rank does for all: apply the updates of the states that it owns, and answer queries."""
+
+import numpy as np
+
+from hpcq.exchange.mail import UPDATES, Inbox, Replies
+from hpcq.job.job import Job
+from hpcq.job.schedules import Visits
+from hpcq.learning.locating import PLACES
+from hpcq.learning.method import Method
+from hpcq.table.shard import Shard
+
+
+class Service:
+    """The kernels of `learning.owner` with what they need from tick to tick.
+
+    Parameters
+    ----------
+    rows
+        which are updated and read; they grow as states are met.
+    """
+
+    def __init__(self, job: Job, method: Method, rows: Shard) -> None:
+        self._rows = rows
+        self._rate = job.learning.learning_rate
+        self._exponent, self._least = 0.0, 0.0
+        if isinstance(self._rate, Visits):
+            self._exponent, self._least = self._rate.exponent, self._rate.end
+        parameter = method.policy.parameter
+        self._exploration = getattr(job.exploration, parameter) if parameter else None
+        self._gives_receipts = method.weighted
+        watches = job.stop.td_error is not None
+        self._kernels = method.owner_kernels(rows.table.width, watches)
+        self._largest_error = np.zeros(1)
+        self._places = np.empty(PLACES, np.uint64)
+
+    def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
+        """Apply the updates of all sources.
+
+        Parameters
+        ----------
+        replies
+            get a receipt for each update where replay is prioritised.
+        steps
+            environment steps done, for the learning rate's schedule.
+        """
+        rate = float(self._rate.at(steps))
+        updates, done = int(inbox.counts[:, UPDATES].sum()), 0
+        while True:
+            done = self._kernels.apply(
+                self._rows.table,
+                inbox,
+                rate,
+                self._exponent,
+                self._least,
+                self._places,
+                done,
+                self._largest_error,
+                replies if self._gives_receipts else None,
+            )
+            if done == updates:
+                return
+            self._rows.grow()
+
+    def answer(self, inbox: Inbox, replies: Replies, steps: int) -> None:
+        """Answer the queries of all sources from the rows as they stand.
+
+        Parameters
+        ----------
+        steps
+            environment steps done, for the schedule of exploration.
+        """
+        parameter = float(self._exploration.at(steps)) if self._exploration else 0.0
+        self._kernels.answer(self._rows.table, inbox, parameter, self._places, replies)
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| of the updates so far; `reset`: begin to look anew.
+
+        0 unless the job stops by it.
+        """
+        found = float(self._largest_error[0])
+        if reset:
+            self._largest_error[0] = 0.0
+        return found
