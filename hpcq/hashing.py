@@ -157,11 +157,12 @@ def environment_words(seed: np.uint64, start: int, count: int) -> NDArray[np.uin
 
 
 @kernel
-def _tick_word(seed, tick, purpose):
-    return mix64(mix64(mix64(seed) + tick) + purpose * _GOLDEN)
+def word_at(seed, tick, purpose):
+    """Return what `tick_word` does, in a kernel."""
+    return mix64(mix64(mix64(seed) + np.uint64(tick)) + np.uint64(purpose) * _GOLDEN)
 
 
 def tick_word(seed: np.uint64, tick: int, purpose: Purpose) -> np.uint64:
     """Return the word of one tick and purpose, the same for all environments."""
     # Kernels return Python integers; one beyond 2**63 would not go back in.
-    return np.uint64(_tick_word(seed, np.uint64(tick), np.uint64(purpose)))
+    return np.uint64(word_at(seed, tick, int(purpose)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hpcq.collectors import windows as several
 from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
-from hpcq.hashing import mix64, owner, second_draw
+from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
 from hpcq.native.kernels import bind, inlined, template
 from hpcq.native.memory import prefetch
 
@@ -74,6 +74,7 @@ def part_of(arrays: Any, places: slice) -> Any:
 
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+_TO_BEHAVE = int(Purpose.BEHAVE)
 
 
 @inlined
@@ -127,13 +128,14 @@ def _remember(actors, windows, i, outcome, value, greedy, offset, discount, deca
             actors.update_mask[i] = actors.mask[i]
 
 
-def _pack(actors, windows, words, behave_word, ranks, sent, outbox):
+def _pack(actors, windows, words, seed, tick, ranks, sent, outbox):
     """Write updates and queries of all environments into `outbox`, grouped by owner.
 
-    words        uint64 (n,), the environments' words; with `behave_word` they give the draws
+    words        uint64 (n,), the environments' words; with `seed` and `tick` they give the draws
     sent         int64 (ranks, mail.COLUMNS), out: how the messages are grouped
     outbox       out: of each owner in rank order its updates, then its queries
     """
+    behave_word = word_at(seed, tick, _TO_BEHAVE)
     sent[:, : QUERIES + 1] = 0
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):

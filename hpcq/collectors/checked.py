@@ -41,11 +41,17 @@ class CheckedCollector(Collector):
         return self._codec.clipped
 
     def _numbers(self, places: range, rewards: Any) -> NDArray[np.float64]:
-        """Return rewards as finite numbers, or name the first that is not one."""
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
+        """Return rewards as an array, or name the first that is not a number."""
+        try:
             numbers = np.array(rewards, np.float64)
-            if numbers.shape == (len(places),) and (np.abs(numbers) <= MAX_REWARD).all():
+            if numbers.shape == (len(places),):
                 return numbers
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise self._unfit(places, rewards)
+
+    def _unfit(self, places: range, rewards: Any) -> EnvironmentFault:
+        """Return the error of the first reward that is not a finite number."""
         expected = f"expected a finite number of at most {MAX_REWARD:g} in size"
         for i, reward in self._each(places, rewards, "rewards"):
             try:
@@ -53,7 +59,7 @@ class CheckedCollector(Collector):
             except (TypeError, ValueError, OverflowError):
                 fine = False
             if not fine or np.ndim(reward) > 0:
-                raise self._fault(i, "step", f"reward {cut_short(reward)}, {expected}")
+                return self._fault(i, "step", f"reward {cut_short(reward)}, {expected}")
         raise AssertionError("no reward is wrong, but all together are")
 
     def _booleans(self, places: range, flags: Any, name: str) -> NDArray[np.bool_]:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.actors import Actors, Outcome, make_actors
 from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.hashing import MAX_HASH, Purpose, environment_words, mix64, tick_word, unmix64
+from hpcq.hashing import MAX_HASH, Purpose, environment_words, mix64, unmix64, word_at
 from hpcq.native.kernels import Direct, bind, kernel
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+_TO_STEP, _TO_RESET = int(Purpose.STEP), int(Purpose.RESET)
 
 
 def block(rank: int, ranks: int, count: int, unit: int = 1) -> tuple[int, int]:
@@ -85,7 +86,8 @@ def _all_legal(model, key):
     return MAX_HASH
 
 
-def _step_all(actors, model, words, step_word, reset_word, limit, tally):
+def _step_all(actors, model, words, seed, tick, limit, tally):
+    step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
     for i in range(actors.hash.size):
         key, reward, terminated = step(
             model, unmix64(actors.hash[i]), np.int64(actors.action[i]), mix64(step_word ^ words[i])
@@ -113,7 +115,8 @@ def _step_all(actors, model, words, step_word, reset_word, limit, tally):
             actors.next_mask[i] = legal(model, key)
 
 
-def _reset_all(actors, model, words, reset_word):
+def _reset_all(actors, model, words, seed, tick):
+    reset_word = word_at(seed, tick, _TO_RESET)
     for i in range(actors.hash.size):
         key = reset(model, mix64(reset_word ^ words[i]))
         actors.next[i] = mix64(key)
@@ -140,9 +143,7 @@ class CompiledCollector(Collector):
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""
-        self._reset_all(
-            self.actors, self._model, self.words, tick_word(self._seed, 0, Purpose.RESET)
-        )
+        self._reset_all(self.actors, self._model, self.words, self._seed, 0)
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
@@ -150,8 +151,8 @@ class CompiledCollector(Collector):
             self.actors,
             self._model,
             self.words,
-            tick_word(self._seed, tick, Purpose.STEP),
-            tick_word(self._seed, tick, Purpose.RESET),
+            self._seed,
+            tick,
             self._limit,
             self.tally,
         )

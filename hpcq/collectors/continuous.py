@@ -10,13 +10,15 @@ import numpy as np
 from hpcq.collectors.actors import Actors, Outcome, make_actors
 from hpcq.collectors.collector import Collector, Share
 from hpcq.envs.compiled import ContinuousEnvironment
-from hpcq.hashing import Purpose, mix64, tick_word
+from hpcq.hashing import Purpose, mix64, word_at
 from hpcq.native.kernels import Direct, bind
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+_TO_STEP, _TO_RESET = int(Purpose.STEP), int(Purpose.RESET)
 
 
-def _step_all(actors, states, model, words, step_word, reset_word, limit, quiet, tally):
+def _step_all(actors, states, model, words, seed, tick, limit, quiet, tally):
+    step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
     for i in range(actors.hash.size):
         state = states[i]
         action = np.int64(actors.action[i])
@@ -41,7 +43,8 @@ def _step_all(actors, states, model, words, step_word, reset_word, limit, quiet,
         actors.next[i] = mix64(observe(model, state))
 
 
-def _reset_all(actors, states, model, words, reset_word):
+def _reset_all(actors, states, model, words, seed, tick):
+    reset_word = word_at(seed, tick, _TO_RESET)
     for i in range(actors.hash.size):
         reset(model, states[i], mix64(reset_word ^ words[i]))
         actors.next[i] = mix64(observe(model, states[i]))
@@ -71,8 +74,8 @@ class ContinuousCollector(Collector):
             self._states,
             self._model,
             self.words,
-            tick_word(self._seed, tick, Purpose.STEP),
-            tick_word(self._seed, tick, Purpose.RESET),
+            self._seed,
+            tick,
             self._limit,
             tick % self.quiet_every == 0,
             self.tally,
@@ -83,5 +86,4 @@ class ContinuousCollector(Collector):
         self._reset(make_actors(self.words.size), tick)
 
     def _reset(self, actors: Actors, tick: int) -> None:
-        word = tick_word(self._seed, tick, Purpose.RESET)
-        self._reset_all(actors, self._states, self._model, self.words, word)
+        self._reset_all(actors, self._states, self._model, self.words, self._seed, tick)

@@ -19,7 +19,7 @@ from hpcq.native.kernels import Direct, kernel
 from hpcq.spaces.codec import Codec
 
 # What `look` finds, as bits.
-ENDED, UNFIT, MORE = 1, 2, 4
+ENDED, MORE = 1, 2
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
@@ -28,28 +28,33 @@ _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outco
 def look(rewards, terminated, truncated, resetting):
     """Return what there is in one step of a unit, as bits.
 
-    ENDED, an episode; UNFIT, a reward that is not a number or too large; MORE, a step of an
-    environment that was only to reset itself.
+    ENDED, an episode; MORE, a step of an environment that was only to reset itself.
     """
     found = 0
     for i in range(rewards.size):
         ended = terminated[i] | truncated[i]
         found |= np.int64(ended) * ENDED
-        found |= np.int64(not abs(rewards[i]) <= MAX_REWARD) * UNFIT
         found |= np.int64(resetting[i] & (ended | (rewards[i] != 0.0))) * MORE
     return found
 
 
 @kernel
 def _record(actors, keys, finals, rewards, terminated, truncated, resetting, ended, tally):
-    """Write one step of every environment into the arrays; return how many episodes ended.
+    """Write one step of every environment into the arrays.
+
+    Returns how many episodes ended; -1, with nothing written, if a reward is not finite.
 
     keys, finals           uint64 (n,): states to act in next, and last states of ended episodes
-    rewards                float64 (n,), finite
+    rewards                float64 (n,), of at most MAX_REWARD in size
     terminated, truncated  bool (n,)
     resetting              bool (n,): this was no step, the environment only reset itself
     ended                  int64 (n,), out: the environments whose episodes ended
     """
+    unfit = False
+    for i in range(rewards.size):
+        unfit |= not abs(rewards[i]) <= MAX_REWARD
+    if unfit:
+        return -1
     count = 0
     for i in range(keys.size):
         actors.next[i] = mix64(keys[i])
@@ -75,6 +80,13 @@ def _record(actors, keys, finals, rewards, terminated, truncated, resetting, end
     return count
 
 
+@kernel
+def _restart(actors, places, keys):
+    """Let the environments `places`, int64 (k,), act next in the states `keys`, uint64 (k,)."""
+    for i in range(places.size):
+        actors.next[places[i]] = mix64(keys[i])
+
+
 class GymnasiumCollector(CheckedCollector):
     """A block of environments that Python steps; see `Collector`.
 
@@ -97,7 +109,10 @@ class GymnasiumCollector(CheckedCollector):
         self._resetting = np.zeros(share.count, np.bool_)
         self._ended = np.zeros(share.count, np.int64)
         self._environments: list[Any] = []
-        self._write = Direct(_record)
+        # As the environments return them.
+        self._rewards: Any = []
+        self._write, self._restart = Direct(_record), Direct(_restart)
+        self._look = Direct(look)
 
     def _reset_all(self) -> NDArray[np.uint64]:
         """Reset every environment from this tick's seeds; return the first states' keys."""
@@ -148,7 +163,10 @@ class GymnasiumCollector(CheckedCollector):
         terminated: NDArray[np.bool_],
         truncated: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
-        """Write a step into the arrays; return the environments whose episodes ended."""
+        """Write a step into the arrays; return the environments whose episodes ended.
+
+        Raises EnvironmentFault if a reward is not a finite number.
+        """
         count = self._write(
             self.actors,
             keys,
@@ -160,6 +178,8 @@ class GymnasiumCollector(CheckedCollector):
             self._ended,
             self.tally,
         )
+        if count < 0:
+            raise self._unfit(range(rewards.size), self._rewards)
         return self._ended[:count]
 
     def _cut(self) -> None:
@@ -184,4 +204,5 @@ def warm(environment: PythonEnvironment) -> None:
     actors, keys, flags = make_actors(1), np.zeros(1, np.uint64), np.zeros(1, np.bool_)
     ended = np.zeros(1, np.int64)
     look(np.zeros(1), flags, flags, flags)
+    _restart(actors, ended, keys)
     _record(actors, keys, keys, np.zeros(1), flags, flags, flags, ended, np.zeros(3))

@@ -14,7 +14,6 @@ from hpcq.collectors.checked import cut_short, is_reset, shape_of
 from hpcq.collectors.collector import Share
 from hpcq.collectors.gym import GymnasiumCollector
 from hpcq.envs.adapter import PythonEnvironment
-from hpcq.hashing import mix64
 
 _NOT_YET: Any = object()
 
@@ -30,8 +29,9 @@ class PythonCollector(GymnasiumCollector):
             made = self._guard(range(i, i + 1), "make", environment.make)
             self._environments.append(made)
         self._steps = [env.step for env in self._environments]
+        self._resets = [env.reset for env in self._environments]
         self._observations: list[Any] = [None] * count
-        self._rewards: list[Any] = [None] * count
+        self._rewards = [None] * count
         self._infos: list[Any] = [None] * count
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
@@ -64,7 +64,7 @@ class PythonCollector(GymnasiumCollector):
         if tick % self.quiet_every == 0:
             self._cut()
         elif ended.size:
-            self.actors.next[ended] = mix64.py_func(self._reset(ended.tolist(), None))
+            self._restart(self.actors, ended, self._reset(ended.tolist(), None))
 
     def _step_all(self) -> None:
         """Fill the columns with what all environments return.
@@ -112,15 +112,16 @@ class PythonCollector(GymnasiumCollector):
 
     def _reset(self, places: Sequence[int], seeds: list[int] | None) -> NDArray[np.uint64]:
         """Reset the environments `places` and return the keys of their first observations."""
-        observations, infos = [], []
-        for i in places:
-            seed = None if seeds is None else seeds[i]
-            where, reset = range(i, i + 1), self._environments[i].reset
-            found = self._guard(where, "reset", reset, seed=seed)
+        resets, i = [], -1
+        try:
+            for i in places:
+                resets.append(self._resets[i](seed=None if seeds is None else seeds[i]))
+        except (Exception, SystemExit) as error:
+            raise self._raised(range(i, i + 1), "reset", error) from error
+        for i, found in zip(places, resets, strict=True):
             if not is_reset(found):
                 raise self._fault(i, "reset", f"returned {shape_of(found)}, expected (obs, info)")
-            observations.append(found[0])
-            infos.append(found[1])
+        observations, infos = [found[0] for found in resets], [found[1] for found in resets]
         if self._masked:
             self.actors.next_mask[list(places)] = self._masks(places, "reset", infos)
         return self._keys(places, "reset", observations)

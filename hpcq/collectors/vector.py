@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.checked import is_reset, shape_of
 from hpcq.collectors.collector import Share
-from hpcq.collectors.gym import ENDED, MORE, UNFIT, GymnasiumCollector, look
+from hpcq.collectors.gym import ENDED, MORE, GymnasiumCollector
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.errors import EnvironmentFault
 
@@ -79,14 +79,12 @@ class VectorCollector(GymnasiumCollector):
         self._rewards[part] = rewards
         self._terminated[part] = terminations
         self._truncated[part] = truncations
-        seen = look(
+        seen = self._look(
             self._rewards[part],
             self._terminated[part],
             self._truncated[part],
             self._resetting[part],
         )
-        if seen & UNFIT:
-            self._numbers(places, rewards)
         keys = self._batch_keys(places, "step", observations)
         self._keys_now[part] = self._finals[part] = keys
         if self._masked:

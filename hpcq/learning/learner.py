@@ -21,7 +21,7 @@ from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.exchange import make_exchange
 from hpcq.exchange.mail import Exchange
 from hpcq.exchange.records import record_types
-from hpcq.hashing import Purpose, seed_word, tick_word
+from hpcq.hashing import seed_word
 from hpcq.job.job import Job
 from hpcq.learning import extras
 from hpcq.learning.method import Method
@@ -235,7 +235,8 @@ class Learner:
             senders.actors,
             self.windows,
             senders.words,
-            tick_word(self._seed, self.tick, Purpose.BEHAVE),
+            self._seed,
+            self.tick,
             self._ranks,
             self.exchange.sent,
             self.exchange.outbox,

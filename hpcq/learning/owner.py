@@ -115,7 +115,7 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
     replies
         `exchange.mail.Replies`, out: of each source a receipt per update, if the kernel gives them
 
-    Returns the number of updates done: fewer than there are if the shard is full.
+    Returns -1, or, if the shard is full, the number of updates done.
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, buckets = table.ranks, table.buckets
@@ -150,7 +150,7 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
                 update(q, slot, column, message.target, weighted(step, message))
                 keep_mask(table.masks, slot, message)
         before += updates
-    return before
+    return -1
 
 
 class Kernels(NamedTuple):

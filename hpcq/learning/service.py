@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcq.exchange.mail import UPDATES, Inbox, Replies
+from hpcq.exchange.mail import Inbox, Replies
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.learning.locating import PLACES
@@ -44,7 +44,7 @@ class Service:
             environment steps done, for the learning rate's schedule.
         """
         rate = float(self._rate.at(steps))
-        updates, done = int(inbox.counts[:, UPDATES].sum()), 0
+        receipts, done = replies if self._gives_receipts else None, 0
         while True:
             done = self._kernels.apply(
                 self._rows.table,
@@ -55,9 +55,9 @@ class Service:
                 self._places,
                 done,
                 self._largest_error,
-                replies if self._gives_receipts else None,
+                receipts,
             )
-            if done == updates:
+            if done < 0:
                 return
             self._rows.grow()
 
