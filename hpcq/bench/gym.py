@@ -24,7 +24,10 @@ _BINS, _RANGE = 8, 3.0
 
 
 def _scalar(environment: PythonEnvironment, start: int, share: int) -> Callable[[], None]:
-    """Return a loop of `_TICKS` steps of `share` Envs; one whose episode ends is reset."""
+    """Return a loop of `_TICKS` steps of `share` Envs; one whose episode ends is reset.
+
+    Actions are drawn beforehand.
+    """
     environments = [environment.make() for _ in range(share)]
     for i, env in enumerate(environments):
         env.reset(seed=start + i)
@@ -61,15 +64,9 @@ def _vector(environment: PythonEnvironment, start: int, share: int) -> Callable[
 
 
 def stepping(
-    comm: MPI.Intracomm, environment: PythonEnvironment, count: int, seconds: float
-) -> float:
-    """Return steps per second of all ranks, stepping their share in a loop. Collective.
-
-    Actions are drawn beforehand.
-    """
-    start, share = block(comm.rank, comm.size, count, environment.vector or 1)
-    make = _scalar if environment.vector is None else _vector
-    loop = make(environment, start, share)
+    comm: MPI.Intracomm, loop: Callable[[], None], count: int, seconds: float
+) -> list[float]:
+    """Return steps per second of all ranks' loops together, time after time. Collective."""
     rates: list[float] = []
     end = time.perf_counter() + seconds
     while len(rates) < 5 or comm.allreduce(time.perf_counter() < end, MPI.LAND):
@@ -78,7 +75,7 @@ def stepping(
         loop()
         took = comm.allreduce(time.perf_counter() - begin, MPI.MAX)
         rates.append(_TICKS * count / took)
-    return float(np.median(rates))
+    return rates
 
 
 def _bins(id_: str) -> dict[str, Any]:
@@ -134,10 +131,15 @@ def bench(
         raise JobError(f"{id_} is not stepped in Python")
     with first_on_each_node(comm):
         warm(job, environment)
-    alone = stepping(comm, environment, environments, seconds)
+    start, share = block(comm.rank, comm.size, environments, vector or 1)
+    loop = (_scalar if vector is None else _vector)(environment, start, share)
     learner = Learner(job, environment, comm)
     learner.begin()
+    # Half of it before and half after, since the speed of a shared machine drifts.
+    rates = stepping(comm, loop, environments, seconds / 2)
     found = measure(learner, seconds)
+    rates += stepping(comm, loop, environments, seconds / 2)
+    alone = float(np.median(rates))
     learner.close()
     return {
         "environment": id_,
