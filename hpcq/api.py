@@ -82,7 +82,7 @@ def train(
     """
     for _ in training(job, comm, overwrite=overwrite, resume=resume, say=say):
         pass
-    from hpcq.view.table import checkpoint_of
+    from hpcq.run.rundir import checkpoint_of
 
     return checkpoint_of(job.directory)
 

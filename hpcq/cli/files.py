@@ -63,17 +63,28 @@ def inspect(
 def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     """Show the Q-values of observations, given as JSON, without loading the table.
 
+    Those that are not in the table are told at their turn, and the exit code is 64.
+
     \b
     hpcq query runs/taxi 328
     hpcq query runs/gridworld "[14, 10]" "[20, 1]"
     hpcq query runs/mine '{"position": [3, 1], "fuel": 2}' --json
     """
+    from hpcq.errors import JobError
     from hpcq.view import inspect as inspection
     from hpcq.view.present import row_text
 
-    for found in inspection.query(file, map(_observation, observations)):
-        click.echo(json.dumps(found) if as_json else row_text(found))
-    return ExitCode.DONE
+    code = ExitCode.DONE
+    for given in [_observation(text) for text in observations]:
+        try:
+            (found,) = inspection.query(file, [given])
+            click.echo(json.dumps(found) if as_json else row_text(found))
+        except JobError as error:
+            if as_json:
+                click.echo(json.dumps({"observation": given, "error": str(error)}))
+            click.echo(f"hpcq: {error}", err=True)
+            code = ExitCode.USAGE
+    return code
 
 
 @click.command()
@@ -123,15 +134,19 @@ def export(file: Path, output: Path, what: str) -> ExitCode:
 def verify(files: tuple[str, ...]) -> ExitCode:
     """Check checkpoints in full: structure, checksums, order, digest.
 
+    Of a run directory, its newest checkpoint.
+
     \b
     hpcq verify runs/taxi/ckpt-*.h5
     """
     from hpcq.checkpoint.reader import verify as check
     from hpcq.errors import CheckpointError
+    from hpcq.run.rundir import checkpoint_of
 
     code = ExitCode.DONE
-    for file in files:
+    for named in files:
         try:
+            file = checkpoint_of(named)
             header, digest = check(file)
             click.echo(f"{file}: whole, step {header.step:,}, digest {digest}")
         except CheckpointError as error:

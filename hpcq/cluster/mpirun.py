@@ -37,6 +37,8 @@ _SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
 }
+# Until Python listens, and when it has ended, USR1 would kill a rank.
+_DEAF = ("sh", "-c", "trap '' USR1; exec \"$@\"", "hpcq")
 # In the ranks' environment: that they are these ranks, and need start none.
 _MARK = "HPCQ_STARTED_BY"
 _PR_SET_PDEATHSIG = 1
@@ -68,7 +70,8 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             f"-n {ranks}: this is already one of {count} processes that a launcher started "
             f"({variable}={count}); leave out either the launcher or -n"
         )
-    command = [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "hpcq", *arguments]
+    rank = [*_DEAF, sys.executable, "-m", "hpcq", *arguments]
+    command = [find_mpirun(), "-n", str(ranks), *rank]
     process: subprocess.Popen | None = None
     asked: list[int] = []
 
@@ -76,7 +79,7 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
         asked.append(number)
         if process is not None:
             # mpirun passes USR1 on to the ranks, and ends them at TERM.
-            process.send_signal(signal.SIGUSR1 if len(asked) == 1 else signal.SIGTERM)
+            process.send_signal(_request(asked))
 
     before = [signal.signal(number, forward) for number in STOP_SIGNALS]
     try:
@@ -86,9 +89,9 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             stdin=subprocess.DEVNULL,
             # Out of the terminal's process group, so that Ctrl-C is for us alone.
             process_group=0,
-            preexec_fn=_stop_after_parent,
+            preexec_fn=_prepare,
         )
-        code = _wait(process)
+        code = _wait(process, asked)
     finally:
         for number, old in zip(STOP_SIGNALS, before, strict=True):
             signal.signal(number, old)
@@ -101,8 +104,14 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
     return code
 
 
-def _wait(process: subprocess.Popen) -> int:
+def _request(asked: Sequence[int]) -> signal.Signals:
+    return signal.SIGUSR1 if len(asked) == 1 else signal.SIGTERM
+
+
+def _wait(process: subprocess.Popen, asked: Sequence[int] = ()) -> int:
     """Wait until mpirun has ended; end it if it stays when its ranks are dead.
+
+    What was asked for is said again every second: the first time may have been too early.
 
     A rank that is killed just when it joins mpirun makes PMIx (all up to version 6) free a record
     twice; often mpirun then waits for ever for a lock in it.
@@ -113,6 +122,8 @@ def _wait(process: subprocess.Popen) -> int:
             return process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             seconds = seconds + 1 if has_dead_ranks_only(process.pid) else 0
+            if asked:
+                process.send_signal(_request(asked))
         if seconds == PATIENCE:
             complain(f"mpirun stays although its ranks ended {PATIENCE} s ago; ending it")
             process.kill()
@@ -129,9 +140,10 @@ def has_dead_ranks_only(pid: int) -> bool:
     return bool(stats) and all(stat.rpartition(")")[2].split()[0] == "Z" for stat in stats)
 
 
-def _stop_after_parent() -> None:
-    """Let this process have USR1 when its parent is killed."""
+def _prepare() -> None:
+    """Let this process have USR1 when its parent is killed, and be deaf to it until it listens."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGUSR1))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def find_mpirun() -> str:

@@ -82,7 +82,8 @@ class Collector:
 
 
 @kernel
-def _all_legal(model, key):
+def all_legal(model, key):
+    """Return the bitset of every action."""
     return MAX_HASH
 
 
@@ -135,7 +136,7 @@ class CompiledCollector(Collector):
         self._limit = environment.max_episode_steps or 0
         parts = {
             "reset": environment.reset,
-            "legal": environment.legal if environment.masked else _all_legal,
+            "legal": environment.legal if environment.masked else all_legal,
             "MASKED": environment.masked,
         }
         self._step_all = Direct(bind(_step_all, step=environment.step, **parts))

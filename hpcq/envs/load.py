@@ -15,7 +15,9 @@ from hpcq.errors import EnvironmentFault, HpcqError, JobError
 
 
 def told(error: BaseException) -> str:
-    """Return an exception of the user's code with its traceback."""
+    """Return an exception of the user's code with its traceback; a syntax error tells its place."""
+    if isinstance(error, SyntaxError):
+        return "".join(traceback.format_exception_only(error)).rstrip()
     return "".join(traceback.format_exception(error)).rstrip()
 
 

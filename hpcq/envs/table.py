@@ -29,6 +29,8 @@ class TableModel(NamedTuple):
     start: NDArray[np.float64]
     """(S,), the probability that an episode starts there"""
     start_cumulative: NDArray[np.float64]
+    start_guide: NDArray[np.int64]
+    """(m,), m a power of two: the first state whose running sum exceeds j / m of the whole"""
     legal: NDArray[np.uint64]
     """(S,), bitsets of the actions that make sense; or empty where all do"""
 
@@ -42,6 +44,8 @@ def table_model(
     legal: NDArray | None = None,
 ) -> TableModel:
     """Return the model with its running sums; shapes as in `TableModel`."""
+    sums = np.cumsum(start)
+    guides = 1 << (2 * sums.size).bit_length()
     return TableModel(
         np.ascontiguousarray(probability, np.float64),
         np.cumsum(probability, axis=2),
@@ -49,23 +53,26 @@ def table_model(
         np.ascontiguousarray(reward, np.float64),
         np.ascontiguousarray(terminated, np.bool_),
         np.ascontiguousarray(start, np.float64),
-        np.cumsum(start),
+        sums,
+        np.searchsorted(sums, np.arange(guides) / guides * sums[-1], side="right"),
         np.zeros(0, np.uint64) if legal is None else np.ascontiguousarray(legal, np.uint64),
     )
 
 
 @kernel
 def reset(model, draw):
-    """Return a start state: the first whose running sum exceeds the draw."""
-    sums = model.start_cumulative
-    u = unit_interval(draw) * sums[-1]
-    low, left = 0, sums.size
-    while left > 1:
-        half = left // 2
-        # No branch: the processor could not guess it.
-        low += half * np.int64(sums[low + half - 1] <= u)
-        left -= half
-    return np.uint64(low)
+    """Return a start state: the first whose running sum exceeds the draw.
+
+    Chen and Asau, "On generating random variates from an empirical distribution", AIIE Transactions
+    6, 1974: a guide table leaves less than one step of the search, on average.
+    """
+    sums, guide = model.start_cumulative, model.start_guide
+    u = unit_interval(draw)
+    state, last = guide[np.uint64(u * guide.size)], sums.size - 1
+    u *= sums[last]
+    while state < last and sums[state] <= u:
+        state += 1
+    return np.uint64(state)
 
 
 @kernel

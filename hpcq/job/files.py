@@ -85,6 +85,15 @@ def beside(data: dict[str, Any], folder: Path) -> None:
             part[key] = f"{(folder / place).resolve()}:{name}"
 
 
+def placeless(value: Any) -> Any:
+    """Return plain data with the names of the user's Python files alone, without their folders."""
+    if isinstance(value, dict):
+        return {key: placeless(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [placeless(part) for part in value]
+    return re.sub(r"^.*/(?=[^/]+\.py:)", "", value) if isinstance(value, str) else value
+
+
 def toml(value: Any, grouped: bool = False) -> str:
     """Return plain data as a TOML value on one line; `grouped`: 1_000_000 for 1000000."""
     if isinstance(value, dict):

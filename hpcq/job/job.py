@@ -29,6 +29,8 @@ _FREE = {
     ("run", key)
     for key in ("steps", "directory", "report_every", "stalled_after", "table_gib", "tensorboard")
 }
+# Of the user's Python files, which may move.
+_PLACES = {("environment", "id"), ("environment", "wrappers")}
 
 
 class Job(Section):
@@ -128,14 +130,22 @@ class Job(Section):
         return self._source
 
     def differences(self, other: "Job") -> dict[str, str]:
-        """Return the keys that shape learning and differ, each with both values in words."""
+        """Return the keys that shape learning and differ, each with both values in words.
+
+        In which folder the user's Python files are shapes nothing.
+        """
+
+        def placeless(section: Section, key: str) -> Any:
+            return files.placeless(section.model_dump(include={key}))
+
         lines = {}
         sections = "environment", "learning", "exploration", "replay", "mode", "evaluation", "run"
         for section in sections:
             mine, others = getattr(self, section), getattr(other, section)
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
-                if a != b and (section, key) not in _FREE:
+                moved = (section, key) in _PLACES and placeless(mine, key) == placeless(others, key)
+                if a != b and (section, key) not in _FREE and not moved:
                     name = f"{section}.{key}"
                     lines[name] = f"{name} is {a} here and {b} there"
         return lines

@@ -284,13 +284,15 @@ class RunSection(Section):
     """How long, from which seed, and where to."""
 
     steps: Annotated[int, Field(ge=1, lt=1 << 62)]
-    """environment steps of all environments together; rounded up to whole ticks"""
+    """environment steps of all environments together; rounded up to whole ticks (Python
+    environments: to quiet ticks)"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """of every random number"""
     directory: str | None = None
     """run directory; default: runs/NAME, NAME from the job file"""
     start_from: str | None = None
-    """checkpoint whose table (not steps, not environments) this run starts from"""
+    """checkpoint, or run directory (its newest one), whose table (not steps, not environments) this
+    run starts from"""
     report_every: Annotated[float, Field(gt=0)] = 2.0
     """seconds between progress lines"""
     tensorboard: bool = False

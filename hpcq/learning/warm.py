@@ -1,11 +1,13 @@
 """Make every kernel of a job ready before its first tick: compiled, or loaded from the cache."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 from mpi4py import MPI
 
 from hpcq.collectors import gym
+from hpcq.collectors.collector import all_legal
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
@@ -14,6 +16,15 @@ from hpcq.hashing import FEW, hashes_of, keys_of
 from hpcq.job.job import Job
 from hpcq.learning.learner import Learner
 from hpcq.table.digest import digest_rows
+
+
+def _in_place_of(environment: PythonEnvironment) -> CompiledEnvironment:
+    """Return a small compiled environment for which a job has the same kernels."""
+    return dataclasses.replace(
+        garnet_environment(None, states=1, actions=environment.actions, branching=1),
+        self_play=environment.self_play,
+        legal=all_legal if environment.masked else None,
+    )
 
 
 def warm(
@@ -28,7 +39,7 @@ def warm(
     hashes_of(keys_of(np.zeros(FEW, np.uint64)))
     if isinstance(environment, PythonEnvironment):
         gym.warm(environment)
-        environment = garnet_environment(None, states=1, actions=environment.actions, branching=1)
+        environment = _in_place_of(environment)
     # The arrays of a single environment among replayed transitions are of another kind.
     few = 2 if job.replay.ratio else 1
     tiny = job.model_copy(

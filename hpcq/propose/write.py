@@ -57,7 +57,8 @@ def _checked(given: dict[str, Any]) -> EnvironmentSection:
 
 def default_name(id_: str) -> str:
     """Return a file name for the job of an environment."""
-    name = id_.rpartition(":")[2].rpartition("/")[2]
+    place, _, name = id_.rpartition(":")
+    name = Path(place).stem if place.endswith(".py") else name.rpartition("/")[2]
     head, version, number = name.rpartition("-v")
     return f"{(head if version and number.isdecimal() else name).lower()}.toml"
 

@@ -203,7 +203,10 @@ def _title(learner: Learner) -> str:
 
 def _plan(learner: Learner, last: int, writer: str) -> str:
     job, share = learner.job, learner.collector.actors.hash.size
+    steps, rounded = last * job.environment.count, ""
+    if learner.quiet_every > 1 and steps != job.run.steps:
+        rounded = f" (run.steps = {job.run.steps:,}, up to a quiet tick)"
     return (
-        f"about {max(share, 1)} each, {last * job.environment.count:,} steps, "
+        f"about {max(share, 1)} each, {steps:,} steps{rounded}, "
         f"run directory {job.directory}, checkpoints by {writer}"
     )

@@ -5,12 +5,12 @@ import json
 from mpi4py import MPI
 
 from hpcq.errors import JobError
-from hpcq.job.files import toml
+from hpcq.job.files import placeless, toml
 from hpcq.job.job import Job
 from hpcq.parallel import on_root
 from hpcq.run import rundir
 from hpcq.run.loop import Say, Training
-from hpcq.run.resumable import MAY_CHANGE
+from hpcq.run.resumable import MAY_CHANGE, MAY_MOVE
 from hpcq.run.train import resuming, starting
 
 
@@ -21,7 +21,8 @@ def proceed(job: Job, comm: MPI.Intracomm, say: Say, caught: list[int]) -> Train
     """
     if not on_root(comm, lambda: _holds_run_of(job)):
         return starting(job, comm, say, caught)
-    changes = (f"{k}={toml(v)}" for k, v in _keys(job).items() if k.startswith(MAY_CHANGE))
+    may = MAY_CHANGE + MAY_MOVE
+    changes = (f"{k}={toml(v)}" for k, v in _keys(job).items() if k.startswith(may))
     return resuming(job.directory, tuple(changes), comm, say, caught)
 
 
@@ -44,7 +45,9 @@ def _holds_run_of(job: Job) -> bool:
     differences = [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in {**there, **here}
-        if here.get(key) != there.get(key) and not key.startswith((*MAY_CHANGE, "run.directory"))
+        if here.get(key) != there.get(key)
+        and not (key in MAY_MOVE and placeless(here.get(key)) == placeless(there.get(key)))
+        and not key.startswith((*MAY_CHANGE, "run.directory"))
     ]
     if differences:
         raise JobError(

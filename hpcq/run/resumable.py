@@ -1,11 +1,12 @@
 """What a run directory holds to go on with: its job, and its newest whole checkpoint."""
 
+import copy
 import json
 from pathlib import Path
 
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import CheckpointError, FormatError, JobError
-from hpcq.job.files import override
+from hpcq.job.files import beside, override, placeless
 from hpcq.job.job import Job
 from hpcq.run import rundir
 
@@ -18,6 +19,7 @@ MAY_CHANGE = (
     "checkpoint.",
     "stop.",
 )
+MAY_MOVE = ("environment.id", "environment.wrappers")
 MAY_OVERRIDE = (
     "environment.kwargs",
     "environment.max_episode_steps",
@@ -38,15 +40,8 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         whether the job may learn in another way from here on: `--override`.
     """
     for assignment in overrides:
-        if not assignment.startswith(MAY_CHANGE + (MAY_OVERRIDE if anew else ())):
-            raise JobError(
-                f"--set {assignment}: a resumed run keeps its job, but for run.steps, "
-                "run.report_every, run.stalled_after, run.table_gib, run.tensorboard, "
-                "checkpoint.* and stop.*"
-                + f"; with --override also {', '.join(MAY_OVERRIDE)}"
-                + "; to change more, start a new run from this "
-                "table with --set run.start_from=CHECKPOINT and another run.directory"
-            )
+        if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if anew else ())):
+            raise _kept(f"--set {assignment}", anew)
     path = directory / rundir.JOB
     if not path.exists():
         raise CheckpointError(
@@ -60,9 +55,34 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("run"), dict):
         raise CheckpointError(f"{path}: not a job")
+    before = Job.check(copy.deepcopy(data), str(path))
     override(data, overrides)
+    beside(data, Path())
     data["run"]["directory"] = str(directory)
-    return Job.check(data, str(path))
+    job = Job.check(data, str(path))
+    if any(key in MAY_MOVE for key in job.differences(before)):
+        raise _kept(f"--set {' '.join(overrides)}", anew)
+    name = placeless(job.environment.id)
+    check_places(job, f"if it has moved: --set environment.id=FOLDER/{name}")
+    return job
+
+
+def _kept(source: str, anew: bool) -> JobError:
+    also = f" and {', '.join(MAY_OVERRIDE)}" if anew else ""
+    with_override = "" if anew else f"; with --override also {', '.join(MAY_OVERRIDE)}"
+    return JobError(
+        f"{source}: a resumed run keeps its job, but for run.steps, run.report_every, "
+        "run.stalled_after, run.table_gib, run.tensorboard, checkpoint.*, stop.*, the folder of "
+        f"the file in environment.id{also}{with_override}; to change more, start a new run from "
+        "this table with --set run.start_from=CHECKPOINT and another run.directory"
+    )
+
+
+def check_places(job: Job, advice: str) -> None:
+    """Raise a JobError with advice if the file of the job's environment is not there."""
+    place, _, _ = job.environment.id.rpartition(":")
+    if place.endswith(".py") and not Path(place).exists():
+        raise JobError(f"{job.source}: environment.id: no file {place}; {advice}")
 
 
 def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str]]:

@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from hpcq.errors import RunDirectoryError
+from hpcq.errors import CheckpointError, RunDirectoryError
 from hpcq.run import tensorboard
 from hpcq.run.lock import RunLock
 
@@ -27,6 +27,22 @@ def list_checkpoints(directory: Path) -> list[Path]:
     """Return the published checkpoints of a run directory, newest first."""
     found = [(int(m[1]), directory / m[0]) for m in map(_NAME.match, os.listdir(directory)) if m]
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def checkpoint_of(path: str | Path) -> Path:
+    """Return the file, or the newest checkpoint of the run directory, that `path` names.
+
+    Raises
+    ------
+    CheckpointError
+        if a directory holds none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for newest in list_checkpoints(path):
+        return newest
+    raise CheckpointError(f"{path}: no checkpoint (ckpt-STEP.h5) in this directory")
 
 
 def set_aside(path: Path) -> Path:
@@ -83,8 +99,8 @@ def _unwritable(directory: Path, error: OSError) -> RunDirectoryError:
     )
 
 
-def take(directory: Path, lock: RunLock, job: str) -> None:
-    """Make the directory if need be, and lock it for the run of a job.
+def take(directory: Path, lock: RunLock, job: str) -> bool:
+    """Make the directory if need be, and lock it for the run of a job; return whether it was made.
 
     Raises
     ------
@@ -92,8 +108,10 @@ def take(directory: Path, lock: RunLock, job: str) -> None:
         if another run has it, or it cannot be written.
     """
     try:
+        made = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(job)
+        return made
     except OSError as error:
         raise _unwritable(directory, error) from None
 

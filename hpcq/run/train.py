@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mpi4py import MPI
@@ -16,7 +16,7 @@ from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.parallel import agree, first_on_each_node, on_root
-from hpcq.run import preflight, rundir, tensorboard
+from hpcq.run import compiling, preflight, rundir, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Run, Say, Training, last_tick
 from hpcq.run.resumable import newest, read_job
@@ -34,7 +34,7 @@ def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
     with watchdog.patient(START_SECONDS):
         environment = agree(comm, lambda: _resolve(job))
         with first_on_each_node(comm):
-            compiled = preflight.compiled(job, environment)
+            compiled = compiling.compiled(job, environment)
         agree(comm, compiled)
     # From here on the user's environments are stepped.
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
@@ -43,10 +43,11 @@ def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
 
 def _load_start(learner: Learner, watchdog: Watchdog) -> None:
     """Begin with another run's table, if the job says so. Collective."""
-    source = learner.job.run.start_from
-    if source is None:
+    if learner.job.run.start_from is None:
         return
+    named = learner.job.run.start_from
     with watchdog.patient(math.inf):
+        source = on_root(learner.comm, lambda: rundir.checkpoint_of(named))
         header, _ = on_root(learner.comm, lambda: verify(source))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
         restore.load_table(learner, source)
@@ -137,12 +138,16 @@ def resuming(
 def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
     """Hold the run directory, and watch over the ranks. Collective."""
     lock = RunLock(job.directory)
-    on_root(comm, lambda: rundir.take(job.directory, lock, job.name))
+    made = on_root(comm, lambda: rundir.take(job.directory, lock, job.name))
     try:
         with Watchdog(comm, job.run.stalled_after, lock.touch) as watchdog:
             yield watchdog
     finally:
         lock.release()
+        if made and comm.rank == 0:
+            # Of a job that was refused there is nothing to keep; what holds a file stays.
+            with suppress(OSError):
+                job.directory.rmdir()
 
 
 def _check_length(learner: Learner) -> None:

@@ -37,7 +37,12 @@ START_SECONDS = 120.0
 
 _HERE = Path(__file__).parent
 # Where environments are stepped.
-_STEPPING = (_HERE.parent / "collectors", _HERE.parent / "envs", _HERE / "preflight.py")
+_STEPPING = (
+    _HERE.parent / "collectors",
+    _HERE.parent / "envs",
+    _HERE / "preflight.py",
+    _HERE / "compiling.py",
+)
 
 _LATEST = 1e6
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")

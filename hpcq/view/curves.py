@@ -54,13 +54,14 @@ def learning(lines: Sequence[Line], summary: Line | None) -> "Figure | None":
     _curve(left, steps, returns, color=COLOURS[0], label="training, exploration included")
     if _known(evaluated):
         _curve(left, steps, evaluated, color=COLOURS[3], label="evaluation, greedy")
-    for key, label, style in (
-        ("greedy_return", "greedy policy at the end, exact", "--"),
-        ("optimal_return", "optimum, exact", ":"),
+    # The optimum is a band: where the greedy policy reaches it, both are to be seen.
+    for key, label, look in (
+        ("optimal_return", "optimum, exact", {"linewidth": 5, "alpha": 0.3}),
+        ("greedy_return", "greedy policy at the end, exact", {"linewidth": 1.2, "linestyle": "--"}),
     ):
         value = (summary or {}).get(key)
         if value is not None:
-            left.axhline(value, color=GREY, linestyle=style, linewidth=1.2, label=label)
+            left.axhline(value, color=GREY, label=label, **look)
     left.set_title("Mean return of an episode")
     left.legend()
     _curve(right, steps, lengths, color=COLOURS[0], label="training")
@@ -125,6 +126,7 @@ def phases(lines: Sequence[Line]) -> "Figure | None":
     right.set_yticks(places, list(found))
     right.invert_yaxis()
     right.margins(x=0.12)
+    right.locator_params(axis="x", nbins=4)
     right.grid(visible=False, axis="y")
     right.set_title("Mean over the run, ns")
     return figure

@@ -16,6 +16,7 @@ from hpcq.hashing import keys_of, seed_word
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
 from hpcq.run import rundir
+from hpcq.run.resumable import check_places
 from hpcq.spaces.masks import legal_actions
 from hpcq.view.policy import Policy
 from hpcq.view.rundata import load_job
@@ -42,7 +43,9 @@ def job_of(table: Table, given: Path | None = None) -> Job:
         return Job.load(given)
     stored = table.path.parent / rundir.JOB
     if stored.exists():
-        return load_job(stored)
+        job = load_job(stored)
+        check_places(job, "if it has moved, give the job file: --job JOB.toml")
+        return job
     job = Job.check(table.job, str(table.path))
     for entry in (job.environment.id, *(wrapper.entry for wrapper in job.environment.wrappers)):
         if ":" in entry:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.errors import JobError
 from hpcq.view.table import Table
 
 # Rows kept in memory: those of states that come again.
@@ -51,17 +52,29 @@ class Policy:
         Raises
         ------
         JobError
-            if the observation is not in the space.
+            if the observation is not in the space, or the mask permits none of the A actions.
         """
-        return self.table.actions.one(self.number(self.table.key(observation), action_mask))
+        legal = None if action_mask is None else self._legal(action_mask)
+        return self.table.actions.one(self.number(self.table.key(observation), legal))
 
-    def number(self, key: int, action_mask: Any = None) -> int:
-        """Return the action in the state of a key, from 0 on."""
+    def _legal(self, action_mask: Any) -> NDArray[np.bool_]:
+        legal, actions = np.asarray(action_mask, bool), self.table.header.actions
+        if legal.shape != (actions,) or not legal.any():
+            raise JobError(
+                f"action_mask is {action_mask!r}, expected {actions} numbers 0 or 1, at least one "
+                "of them 1"
+            )
+        return legal
+
+    def number(self, key: int, legal: NDArray[np.bool_] | None = None) -> int:
+        """Return the action in the state of a key, from 0 on: one of those that are `legal`."""
         found = self.row(key)
         values = self._unseen if found is None else found
-        if action_mask is not None:
-            values = np.where(np.asarray(action_mask, bool), values, -np.inf)
-        return int(values.argmax())
+        if legal is None:
+            return int(values.argmax())
+        # What the table knows as illegal, at -inf, may be all that there is.
+        choice = np.flatnonzero(legal)
+        return int(choice[values[choice].argmax()])
 
     def values(self, observation: Any) -> NDArray[np.floating]:
         """Return the Q-values of a state, (A,); -inf for actions that are not legal there."""

@@ -34,22 +34,6 @@ class Rows(NamedTuple):
     """(n, A) updates so far; (n, 0) where they are not counted"""
 
 
-def checkpoint_of(path: str | Path) -> Path:
-    """Return the file, or the newest checkpoint of the run directory, that `path` names.
-
-    Raises
-    ------
-    CheckpointError
-        if a directory holds none.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    for newest in rundir.list_checkpoints(path):
-        return newest
-    raise CheckpointError(f"{path}: no checkpoint (ckpt-STEP.h5) in this directory")
-
-
 class Table(Mapping[Any, NDArray]):
     """The table of a checkpoint; ``table[observation]`` gives the state's Q-values, (A,).
 
@@ -81,7 +65,7 @@ class Table(Mapping[Any, NDArray]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = checkpoint_of(path)
+        self.path = rundir.checkpoint_of(path)
         self._open = ExitStack()
         self._file, self.header = self._open.enter_context(opened(self.path))
         self.codec = Codec(self.header.observation)

@@ -80,6 +80,9 @@ def test_a_change_in_a_file_that_the_users_file_imports_is_noticed(tmp_path):
     [
         (("np.uint64(at),", "np.uint64(at + 7),"), r"expected keys in 0 ... 4"),
         (("at == length - 1\n\n", "at == lenght - 1\n\n"), "cannot be compiled.*lenght"),
+        (("1.0 if at", "'x' + 1.0 if at"), r"add\(.*corridor.py, line 16\nexpected kernels"),
+        (("key, action, draw)", "key, action)"), "too many positional arguments.*expected kernels"),
+        (("at == length - 1\n\n", "True, 7\n\n"), "expected 3, got 4.*expected kernels"),
         (
             (
                 "def environment(length=10):",
@@ -88,12 +91,18 @@ def test_a_change_in_a_file_that_the_users_file_imports_is_noticed(tmp_path):
             "cannot be made.*TypeError: mine",
         ),
         (("import numpy as np", "import numpy as np\nimport nothing_there"), "cannot be imported"),
+        (
+            ("def environment(length=10):", "def environment(length=10)"),
+            "imported:\n  File .*line 19",
+        ),
         (("return compiled_environment", "return 5 or compiled_environment"), "gave a int"),
     ],
 )
 def test_mistakes_in_a_compiled_environment(tmp_path, change, words):
     job = write(tmp_path, EXAMPLE.replace(*change), kwargs={"length": 5})
-    assert re.search(words, run(tmp_path, job, code=70), re.DOTALL)
+    said = run(tmp_path, job, code=70)
+    assert re.search(words, said, re.DOTALL)
+    assert "pipeline" not in said
 
 
 def test_compiled_code_that_differs_from_python_is_refused(tmp_path):
@@ -126,3 +135,25 @@ def test_a_mistake_on_all_ranks_is_one_message(tmp_path):
     done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", code=70)
     assert done.stderr.count("hpcq: ") == 1
     assert "finite reward" in done.stderr
+
+
+def test_a_run_goes_on_where_its_environment_has_moved(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    job, stays = write(here, kwargs={"length": 5}), f"--set=run.directory='{tmp_path}/run'"
+    hpcq(None, "run", job, stays, "--set=run.steps=20_000")
+    here.rename(there)
+    lost = hpcq(None, "resume", tmp_path / "run", code=64).stderr
+    assert f"no file {here}/corridor.py; if it has moved: --set environment.id=FOLDER/corr" in lost
+    assert "--job JOB.toml" in hpcq(None, "eval", tmp_path / "run", code=64).stderr
+    at = f"--set=environment.id={there}/corridor.py"
+    other = hpcq(None, "resume", tmp_path / "run", f"{at}:other", code=64).stderr
+    assert "a resumed run keeps its job" in other
+    more = "--set=run.steps=40_000"
+    hpcq(None, "resume", tmp_path / "run", f"{at}:environment", more)
+    hpcq(None, "run", there / "job.toml", f"--set=run.directory='{tmp_path}/whole'", more)
+    assert summary(tmp_path / "run")["digest"] == summary(tmp_path / "whole")["digest"]
+    assert hpcq(None, "eval", tmp_path / "run").stdout
+    # Moved once more; the job file knows where it is.
+    there.rename(here)
+    hpcq(None, "run", "--resume", here / "job.toml", stays, "--set=run.steps=60_000")

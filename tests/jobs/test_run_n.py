@@ -41,6 +41,39 @@ def test_ctrl_c_saves_and_the_run_ends_as_an_uninterrupted_one(tmp_path):
     assert summary(tmp_path / "stopped")["digest"] == summary(tmp_path / "whole")["digest"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0])
+def test_a_stop_is_heard_from_the_first_moment_on(delay, number, tmp_path):
+    stopped = start(None, *run(tmp_path / "run", "--set", "run.steps=1_000_000_000_000"))
+    try:
+        # The command itself is asked, once it is more than Python's start.
+        wait_for(Path(f"/proc/{stopped.pid}/task/{stopped.pid}/children").read_text)
+        time.sleep(delay)
+        os.kill(stopped.pid, number)
+        output, _ = stopped.communicate(timeout=60)
+    finally:
+        end(stopped)
+    assert stopped.returncode == 75, output
+    assert list((tmp_path / "run").glob("ckpt-*.h5")), output
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.06, 0.1, 0.15])
+def test_a_stop_after_the_end_changes_nothing(delay, tmp_path):
+    done = start(None, *run(tmp_path / "run", "--set", "run.steps=20_000"))
+    try:
+        for line in done.stdout:
+            if line.startswith("checkpoint"):
+                break
+        time.sleep(delay)
+        done.send_signal(signal.SIGUSR1)
+        output, _ = done.communicate(timeout=60)
+    finally:
+        end(done)
+    # Or by the signal itself, where even the command has ended but for Python's own end.
+    assert done.returncode in (0, -signal.SIGUSR1), output
+    assert "hpcq:" not in output
+
+
 @pytest.mark.parametrize("ranks", [[], ["-n", "2"]], ids=["one process", "two ranks"])
 def test_a_second_ctrl_c_ends_the_run_at_once(ranks, tmp_path):
     """This job could be saved in hours only."""
@@ -64,8 +97,9 @@ def test_a_second_ctrl_c_ends_the_run_at_once(ranks, tmp_path):
 
 
 def test_exit_codes_come_through(tmp_path):
-    wrong = hpcq(None, *run(tmp_path, "--set", "environment.id=Nowhere-v0"), code=64)
+    wrong = hpcq(None, *run(tmp_path / "run", "--set", "environment.id=Nowhere-v0"), code=64)
     assert wrong.stderr.count("hpcq: ") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_killed_command_leaves_nothing_running(tmp_path):

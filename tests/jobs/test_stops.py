@@ -97,6 +97,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again_as_it_did(tmp_pat
     job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
     hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'first'}'", "--set=run.seed=9")
     source = summary(tmp_path / "first")["checkpoint"]
+    assert f"{source}: whole" in hpcq(None, "verify", tmp_path / "first").stdout
+    # A run directory stands for its newest checkpoint.
+    source = tmp_path / "first"
     directory = tmp_path / "second"
     hpcq(2, "run", job, f"--set=run.directory='{directory}'", f"--set=run.start_from='{source}'")
     digest = summary(directory)["digest"]

@@ -408,3 +408,25 @@ class Turns(Scripted):
 
     def __init__(self):
         super().__init__([[1, 0.0, False, False]])
+
+
+class Heap(gymnasium.Env):
+    """Two players in turn take one to three; who takes the last wins. Metadata may say that."""
+
+    observation_space = spaces.Discrete(13)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(1, 13))
+        return self.left, {}
+
+    def step(self, action):
+        self.left = max(0, self.left - int(action) - 1)
+        return self.left, float(self.left == 0), self.left == 0, False, {}
+
+
+class DeclaredHeap(Heap):
+    """Say that there are two players."""
+
+    metadata = {"self_play": True}  # noqa: RUF012

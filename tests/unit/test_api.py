@@ -43,6 +43,24 @@ def test_reports_are_the_lines_of_the_metrics(tmp_path):
     assert again[-1]["step"] == 12_000
 
 
+@pytest.mark.parametrize("id_", ["problems:Heap", "problems:DeclaredHeap"])
+def test_two_players_of_a_python_environment_find_out_who_wins(tmp_path, id_):
+    job = make_job.make(
+        {"id": id_, "count": 8, "quiet_every": 50},
+        learning={"rule": "negamax", "gamma": 1.0, "learning_rate": 1.0},
+        exploration={"epsilon": 1.0},
+        run={"steps": 7900, "directory": str(tmp_path)},
+    )
+    lines = []
+    policy = hpcq.load_policy(hpcq.train(job, MPI.COMM_SELF, say=lines.append))
+    assert "8,000 steps (run.steps = 7,900, up to a quiet tick)" in "".join(lines)
+    # Whoever finds a multiple of four loses; all others leave one.
+    for left in range(1, 13):
+        assert policy.values(left).max() == (-1.0 if left % 4 == 0 else 1.0)
+        if left % 4:
+            assert (left - policy(left) - 1) % 4 == 0 or left <= 3
+
+
 def test_a_job_in_python_names_every_mistake():
     with pytest.raises(JobError) as error:
         hpcq.Job(environment={"id": "Taxi-v4"}, learning={"gama": 1}, run={"steps": "x"})

@@ -1,5 +1,7 @@
 """Only legal actions are taken, learned from and shown."""
 
+import dataclasses
+
 import make_job
 import numpy as np
 import problems
@@ -10,10 +12,11 @@ from hpcq.checkpoint import saving
 from hpcq.checkpoint.reader import opened, stored_pieces, table_pieces
 from hpcq.collectors.actors import Outcome
 from hpcq.envs import resolve
+from hpcq.envs.compiled import compiled_environment, kernel
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.hashing import unmix64
 from hpcq.learning.learner import Learner
-from hpcq.run import preflight
+from hpcq.run import compiling, preflight
 from hpcq.spaces.masks import bitsets, legal_actions
 from hpcq.view.inspect import inspect
 
@@ -144,3 +147,33 @@ def test_an_illegal_action_is_never_shown_as_greedy(tmp_path):
         free = [cell for cell, stone in enumerate(np.ravel(row["observation"])) if stone == 0]
         assert set(row["greedy"]) <= set(free)
         assert [value is not None for value in row["q"]] == [c in free for c in range(9)]
+
+
+@kernel
+def _start(model, draw):
+    return np.uint64(7)
+
+
+@kernel
+def _take(model, key, action, draw):
+    # Of what is not there nothing can be taken: the number would become a huge one.
+    left = key - np.uint64(action + 1)
+    return left, 0.0, left == np.uint64(0)
+
+
+@kernel
+def _what_is_there(model, key):
+    return np.uint64(7) >> np.uint64(3 - min(np.int64(key), 3))
+
+
+def test_a_compiled_environment_is_tried_with_legal_actions_only():
+    environment = compiled_environment(_start, _take, observation=10, actions=3)
+    with pytest.raises(EnvironmentFault, match=r"expected keys in 0 \.\.\. 9"):
+        compiling.check_compiled(environment)
+    compiling.check_compiled(dataclasses.replace(environment, legal=_what_is_there))
+
+
+def test_a_compiled_reset_that_leaves_the_space_is_named():
+    environment = compiled_environment(_start, _take, observation=5, actions=3)
+    with pytest.raises(EnvironmentFault, match=r"reset\(.*\) gives 7, expected a key in 0 ... 4"):
+        compiling.check_compiled(environment)

@@ -47,6 +47,10 @@ def test_a_policy_takes_the_best_action(lake):
         assert policy.values(state).tolist() == q[state].tolist()
     with pytest.raises(JobError, match=r"16 is no observation of FrozenLake-v1: 16 is not in 0"):
         policy(16)
+    assert policy(0, [0, 0, 1, 0]) == 2
+    for mask in ([0, 0, 0, 0], [0, 1, 1], 1):
+        with pytest.raises(JobError, match="expected 4 numbers 0 or 1, at least one of them 1"):
+            policy(0, mask)
 
 
 def test_what_a_policy_gives_away_is_not_its_own(lake):
@@ -197,6 +201,8 @@ def test_illegal_actions_have_no_value_and_are_never_taken(tmp_path):
         legal = env.action_mask(state) == 1
         assert np.isfinite(policy.values(state)).tolist() == legal.tolist()
         assert legal[policy(state)]
+    # A mask that is given counts, also where the table knows better.
+    assert policy(state, ~legal) == np.flatnonzero(~legal)[0]
     (row,) = query(path, [state])
     assert [value is not None for value in row["q"]] == legal.tolist()
     found = difference(path, path)

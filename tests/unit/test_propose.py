@@ -219,9 +219,9 @@ def test_a_file_is_found_from_where_the_job_is(tmp_path):
 
 
 def test_names_and_files(tmp_path):
-    names = ["FrozenLake8x8-v1", "minigrid:MiniGrid-Empty-5x5-v0", "a/mine.py:Mine", "hpcq/Nim-v0"]
+    names = ["FrozenLake8x8-v1", "minigrid:MiniGrid-Empty-5x5-v0", "a/maze.py:make", "hpcq/Nim-v0"]
     found = [write.default_name(name) for name in names]
-    assert found == ["frozenlake8x8.toml", "minigrid-empty-5x5.toml", "mine.toml", "nim.toml"]
+    assert found == ["frozenlake8x8.toml", "minigrid-empty-5x5.toml", "maze.toml", "nim.toml"]
     with pytest.raises(JobError, match="-o FILE"):
         write.write("", Path(__file__))
 

@@ -1,6 +1,10 @@
+import bisect
+
 import gymnasium
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcq.envs import resolve, table
 from hpcq.errors import JobError
@@ -48,6 +52,24 @@ def test_every_reset_is_gymnasiums_reset(id_):
     for draw in np.random.default_rng(4).integers(0, 2**64, 2000, dtype=np.uint64):
         inner.np_random = Scripted(unit_interval(draw))
         assert compiled.reset(compiled.model, draw) == inner.reset()[0]
+
+
+@given(
+    st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1e3)), min_size=1, max_size=40).filter(any),
+    st.lists(st.integers(0, 2**64 - 1), max_size=20),
+)
+def test_a_start_is_the_first_state_whose_running_sum_exceeds_the_draw(weights, draws):
+    states = len(weights)
+    shape = (states, 1, 1)
+    nowhere = np.zeros(shape)
+    model = table.table_model(
+        np.ones(shape), nowhere, nowhere, nowhere, np.array(weights) / sum(weights)
+    )
+    sums = model.start_cumulative.tolist()
+    for draw in [0, 2**64 - 1, *draws]:
+        u = float(unit_interval(np.uint64(draw))) * sums[-1]
+        expected = min(bisect.bisect_right(sums, u), states - 1)
+        assert table.reset(model, np.uint64(draw)) == expected
 
 
 @pytest.mark.parametrize("id_", IDS)

@@ -13,11 +13,11 @@ def choose(q, visits, slot, mask, best, draw, parameter):
     """Return one of the best actions."""
     candidates = 0
     for a in range(ACTIONS):
-        candidates += permits(mask, a) & (acting(q, slot, a) == best)
+        candidates += permits(mask, a) & (acting(q, slot, a) >= best)
     skip = pick(draw, candidates)
     passed, chosen = 0, 0
     for a in range(ACTIONS - 1):
-        passed += permits(mask, a) & (acting(q, slot, a) == best)
+        passed += permits(mask, a) & (acting(q, slot, a) >= best)
         chosen += passed <= skip
     return chosen
 
