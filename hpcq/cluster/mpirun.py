@@ -78,8 +78,7 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
     def forward(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         if process is not None:
-            # mpirun passes USR1 on to the ranks, and ends them at TERM.
-            process.send_signal(_request(asked))
+            _stop(process, asked)
 
     before = [signal.signal(number, forward) for number in STOP_SIGNALS]
     try:
@@ -104,8 +103,43 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
     return code
 
 
-def _request(asked: Sequence[int]) -> signal.Signals:
-    return signal.SIGUSR1 if len(asked) == 1 else signal.SIGTERM
+def _stop(process: subprocess.Popen, asked: Sequence[int]) -> None:
+    """Ask the ranks to save and stop; at the second time, let mpirun end them."""
+    if len(asked) == 1:
+        _ask_ranks(process.pid)
+    else:
+        process.send_signal(signal.SIGTERM)
+
+
+def _ask_ranks(pid: int) -> None:
+    """Send USR1 to the ranks below a process.
+
+    Not through mpirun, which would pass it on to a rank so new that it is not even deaf to it.
+    """
+    for child in _children(pid):
+        try:
+            entries = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            if not is_rank(dict(os.fsdecode(entry).partition("=")[::2] for entry in entries)):
+                _ask_ranks(child)
+            elif _survives(child, signal.SIGUSR1):
+                os.kill(child, signal.SIGUSR1)
+        except OSError:  # it has ended
+            continue
+
+
+def _survives(pid: int, number: int) -> bool:
+    """Return whether a process ignores a signal or handles it."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    entries = dict(line.split(":", 1) for line in lines)
+    return bool((int(entries["SigIgn"], 16) | int(entries["SigCgt"], 16)) >> (number - 1) & 1)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        texts = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it has ended
+        return []
+    return [int(number) for text in texts for number in text.split()]
 
 
 def _wait(process: subprocess.Popen, asked: Sequence[int] = ()) -> int:
@@ -123,7 +157,7 @@ def _wait(process: subprocess.Popen, asked: Sequence[int] = ()) -> int:
         except subprocess.TimeoutExpired:
             seconds = seconds + 1 if has_dead_ranks_only(process.pid) else 0
             if asked:
-                process.send_signal(_request(asked))
+                _stop(process, asked)
         if seconds == PATIENCE:
             complain(f"mpirun stays although its ranks ended {PATIENCE} s ago; ending it")
             process.kill()
@@ -132,8 +166,7 @@ def _wait(process: subprocess.Popen, asked: Sequence[int] = ()) -> int:
 def has_dead_ranks_only(pid: int) -> bool:
     """Return whether a process has children that have ended unnoticed, and no others."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        stats = [Path(f"/proc/{child}/stat").read_text() for child in children]
+        stats = [Path(f"/proc/{child}/stat").read_text() for child in _children(pid)]
     except OSError:
         return False
     # What follows the name, which may hold anything, in brackets.
