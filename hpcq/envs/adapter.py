@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpcq.envs.load import call, check_arguments, load, told
+from hpcq.envs.load import call, check_arguments, load, takes, told
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces.actions import Actions
@@ -101,6 +101,12 @@ def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[
     kwargs = dict(section.kwargs)
     if section.vector is not None:
         kwargs["num_envs"] = section.vector
+        if not takes(constructor, "num_envs"):
+            raise JobError(
+                f"environment.vector = {section.vector}, but {section.id} takes no num_envs: it "
+                "makes no VectorEnv; without environment.vector, hpcq steps its environments one "
+                "by one"
+            )
         if section.max_episode_steps is not None:
             kwargs["max_episode_steps"] = section.max_episode_steps
 

@@ -120,6 +120,15 @@ def call(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
         raise EnvironmentFault(f"{what} cannot be made:\n{told(error)}") from error
 
 
+def takes(function: Callable, name: str) -> bool:
+    """Return whether `function` has a parameter of this name, as far as one can tell."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
 def check_arguments(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> None:
     """Raise JobError if a call of `function` would not even begin."""
     try:

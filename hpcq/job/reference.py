@@ -3,6 +3,7 @@
 The text is that of the models in sections.py and schedules.py, so it cannot be out of date.
 """
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -201,7 +202,12 @@ def reference_text(words: tuple[str, ...] = ()) -> str:
             lines += [f"  {key.name}{needed}: {key.type}{default}", f"      {key.meaning}"]
         blocks.append("\n".join(line.rstrip() for line in lines if line.strip()))
     if not blocks:
-        raise JobError(f"no key with {' '.join(words)!r}; `hpcq reference` shows all")
+        names = [name for part in parts() for key in part.keys for name in key.name.split(".")]
+        near = [
+            match for word in words for match in difflib.get_close_matches(word.lower(), names, 1)
+        ]
+        hint = f"did you mean {' '.join(near)!r}? " if near else ""
+        raise JobError(f"no key with {' '.join(words)!r}; {hint}`hpcq reference` shows all")
     return "\n\n".join(blocks)
 
 

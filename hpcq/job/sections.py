@@ -1,8 +1,9 @@
 """The sections of a job file and their keys: types, ranges, defaults."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hpcq.job.choices import PolicyName, RuleName
 from hpcq.job.schedules import Constant, Fraction, LearningRate, PositiveSchedule, Schedule
@@ -19,6 +20,20 @@ class Section(BaseModel):
     )
 
 
+def _keepable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        kept = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        kept = None
+    if kept != value:
+        raise ValueError(
+            "expected finite numbers, text, true, false, lists and sections of these: all else "
+            "would be lost in a run's files"
+        )
+    return value
+
+
+Kwargs = Annotated[dict[str, Any], AfterValidator(_keepable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -76,7 +91,7 @@ class Wrapper(Section):
 
     entry: str
     """"module:Name" or "path/to/file.py:Name" """
-    kwargs: dict[str, Any] = {}
+    kwargs: Kwargs = {}
     """keyword arguments passed to it, after the environment"""
 
 
@@ -85,7 +100,7 @@ class EnvironmentSection(Section):
 
     id: str
     """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
-    kwargs: dict[str, Any] = {}
+    kwargs: Kwargs = {}
     """keyword arguments passed to the environment"""
     wrappers: list[Wrapper] = []
     """around the environment, the first one innermost"""

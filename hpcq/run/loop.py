@@ -206,7 +206,8 @@ def _plan(learner: Learner, last: int, writer: str) -> str:
     steps, rounded = last * job.environment.count, ""
     if learner.quiet_every > 1 and steps != job.run.steps:
         rounded = f" (run.steps = {job.run.steps:,}, up to a quiet tick)"
+    idle = learner.comm.size - job.environment.count // (job.environment.vector or 1)
+    each = f"none on {idle} of them" if idle > 0 else f"about {max(share, 1)} each"
     return (
-        f"about {max(share, 1)} each, {steps:,} steps{rounded}, "
-        f"run directory {job.directory}, checkpoints by {writer}"
+        f"{each}, {steps:,} steps{rounded}, run directory {job.directory}, checkpoints by {writer}"
     )

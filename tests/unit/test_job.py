@@ -93,6 +93,9 @@ def test_the_effective_job_is_a_job(tmp_path):
         ("run.steps.more=3", "--set run.steps.more=3: steps is a value"),
         ("run.steps", "--set run.steps: expected SECTION.KEY=VALUE"),
         ("name=a/b", "name = 'a/b'"),
+        ("environment.kwargs.x=nan", "environment.kwargs = {'x': nan}: expected finite numbers"),
+        ("environment.kwargs.x=[1, -inf]", "environment.kwargs = .*-inf.*: expected finite"),
+        ("environment.kwargs={day = 2020-01-01}", "environment.kwargs = .*: expected finite"),
     ],
 )
 def test_a_mistake_is_explained(tmp_path, change, message):

@@ -56,6 +56,8 @@ def test_a_key_is_told_in_full():
     assert "learning.gamma" not in text
     with pytest.raises(JobError, match="no key with 'nonsense'"):
         reference.reference_text(("nonsense",))
+    with pytest.raises(JobError, match="no key with 'Epsilom'; did you mean 'epsilon'"):
+        reference.reference_text(("Epsilom",))
 
 
 def test_the_readme_has_the_keys_and_chapters_as_they_are():
