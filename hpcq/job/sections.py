@@ -16,20 +16,28 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="constants",
     )
+
+
+def _not_nan(token: str) -> float:
+    if token == "NaN":
+        raise ValueError(token)
+    return float(token)
 
 
 def _keepable(value: dict[str, Any]) -> dict[str, Any]:
     try:
-        kept = json.loads(json.dumps(value, allow_nan=False))
+        json.loads(json.dumps(value), parse_constant=_not_nan)
     except (TypeError, ValueError):
-        kept = None
-    if kept != value:
         raise ValueError(
-            "expected finite numbers, text, true, false, lists and sections of these: all else "
+            "expected numbers (not nan), text, true, false, lists and sections of these: all else "
             "would be lost in a run's files"
-        )
+        ) from None
     return value
 
 
