@@ -37,10 +37,16 @@ class Actors(NamedTuple):
     """hash of the state to act in next"""
     final: NDArray[np.uint64]
     """hash of the last state of a truncated episode"""
+    next_owner: NDArray[np.uint32]
+    """the rank that owns `next`"""
+    draw: NDArray[np.uint64]
+    """for the action in `next`"""
     outcome: NDArray[np.uint8]
     """of the last step, see `Outcome`"""
     update_pending: NDArray[np.bool_]
     update_hash: NDArray[np.uint64]
+    update_owner: NDArray[np.uint32]
+    """the rank that owns it"""
     update_action: NDArray[np.uint32]
     update_target: NDArray[np.float64]
     episode_return: NDArray[np.float64]
@@ -63,9 +69,11 @@ class Actors(NamedTuple):
 
 def make_actors(count: int) -> Actors:
     """Return the arrays of `count` environments, all zero."""
-    kinds = ("u8", "u4", "f8", "u8", "u8", "u1", "?", "u8", "u4", "f8", "f8", "i4", "i8")
+    steps = ("u8", "u4", "f8", "u8", "u8", "u4", "u8", "u1")
+    updates = ("?", "u8", "u4", "u4", "f8")
+    episodes = ("f8", "i4", "i8")
     masks = ("u8",) * 4
-    return Actors(*(np.zeros(count, kind) for kind in (*kinds, *masks, "f8")))
+    return Actors(*(np.zeros(count, kind) for kind in (*steps, *updates, *episodes, *masks, "f8")))
 
 
 def part_of(arrays: Any, places: slice) -> Any:
@@ -103,8 +111,14 @@ def _waiting(actors, windows, i):
 
 
 @template
-def _waiting_hash(actors, windows, i, j):
-    return actors.update_hash[i]
+def _find_owners(actors, windows, ranks):
+    for i in range(actors.update_owner.size):
+        actors.update_owner[i] = owner(actors.update_hash[i], ranks)
+
+
+@template
+def _waiting_owner(actors, windows, i, j, ranks):
+    return actors.update_owner[i]
 
 
 @template
@@ -137,12 +151,19 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox):
     """
     behave_word = word_at(seed, tick, _TO_BEHAVE)
     sent[:, : QUERIES + 1] = 0
+    # Loops of their own, so that the compiler makes vector instructions of them.
+    find_owners(actors, windows, ranks)
+    for i in range(actors.next.size):
+        actors.next_owner[i] = owner(actors.next[i], ranks)
+    for i in range(actors.draw.size):
+        actors.draw[i] = mix64(behave_word ^ words[i])
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
-            sent[owner(waiting_hash(actors, windows, i, j), ranks), UPDATES] += 1
+            sent[waiting_owner(actors, windows, i, j, ranks), UPDATES] += 1
+    for i in range(actors.next.size):
         if actors.outcome[i] == _TRUNCATED:
             sent[owner(actors.final[i], ranks), QUERIES] += 1
-        sent[owner(actors.next[i], ranks), QUERIES] += 1
+        sent[actors.next_owner[i], QUERIES] += 1
     # From here on the two counts are cursors; they are restored at the end.
     start, replies = 0, 0
     for rank in range(sent.shape[0]):
@@ -155,23 +176,22 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox):
         replies += receipts + queries
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
-            to = owner(waiting_hash(actors, windows, i, j), ranks)
+            to = waiting_owner(actors, windows, i, j, ranks)
             prefetch(outbox, sent[to, UPDATES] + _WRITE_AHEAD)
             write_update(actors, windows, i, j, outbox[sent[to, UPDATES]])
             sent[to, UPDATES] += 1
-        draw = mix64(behave_word ^ words[i])
         if actors.outcome[i] == _TRUNCATED:
             to = owner(actors.final[i], ranks)
             query = outbox[sent[to, QUERIES]]
             query.hash = actors.final[i]
-            query.draw = second_draw(draw)
+            query.draw = second_draw(actors.draw[i])
             set_mask(query, actors.final_mask[i])
             sent[to, QUERIES] += 1
-        to = owner(actors.next[i], ranks)
+        to = actors.next_owner[i]
         query = outbox[sent[to, QUERIES]]
         prefetch(outbox, sent[to, QUERIES] + _WRITE_AHEAD)
         query.hash = actors.next[i]
-        query.draw = draw
+        query.draw = actors.draw[i]
         set_mask(query, actors.next_mask[i])
         sent[to, QUERIES] += 1
     # Each cursor now stands at the end of its group.
@@ -200,7 +220,7 @@ def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
             if TABLES == 2:
                 offset = np.int64(final.table) * ACTIONS
             cursors[source] += 1
-        source = owner(actors.next[i], ranks)
+        source = actors.next_owner[i]
         reply = replies[cursors[source]]
         cursors[source] += 1
         if outcome == _CONTINUES:
@@ -241,11 +261,13 @@ def kernels(
     sets = {"set_mask": _set_mask if masked else _set_no_mask}
     if steps > 1:
         remember = bind(several.remember, CUTS=cuts)
-        waiting, waiting_hash = bind(several.waiting), bind(several.waiting_hash)
+        waiting, waiting_owner = bind(several.waiting), bind(several.waiting_owner)
+        find_owners = bind(several.find_owners)
         write = bind(several.write_update, **sets)
     else:
         remember = bind(_remember, MASKED=masked)
-        waiting, waiting_hash = bind(_waiting), bind(_waiting_hash)
+        waiting, waiting_owner = bind(_waiting), bind(_waiting_owner)
+        find_owners = bind(_find_owners)
         # One for each kind of record: numba takes a record that begins like another for that one.
         set_weight = bind(_set_weight if weighted else _set_no_weight)
         write = bind(_write_update, **sets, set_weight=set_weight)
@@ -253,7 +275,8 @@ def kernels(
         bind(
             _pack,
             waiting=waiting,
-            waiting_hash=waiting_hash,
+            waiting_owner=waiting_owner,
+            find_owners=find_owners,
             write_update=write,
             RECEIPTED=weighted,
             **sets,

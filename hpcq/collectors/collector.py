@@ -89,9 +89,15 @@ def all_legal(model, key):
 
 def _step_all(actors, model, words, seed, tick, limit, tally):
     step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
-    for i in range(actors.hash.size):
+    # Loops of their own, so that the compiler makes vector instructions of them. Until it is
+    # stepped, an environment has its key in `next` and its draw in `final`.
+    for i in range(actors.next.size):
+        actors.next[i] = unmix64(actors.hash[i])
+    for i in range(actors.final.size):
+        actors.final[i] = mix64(step_word ^ words[i])
+    for i in range(actors.next.size):
         key, reward, terminated = step(
-            model, unmix64(actors.hash[i]), np.int64(actors.action[i]), mix64(step_word ^ words[i])
+            model, actors.next[i], np.int64(actors.action[i]), actors.final[i]
         )
         actors.reward[i] = reward
         actors.episode_return[i] += reward
@@ -111,9 +117,11 @@ def _step_all(actors, model, words, seed, tick, limit, tally):
             actors.elapsed[i] = 0
         else:
             actors.outcome[i] = _CONTINUES
-        actors.next[i] = mix64(key)
+        actors.next[i] = key
         if MASKED:
             actors.next_mask[i] = legal(model, key)
+    for i in range(actors.next.size):
+        actors.next[i] = mix64(actors.next[i])
 
 
 def _reset_all(actors, model, words, seed, tick):

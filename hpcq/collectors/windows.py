@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.outcome import Outcome
+from hpcq.hashing import owner
 from hpcq.native.kernels import template
 
 _CONTINUES, _TERMINATED, _RESET = (
@@ -68,9 +69,14 @@ def waiting(actors, windows, i):
 
 
 @template
-def waiting_hash(actors, windows, i, j):
-    """Return the hash of the `j`-th of them."""
-    return windows.hash[i, j]
+def find_owners(actors, windows, ranks):
+    """Do nothing: `waiting_owner` finds them."""
+
+
+@template
+def waiting_owner(actors, windows, i, j, ranks):
+    """Return the rank that owns the state of the `j`-th of them."""
+    return owner(windows.hash[i, j], ranks)
 
 
 @template
