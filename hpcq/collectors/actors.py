@@ -160,7 +160,6 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox):
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
             sent[waiting_owner(actors, windows, i, j, ranks), UPDATES] += 1
-    for i in range(actors.next.size):
         if actors.outcome[i] == _TRUNCATED:
             sent[owner(actors.final[i], ranks), QUERIES] += 1
         sent[actors.next_owner[i], QUERIES] += 1

@@ -99,25 +99,28 @@ def _step_all(actors, model, words, seed, tick, limit, tally):
         key, reward, terminated = step(
             model, actors.next[i], np.int64(actors.action[i]), actors.final[i]
         )
+        actors.next[i] = key
         actors.reward[i] = reward
-        actors.episode_return[i] += reward
+        actors.outcome[i] = _TERMINATED if terminated else _CONTINUES
+    for i in range(actors.next.size):
+        actors.episode_return[i] += actors.reward[i]
         actors.elapsed[i] += 1
-        truncated = limit > 0 and actors.elapsed[i] >= limit
-        if terminated or truncated:
-            actors.outcome[i] = _TERMINATED if terminated else _TRUNCATED
+        late = limit > 0 and actors.elapsed[i] >= limit
+        unless = _TRUNCATED if late else _CONTINUES
+        actors.outcome[i] = _TERMINATED if actors.outcome[i] == _TERMINATED else unless
+    for i in range(actors.next.size):
+        key = actors.next[i]
+        if actors.outcome[i] != _CONTINUES:
             actors.final[i] = mix64(key)
             if MASKED:
                 actors.final_mask[i] = legal(model, key)
-            key = reset(model, mix64(reset_word ^ words[i]))
+            key = actors.next[i] = reset(model, mix64(reset_word ^ words[i]))
             tally[0] += 1
             tally[1] += actors.episode_return[i]
             tally[2] += actors.elapsed[i]
             actors.episodes[i] += 1
             actors.episode_return[i] = 0.0
             actors.elapsed[i] = 0
-        else:
-            actors.outcome[i] = _CONTINUES
-        actors.next[i] = key
         if MASKED:
             actors.next_mask[i] = legal(model, key)
     for i in range(actors.next.size):
