@@ -17,12 +17,8 @@ from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
 from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
 from hpcq.native.kernels import bind, inlined, template
-from hpcq.native.memory import prefetch
 
 __all__ = ["Actors", "Outcome", "kernels", "make_actors"]
-
-# Records that are written so much later: an owner in shared memory has them in its cache still.
-_WRITE_AHEAD = 32
 
 
 class Actors(NamedTuple):
@@ -176,7 +172,6 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox):
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
             to = waiting_owner(actors, windows, i, j, ranks)
-            prefetch(outbox, sent[to, UPDATES] + _WRITE_AHEAD)
             write_update(actors, windows, i, j, outbox[sent[to, UPDATES]])
             sent[to, UPDATES] += 1
         if actors.outcome[i] == _TRUNCATED:
@@ -188,7 +183,6 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox):
             sent[to, QUERIES] += 1
         to = actors.next_owner[i]
         query = outbox[sent[to, QUERIES]]
-        prefetch(outbox, sent[to, QUERIES] + _WRITE_AHEAD)
         query.hash = actors.next[i]
         query.draw = actors.draw[i]
         set_mask(query, actors.next_mask[i])

@@ -135,7 +135,10 @@ class Nodes(Exchange):
         self._look_up = Direct(_look_up)
         self._all_sent, messages, replies = arrays
         self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
-        self.outbox = messages[node.rank * self._segment :][: self._segment]
+        # Packed elsewhere and copied in one go: lines that an owner has read are slow to take back,
+        # record by record.
+        self._packed = self.outbox.view(np.uint8)
+        self._shown = messages[node.rank * self._segment :][: self._segment].view(np.uint8)
         self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
         self.place(messages, np.empty(0, self.message))
         self.place_replies(replies, np.empty(0, self.reply_type))
@@ -167,6 +170,9 @@ class Nodes(Exchange):
     def send(self, flags: int) -> int:
         """Let the node read what is packed, and forward the rest; see `mail.Exchange.send`."""
         self.sent[:, FLAGS] = flags
+        last = self.sent[-1]
+        used = int(last[START] + last[UPDATES] + last[QUERIES]) * self.message.itemsize
+        self._shown[:used] = self._packed[:used]
         # Shared only now: two ranks counting in one cache line would take it from each other.
         self._all_sent[self.node.rank] = self.sent
         self._meet()
