@@ -73,17 +73,19 @@ def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     from hpcq.errors import JobError
     from hpcq.view import inspect as inspection
     from hpcq.view.present import row_text
+    from hpcq.view.table import Table
 
-    code = ExitCode.DONE
-    for given in [_observation(text) for text in observations]:
-        try:
-            (found,) = inspection.query(file, [given])
-            click.echo(json.dumps(found) if as_json else row_text(found))
-        except JobError as error:
-            if as_json:
-                click.echo(json.dumps({"observation": given, "error": str(error)}))
-            click.echo(f"hpcq: {error}", err=True)
-            code = ExitCode.USAGE
+    code, wanted = ExitCode.DONE, [_observation(text) for text in observations]
+    with Table(file) as table:
+        for given in wanted:
+            try:
+                found = inspection.row_of(table, given)
+                click.echo(json.dumps(found) if as_json else row_text(found))
+            except JobError as error:
+                if as_json:
+                    click.echo(json.dumps({"observation": given, "error": str(error)}))
+                click.echo(f"hpcq: {error}", err=True)
+                code = ExitCode.USAGE
     return code
 
 

@@ -88,7 +88,7 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             stdin=subprocess.DEVNULL,
             # Out of the terminal's process group, so that Ctrl-C is for us alone.
             process_group=0,
-            preexec_fn=_prepare,
+            preexec_fn=_stop_after_parent,
         )
         code = _wait(process, asked)
     finally:
@@ -173,10 +173,9 @@ def has_dead_ranks_only(pid: int) -> bool:
     return bool(stats) and all(stat.rpartition(")")[2].split()[0] == "Z" for stat in stats)
 
 
-def _prepare() -> None:
-    """Let this process have USR1 when its parent is killed, and be deaf to it until it listens."""
+def _stop_after_parent() -> None:
+    """Let this process have USR1 when its parent is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGUSR1))
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def find_mpirun() -> str:

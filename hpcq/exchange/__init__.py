@@ -10,8 +10,8 @@ Which way the records go is a choice of routing; what arrives is the same:
 
     alone   one rank: what goes out is what comes in
     flat    MPI's Alltoallv between all ranks, the reference; see flat.py
-    nodes   within a node read where they were packed, in shared memory; between nodes one message
-            for each pair of a node and a rank; see nodes.py
+    nodes   within a node shown in shared memory, and read there; between nodes one message for each
+            pair of a node and a rank; see nodes.py
 """
 
 from mpi4py import MPI

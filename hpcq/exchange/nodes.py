@@ -1,7 +1,7 @@
 """Shared memory within a node, few and large messages between nodes.
 
-The ranks of a node pack into one window of shared memory, and the owners among them read what
-they need where it stands: no copy and no message, only a barrier.
+The ranks of a node show what they have packed in one window of shared memory, and the owners among
+them read what they need where it stands: no message, only a barrier.
 
 What goes to other nodes is gathered: for each rank of another node, one rank of this node (its
 forwarder) sends what all ranks of this node have for it. So a rank sends about as many messages

@@ -152,7 +152,12 @@ def query(path: str | Path, observations: Iterable[Any]) -> list[dict[str, Any]]
         if an observation is not in the space, or was never updated.
     """
     with Table(path) as table:
-        return [_row(table, table.key(given), f"{given!r}") for given in observations]
+        return [row_of(table, given) for given in observations]
+
+
+def row_of(table: Table, observation: Any) -> dict[str, Any]:
+    """Return the row of one observation; see `query`."""
+    return _row(table, table.key(observation), f"{observation!r}")
 
 
 def query_key(path: str | Path, key: int) -> dict[str, Any]:
