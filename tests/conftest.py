@@ -1,5 +1,6 @@
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ SUPPORT = str(Path(__file__).parent / "support")
 sys.path.insert(0, SUPPORT)
 # For the commands that tests start.
 os.environ["PYTHONPATH"] = os.pathsep.join([SUPPORT, *filter(None, [os.environ.get("PYTHONPATH")])])
+if "OMPI_COMM_WORLD_SIZE" not in os.environ:
+    # Open MPI 4 has one folder for all jobs of a user, which one that ends may remove while another
+    # starts: one folder for each pytest of several at once.
+    folder = f"{tempfile.gettempdir()}/ompi.tests.{os.getpid()}"
+    os.environ["OMPI_MCA_orte_top_session_dir"] = folder
 
 # Speed is a matter for benchmarks; the first call of a kernel compiles it.
 settings.register_profile("default", deadline=None)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -84,7 +85,7 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
     try:
         process = subprocess.Popen(
             command,
-            env={**_SETTINGS, **os.environ, _MARK: str(os.getpid())},
+            env={**_SETTINGS, **_own_folder(), **os.environ, _MARK: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             # Out of the terminal's process group, so that Ctrl-C is for us alone.
             process_group=0,
@@ -101,6 +102,14 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
     if code > 128:
         complain(f"a rank, or mpirun, was ended by signal {code - 128}")
     return code
+
+
+def _own_folder() -> dict[str, str]:
+    """Return the setting that gives this mpirun a folder that no other one uses.
+
+    Open MPI 4 has one for all jobs of a user; one that ends removes it while another starts.
+    """
+    return {"OMPI_MCA_orte_top_session_dir": f"{tempfile.gettempdir()}/ompi.{os.getpid()}"}
 
 
 def _stop(process: subprocess.Popen, asked: Sequence[int]) -> None:

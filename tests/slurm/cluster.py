@@ -88,8 +88,9 @@ class Cluster:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.daemons = []
+        ours = ("SLURM", "OMPI_COMM", "OMPI_MCA_orte")
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI_COMM"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(ours)},
             "SLURM_CONF": str(self.folder / "slurm.conf"),
             # Ranks that wait must not keep others from the few real CPUs.
             "OMPI_MCA_mpi_yield_when_idle": "1",
@@ -202,8 +203,13 @@ class Cluster:
             time.sleep(0.2)
         raise AssertionError(f"waited {seconds} s for {what}\n{self.log()}")
 
-    def finish(self, number, seconds=400):
-        """Wait until a job has ended for good; return its state."""
+    def finish(self, number, expected="COMPLETED", seconds=400):
+        """Wait until a job has ended for good, and check its state; else its log says why."""
         live = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED")
         self.wait(lambda: self.state(number) not in live, f"job {number} to end", seconds)
-        return self.state(number)
+        job = self.job(number)
+        if job["JobState"] != expected:
+            log = Path(job["StdOut"])
+            text = log.read_text() if log.is_file() else f"no {log}"
+            state = f"job {number}: {job['JobState']}, exit code {job['ExitCode']}"
+            raise AssertionError(f"{state}, not {expected}\n{text}\n{self.log()}")
