@@ -143,6 +143,11 @@ class Nodes(Exchange):
         self.place(messages, np.empty(0, self.message))
         self.place_replies(replies, np.empty(0, self.reply_type))
         self._find_peers()
+        if self._is_alone:
+            # Nothing comes from afar: what this rank has for itself is read where it was packed.
+            self._is_far[comm.rank] = True
+            self.place(messages, self.outbox)
+            self.place_replies(replies, self.replies_in)
         self._gathered = np.empty(0, self.message)
         self._to_scatter = np.empty(0, self.reply_type)
 
@@ -170,9 +175,7 @@ class Nodes(Exchange):
     def send(self, flags: int) -> int:
         """Let the node read what is packed, and forward the rest; see `mail.Exchange.send`."""
         self.sent[:, FLAGS] = flags
-        last = self.sent[-1]
-        used = int(last[START] + last[UPDATES] + last[QUERIES]) * self.message.itemsize
-        self._shown[:used] = self._packed[:used]
+        self._show()
         # Shared only now: two ranks counting in one cache line would take it from each other.
         self._all_sent[self.node.rank] = self.sent
         self._meet()
@@ -188,9 +191,23 @@ class Nodes(Exchange):
             self._reply_starts,
         )
         if self._is_alone:
+            self._starts[self.comm.rank] = self.sent[self.comm.rank, START]
+            self._reply_starts[self.comm.rank] = self.sent[self.comm.rank, REPLIES_AT]
             return agreed
         self._forward()
         return int(np.bitwise_or.reduce(counts[:, FLAGS]))
+
+    def _show(self) -> None:
+        """Copy what is packed to where the node reads it."""
+        size, last = self.message.itemsize, self.sent[-1]
+        starts = self.sent[:, START].tolist()
+        starts.append(int(last[START] + last[UPDATES] + last[QUERIES]))
+        end = starts[-1] * size
+        own_start = own_end = end
+        if self._is_alone:
+            own_start, own_end = (at * size for at in starts[self.comm.rank :][:2])
+        self._shown[:own_start] = self._packed[:own_start]
+        self._shown[own_end:end] = self._packed[own_end:end]
 
     def _forward(self) -> None:
         """Send what this node has for other nodes, and take what they have for this rank."""
