@@ -109,7 +109,9 @@ def _own_folder() -> dict[str, str]:
 
     Open MPI 4 has one for all jobs of a user; one that ends removes it while another starts.
     """
-    return {"OMPI_MCA_orte_top_session_dir": f"{tempfile.gettempdir()}/ompi.{os.getpid()}"}
+    # What a killed mpirun left must not be in the way of another user's.
+    name = f"ompi.{os.getuid()}.{os.getpid()}"
+    return {"OMPI_MCA_orte_top_session_dir": f"{tempfile.gettempdir()}/{name}"}
 
 
 def _stop(process: subprocess.Popen, asked: Sequence[int]) -> None:

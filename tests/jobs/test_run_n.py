@@ -41,6 +41,31 @@ def test_ctrl_c_saves_and_the_run_ends_as_an_uninterrupted_one(tmp_path):
     assert summary(tmp_path / "stopped")["digest"] == summary(tmp_path / "whole")["digest"]
 
 
+def test_each_mpirun_has_its_own_folder(tmp_path):
+    """Two of Open MPI 4 that share one can fail: one ends and removes it, one starts."""
+    runs = [
+        start(None, *run(tmp_path / name, "--set", "run.steps=1_000_000_000_000")) for name in "ab"
+    ]
+    try:
+        folders = set()
+        for each in runs:
+            children = Path(f"/proc/{each.pid}/task/{each.pid}/children")
+            wait_for(children.read_text)
+            environ = Path(f"/proc/{children.read_text().split()[0]}/environ")
+            # Until it is mpirun it is a copy of its parent.
+            wait_for(lambda environ=environ: b"HPCQ_STARTED_BY=" in environ.read_bytes())
+            named = dict(entry.partition(b"=")[::2] for entry in environ.read_bytes().split(b"\0"))
+            folders.add(named[b"OMPI_MCA_orte_top_session_dir"])
+        assert len(folders) == 2
+        for each in runs:
+            os.kill(each.pid, signal.SIGTERM)
+        for each in runs:
+            each.communicate(timeout=60)
+    finally:
+        for each in runs:
+            end(each)
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0])
 def test_a_stop_is_heard_from_the_first_moment_on(delay, number, tmp_path):
