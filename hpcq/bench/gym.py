@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from mpi4py import MPI
 
-from hpcq.bench.tick import measure
+from hpcq.bench.tick import SHORT, measure
 from hpcq.collectors.collector import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import JobError
@@ -63,19 +63,15 @@ def _vector(environment: PythonEnvironment, start: int, share: int) -> Callable[
     return loop
 
 
-def stepping(
-    comm: MPI.Intracomm, loop: Callable[[], None], count: int, seconds: float
-) -> list[float]:
-    """Return steps per second of all ranks' loops together, time after time. Collective."""
-    rates: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(rates) < 5 or comm.allreduce(time.perf_counter() < end, MPI.LAND):
-        comm.Barrier()
-        begin = time.perf_counter()
+def stepping(comm: MPI.Intracomm, loop: Callable[[], None], count: int, ticks: int) -> float:
+    """Return steps per second of all ranks' loops together, in about `ticks`. Collective."""
+    repeats = max(1, round(ticks / _TICKS))
+    comm.Barrier()
+    begin = time.perf_counter()
+    for _ in range(repeats):
         loop()
-        took = comm.allreduce(time.perf_counter() - begin, MPI.MAX)
-        rates.append(_TICKS * count / took)
-    return rates
+    took = comm.allreduce(time.perf_counter() - begin, MPI.MAX)
+    return repeats * _TICKS * count / took
 
 
 def _bins(id_: str) -> dict[str, Any]:
@@ -135,18 +131,21 @@ def bench(
     loop = (_scalar if vector is None else _vector)(environment, start, share)
     learner = Learner(job, environment, comm)
     learner.begin()
-    # Half of it before and half after, since the speed of a shared machine drifts.
-    rates = stepping(comm, loop, environments, seconds / 2)
-    found = measure(learner, seconds)
-    rates += stepping(comm, loop, environments, seconds / 2)
-    alone = float(np.median(rates))
+    # By turns, and compared turn by turn, since the speed of a shared machine drifts.
+    turns: list[tuple[float, float]] = []
+
+    def take_turns(ticks: int, rate: float) -> None:
+        turns.append((rate, stepping(comm, loop, environments, ticks)))
+
+    found = measure(learner, 2 * seconds, take_turns)
+    through, alone = np.array(turns[SHORT:]).T
     learner.close()
     return {
         "environment": id_,
         "ranks": comm.size,
         "environments": environments,
         "vector": vector,
-        "stepping": alone,
-        "ratio_to_stepping": found["transitions_per_second"] / alone,
+        "stepping": float(np.median(alone)),
+        "ratio_to_stepping": float(np.median(through / alone)),
         **found,
     }

@@ -23,6 +23,9 @@ Route = Callable[..., Exchange]
 WALKERS = (1024, 4096, 16_384)
 _CHUNK = 1 << 22
 
+# The first batches of ticks are short: medians are over the longer ones.
+SHORT = 3
+
 
 @kernel
 def _select(hashes, rank, ranks, out):
@@ -52,8 +55,16 @@ def fill(learner: Learner, states: int) -> None:
         learner.shard.load(part, q, np.zeros((part.size, 0), np.uint32))
 
 
-def measure(learner: Learner, seconds: float) -> dict[str, Any]:
-    """Advance a learner that has begun; return rates and times by phase. Collective."""
+def measure(
+    learner: Learner, seconds: float, between: Callable[[int, float], None] | None = None
+) -> dict[str, Any]:
+    """Advance a learner that has begun; return rates and times by phase. Collective.
+
+    Parameters
+    ----------
+    between
+        called after every batch of ticks with their number and rate; its time counts, too.
+    """
     comm = learner.comm
     clock = time.perf_counter
     names = list(dict.fromkeys(name for name, _ in learner.phases))
@@ -70,6 +81,8 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
             learner.advance()
         took = comm.allreduce(clock() - start, MPI.MAX)
         rates.append(batch * count / took)
+        if between is not None:
+            between(batch, rates[-1])
         ticks += batch
         batch = max(1, int(batch * min(4.0, 0.2 / took)))
         if comm.allreduce(clock() > ends, MPI.LOR) and len(rates) >= 7:
@@ -88,8 +101,7 @@ def measure(learner: Learner, seconds: float) -> dict[str, Any]:
     sent = learner.exchange.sent
     wire = learner.exchange.bytes_sent_elsewhere()
     loads = comm.allgather(int(learner.exchange.inbox.counts[:, :2].sum()))
-    # The first batches are short: medians over the longer ones.
-    rates = sorted(rates[3:])
+    rates = sorted(rates[SHORT:])
     return {
         "transitions_per_second": float(np.median(rates)),
         "min": rates[0],

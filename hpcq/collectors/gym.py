@@ -58,15 +58,16 @@ def _record(actors, keys, finals, rewards, terminated, truncated, resetting, end
     count = 0
     for i in range(keys.size):
         actors.next[i] = mix64(keys[i])
+    for i in range(keys.size):
         if resetting[i]:
             actors.outcome[i] = _RESET
             continue
-        actors.final[i] = mix64(finals[i])
         actors.reward[i] = rewards[i]
         actors.episode_return[i] += rewards[i]
         actors.elapsed[i] += 1
         if terminated[i] or truncated[i]:
             actors.outcome[i] = _TERMINATED if terminated[i] else _TRUNCATED
+            actors.final[i] = mix64(finals[i])
             tally[0] += 1
             tally[1] += actors.episode_return[i]
             tally[2] += actors.elapsed[i]
@@ -185,7 +186,9 @@ class GymnasiumCollector(CheckedCollector):
     def _cut(self) -> None:
         """End what goes on as truncated, and restart everything: a quiet tick."""
         actors = self.actors
-        actors.outcome[actors.outcome == Outcome.CONTINUES] = Outcome.TRUNCATED
+        going_on = actors.outcome == Outcome.CONTINUES
+        actors.outcome[going_on] = Outcome.TRUNCATED
+        actors.final[going_on] = actors.next[going_on]
         self._resetting[:] = False
         actors.next[:] = mix64.py_func(self._reset_all())
         actors.elapsed[:] = 0

@@ -33,6 +33,8 @@ class PythonCollector(GymnasiumCollector):
         self._observations: list[Any] = [None] * count
         self._rewards = [None] * count
         self._infos: list[Any] = [None] * count
+        # What nobody reads goes where the next one replaces it: to keep it costs more.
+        self._info_places = list(self._everyone) if self._masked else [0] * count
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
 
@@ -78,10 +80,12 @@ class PythonCollector(GymnasiumCollector):
         i, taken = -1, _NOT_YET
         actions = self._actions.each(self.actors.action)
         try:
-            for i, step, action in zip(self._everyone, self._steps, actions, strict=True):
+            for i, at, step, action in zip(
+                self._everyone, self._info_places, self._steps, actions, strict=True
+            ):
                 taken = _NOT_YET
                 taken = step(action)
-                observations[i], rewards[i], terminated, truncated, infos[i] = taken
+                observations[i], rewards[i], terminated, truncated, infos[at] = taken
                 if terminated or truncated:
                     ended.append((i, terminated, truncated))
         except (Exception, SystemExit) as error:

@@ -70,11 +70,11 @@ class VectorCollector(GymnasiumCollector):
             problem = "expected (observations, rewards, terminations, truncations, infos)"
             raise self._unit_fault(places, "step", f"returned {shape_of(taken)}, {problem}")
         observations, rewards, terminations, truncations, infos = taken
-        if not _plain(rewards, np.float64, len(places)):
+        if not _plain(rewards, (np.float32, np.float64), len(places)):
             rewards = self._numbers(places, rewards)
-        if not _plain(terminations, np.bool_, len(places)):
+        if not _plain(terminations, (np.bool_,), len(places)):
             terminations = self._booleans(places, terminations, "terminated")
-        if not _plain(truncations, np.bool_, len(places)):
+        if not _plain(truncations, (np.bool_,), len(places)):
             truncations = self._booleans(places, truncations, "truncated")
         self._rewards[part] = rewards
         self._terminated[part] = terminations
@@ -228,5 +228,5 @@ class VectorCollector(GymnasiumCollector):
         )
 
 
-def _plain(values: Any, dtype: Any, count: int) -> bool:
-    return isinstance(values, np.ndarray) and values.dtype == dtype and values.shape == (count,)
+def _plain(values: Any, kinds: tuple[Any, ...], count: int) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype in kinds and values.shape == (count,)

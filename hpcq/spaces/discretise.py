@@ -50,6 +50,13 @@ def range_of(dimension: dict[str, Any]) -> tuple[float, float]:
     return dimension.get("low", -np.inf), dimension.get("high", np.inf)
 
 
+def rounded_up(numbers: NDArray[np.float64], dtype: Any) -> NDArray[np.floating]:
+    """Return the smallest numbers of a type that are at least these: what compares the same."""
+    with np.errstate(over="ignore"):
+        near = numbers.astype(dtype)
+    return np.where(near < numbers, np.nextafter(near, dtype(np.inf)), near)
+
+
 def middles_of(dimension: dict[str, Any]) -> NDArray[np.float64]:
     """Return a value within each bin: its middle, or a little beyond the outermost edge."""
     edges = edges_of(dimension)

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from hpcq.native.kernels import kernel
 from hpcq.spaces.canonical import digest
-from hpcq.spaces.discretise import FEW, bin_index, edges_of, middles_of, range_of
+from hpcq.spaces.discretise import (
+    FEW,
+    bin_index,
+    edges_of,
+    middles_of,
+    range_of,
+    rounded_up,
+)
 
 _INT64 = np.iinfo(np.int64)
 MASK = (1 << 64) - 1
@@ -44,10 +51,10 @@ def _append_integers(keys, values, start, last, count):
 def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
     """Append one digit per column; return how many values were clipped, -1 if one is not a number.
 
-    values              float64 (k, n): one row for each column of digits
-    edges, offsets      float64, int64 (k + 1,): column j has edges[offsets[j]:offsets[j + 1]]
-    low, high, count    float64 (k,), float64 (k,), uint64 (k,)
-    scratch             uint64 (AT_ONCE,)
+    values              float32 or float64 (k, n): one row for each column of digits
+    edges, offsets      as values, int64 (k + 1,): column j has edges[offsets[j]:offsets[j + 1]]
+    low, high, count    as values (k,), as values (k,), uint64 (k,)
+    scratch             uint32 (AT_ONCE,)
     """
     clipped, wrong = 0, 0
     for start in range(0, keys.size, AT_ONCE):
@@ -63,13 +70,13 @@ def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
                 for e in range(offsets[j], offsets[j + 1]):
                     edge = edges[e]
                     for i in range(some.size):
-                        scratch[i] += np.uint64(edge <= row[i])
+                        scratch[i] += np.uint32(edge <= row[i])
             else:
                 inner = edges[offsets[j] : offsets[j + 1]]
                 for i in range(some.size):
-                    scratch[i] = np.uint64(bin_index(inner, row[i]))
+                    scratch[i] = np.uint32(bin_index(inner, row[i]))
             for i in range(some.size):
-                some[i] = some[i] * count[j] + scratch[i]
+                some[i] = some[i] * count[j] + np.uint64(scratch[i])
     return -1 if wrong else clipped
 
 
@@ -157,12 +164,21 @@ class Bins:
         self._dimensions = description["dimensions"]
         edges = [edges_of(dimension) for dimension in self._dimensions]
         self.counts = [part.size + 1 for part in edges]
-        self._edges = np.concatenate(edges) if edges else np.zeros(0)
+        inner = np.concatenate(edges) if edges else np.zeros(0)
         self._offsets = np.concatenate([[0], np.cumsum([part.size for part in edges])]).astype(int)
         ranges = np.array([range_of(d) for d in self._dimensions], np.float64).reshape(-1, 2)
         self._low, self._high = np.ascontiguousarray(ranges.T)
+        # Those of float32 are compared as they are: more of them at a time.
+        self._bounds = {
+            np.dtype(kind): (
+                rounded_up(inner, kind),
+                rounded_up(self._low, kind),
+                -rounded_up(-self._high, kind),
+            )
+            for kind in (np.float32, np.float64)
+        }
         self._count = np.array(self.counts, np.uint64)
-        self._scratch = np.empty(AT_ONCE, np.uint64)
+        self._scratch = np.empty(AT_ONCE, np.uint32)
         self.clipped = 0
         """values that were outside their range, since the start"""
 
@@ -187,17 +203,10 @@ class Bins:
         values = np.asarray(column)
         if values.shape != (keys.size, *self.shape) or values.dtype.kind not in "fiub":
             return -1
-        rows = np.ascontiguousarray(values.reshape(keys.size, -1).T, np.float64)
-        return _append_bins(
-            keys,
-            rows,
-            self._edges,
-            self._offsets,
-            self._low,
-            self._high,
-            self._count,
-            self._scratch,
-        )
+        kind = values.dtype if values.dtype in self._bounds else np.dtype(np.float64)
+        rows = np.ascontiguousarray(values.reshape(keys.size, -1).T, kind)
+        edges, low, high = self._bounds[kind]
+        return _append_bins(keys, rows, edges, self._offsets, low, high, self._count, self._scratch)
 
     def rebuild(self, digits: Iterator[int]) -> NDArray[np.float64]:
         """Return an observation in the middle of its bins."""

@@ -244,6 +244,32 @@ def test_bins_are_where_the_edges_say(edges, seed):
     assert all(codec.encode(codec.decode(key)) == key for key in expected)
 
 
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), unique=True, max_size=20).map(sorted)
+)
+def test_numbers_of_32_bits_are_compared_with_edges_of_64(edges):
+    space = spaces.Box(-np.inf, np.inf, (), np.float32)
+    codec = Codec(describe(space, discretise(edges=[edges])))
+    with np.errstate(over="ignore"):
+        near = np.array([*edges, 0.0], np.float32)
+    seen = np.concatenate([near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf)])
+    expected = [bisect.bisect_right(edges, float(value)) for value in seen]
+    assert codec.encode_batch(seen, seen.size).tolist() == expected
+    assert codec.encode_batch(seen.astype(np.float64), seen.size).tolist() == expected
+
+
+@given(st.floats(-1e300, 1e300), st.floats(0, 1e300))
+def test_numbers_of_32_bits_are_outside_a_range_of_64(low, width):
+    high = low + max(width, abs(low), 1e-300)
+    space = spaces.Box(-np.inf, np.inf, (), np.float32)
+    codec = Codec(describe(space, discretise(bins=[2], low=[low], high=[high])))
+    with np.errstate(over="ignore"):
+        near = np.array([low, high], np.float32)
+    seen = np.concatenate([near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf)])
+    codec.encode_batch(seen, seen.size)
+    assert codec.clipped == sum(not low <= float(value) <= high for value in seen)
+
+
 @given(st.lists(FLOATS, unique=True, max_size=40).map(sorted), st.floats(-12, 12))
 def test_the_kernel_is_a_bisection(edges, value):
     found = bin_index(np.array(edges, np.float64), value)
