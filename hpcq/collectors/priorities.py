@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.outcome import Outcome
-from hpcq.exchange.mail import REPLIES_AT
+from hpcq.exchange.mail import REPLIES_AT, UPDATES
 from hpcq.hashing import hi64, mix64, owner
 from hpcq.native.kernels import inlined, kernel
 
@@ -158,18 +158,18 @@ def take_receipts(priorities, actors, added, exponent, floor, ranks, sent, repli
     """Learn the errors of the updates of this tick; what was drawn in it is pending from now on.
 
     exponent, floor   alpha, and what is added to a |TD error|
-    cursors           int64 (ranks,), scratch
+    cursors           uint64 (2, ranks), scratch
     """
     capacity, width = priorities.value.shape[1], priorities.drawn.shape[1]
     for rank in range(sent.shape[0]):
-        cursors[rank] = sent[rank, REPLIES_AT]
+        cursors[UPDATES, rank] = sent[rank, REPLIES_AT]
     for n in range(added.size):
         for j in range(width):
             i, number = n * width + j, priorities.pending[n, j]
             if actors.update_pending[i]:
                 source = owner(actors.update_hash[i], ranks)
-                error = np.float64(replies[cursors[source]].value)
-                cursors[source] += 1
+                error = np.float64(replies[cursors[UPDATES, source]].value)
+                cursors[UPDATES, source] += np.uint64(1)
                 # Another one may stand in its place by now.
                 if added[n] - number <= capacity:
                     assign(priorities, n, number % capacity, _value_of(error, exponent, floor))

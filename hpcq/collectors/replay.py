@@ -182,9 +182,9 @@ class Replay:
         _replay(self.actors, self.rings, places)
 
     def take_receipts(
-        self, ranks: np.uint64, sent: NDArray, replies: NDArray, cursors: NDArray[np.int64]
+        self, ranks: np.uint64, sent: NDArray, replies: NDArray, cursors: NDArray[np.uint64]
     ) -> None:
-        """Set priorities by the receipts for the updates of this tick; see `actors.receive`."""
+        """Set priorities by the receipts for the updates of this tick; see `messages.receive`."""
         if self.priorities is not None:
             by_priority.take_receipts(
                 self.priorities,

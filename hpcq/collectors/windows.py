@@ -59,7 +59,7 @@ def make_windows(count: int, steps: int) -> Windows:
     )
 
 
-# What `actors.pack` and `actors.receive` do with windows; `actors` has the same for one step.
+# What `messages.pack` and `messages.receive` do with windows; single.py has it for one step.
 
 
 @template
@@ -69,8 +69,11 @@ def waiting(actors, windows, i):
 
 
 @template
-def find_owners(actors, windows, ranks):
-    """Do nothing: `waiting_owner` finds them."""
+def count_updates(actors, windows, ranks, counts):
+    """Add to `counts`, uint64 (ranks,), how many go to each rank."""
+    for i in range(windows.due.size):
+        for j in range(windows.due[i]):
+            counts[owner(windows.hash[i, j], ranks)] += np.uint64(1)
 
 
 @template
@@ -122,3 +125,8 @@ def remember(actors, windows, i, outcome, value, greedy, offset, discount, decay
     windows.offset[i] = offset
     windows.length[i] = length
     windows.due[i] = due
+
+
+@template
+def form_updates(actors, discount):
+    """Do nothing: `remember` has."""

@@ -26,6 +26,8 @@ class TableModel(NamedTuple):
     next: NDArray[np.int64]
     reward: NDArray[np.float64]
     terminated: NDArray[np.bool_]
+    outcomes: NDArray[np.void]
+    """(S A K,), next, reward and terminated as records: what a step reads lies together"""
     start: NDArray[np.float64]
     """(S,), the probability that an episode starts there"""
     start_cumulative: NDArray[np.float64]
@@ -33,6 +35,9 @@ class TableModel(NamedTuple):
     """(m,), m a power of two: the first state whose running sum exceeds j / m of the whole"""
     legal: NDArray[np.uint64]
     """(S,), bitsets of the actions that make sense; or empty where all do"""
+
+
+_OUTCOME = np.dtype([("reward", "f8"), ("next", "u4"), ("terminated", "?")], align=True)
 
 
 def table_model(
@@ -44,6 +49,9 @@ def table_model(
     legal: NDArray | None = None,
 ) -> TableModel:
     """Return the model with its running sums; shapes as in `TableModel`."""
+    outcomes = np.empty(next_.size, _OUTCOME)
+    outcomes["next"], outcomes["reward"] = next_.ravel(), reward.ravel()
+    outcomes["terminated"] = terminated.ravel()
     sums = np.cumsum(start)
     guides = 1 << (2 * sums.size).bit_length()
     return TableModel(
@@ -52,6 +60,7 @@ def table_model(
         np.ascontiguousarray(next_, np.int64),
         np.ascontiguousarray(reward, np.float64),
         np.ascontiguousarray(terminated, np.bool_),
+        outcomes,
         np.ascontiguousarray(start, np.float64),
         sums,
         np.searchsorted(sums, np.arange(guides) / guides * sums[-1], side="right"),
@@ -80,14 +89,12 @@ def step(model, key, action, draw):
     """Return (next state, reward, terminated): the first outcome that exceeds the draw."""
     s = np.int64(key)
     u = unit_interval(draw)
-    k, last = 0, model.cumulative.shape[2] - 1
+    _, actions, outcomes = model.cumulative.shape
+    k, last = 0, outcomes - 1
     while k < last and model.cumulative[s, action, k] <= u:
         k += 1
-    return (
-        np.uint64(model.next[s, action, k]),
-        model.reward[s, action, k],
-        model.terminated[s, action, k],
-    )
+    outcome = model.outcomes[np.uint64((s * actions + action) * outcomes + k)]
+    return np.uint64(outcome.next), outcome.reward, outcome.terminated
 
 
 @kernel

@@ -110,12 +110,12 @@ class Learner:
             shard = self._make_shard(among.size)
         self.shard = self.rows = shard
         self.service = Service(job, method, self.rows)
-        self._actors = method.actor_kernels()
+        self._messages = method.message_kernels()
         message, reply = record_types(self.shard.dtype, method.masked, method.weighted)
         updates, queries = method.steps * count, 2 * count
         replies = queries + (updates if method.weighted else 0)
         self.exchange = route(among, message, reply, updates + queries, replies)
-        self._cursors = np.zeros(among.size, np.int64)
+        self._cursors = np.zeros((2, among.size), np.uint64)
         self._ranks = np.uint64(among.size)
         self._seed = seed
         self._flags = self._agreed = 0
@@ -231,7 +231,7 @@ class Learner:
 
     def _pack(self) -> None:
         senders = self.replay or self.collector
-        self._actors.pack(
+        self._messages.pack(
             senders.actors,
             self.windows,
             senders.words,
@@ -240,6 +240,7 @@ class Learner:
             self._ranks,
             self.exchange.sent,
             self.exchange.outbox,
+            self._cursors,
         )
 
     def _send(self) -> None:
@@ -256,7 +257,7 @@ class Learner:
             self.replay.take_receipts(
                 self._ranks, self.exchange.sent, self.exchange.replies_in, self._cursors
             )
-        self._actors.receive(
+        self._messages.receive(
             (self.replay or self.collector).actors,
             self.windows,
             self._discount,

@@ -57,7 +57,7 @@ def locate(hashes, ranks, buckets, box, block, start, end, places):
         hash_ = box[i].hash
         ahead = np.uint64(0)
         for k in range(WIDTH):
-            ahead += np.uint64(hashes[slot + np.uint64(k), 0] < hash_)
+            ahead += np.uint64(hashes[slot + np.uint64(k)].hash < hash_)
         places[i & RING] = slot + ahead
         prefetch(hashes, slot + ahead)
     block -= LEAD

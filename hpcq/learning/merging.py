@@ -129,7 +129,7 @@ def take(table, values, visits):
     n = 0
     last = table.hashes.shape[0] - 1
     for slot in range(last + 1):
-        live = table.state[HAS_MAX] == 1 if slot == last else table.hashes[slot, 0] != MAX_HASH
+        live = table.state[HAS_MAX] == 1 if slot == last else table.hashes[slot].hash != MAX_HASH
         if live:
             for a in range(table.columns):
                 table.q[slot, a] = values[n, a]

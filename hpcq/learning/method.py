@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hpcq.collectors import actors
+from hpcq.collectors import messages
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.errors import JobError
@@ -107,10 +107,10 @@ class Method:
         )
         return owner.Kernels(*map(Direct, compiled))
 
-    def actor_kernels(self) -> actors.Kernels:
-        """Return the actors' kernels."""
+    def message_kernels(self) -> messages.Kernels:
+        """Return the kernels of the environments' side of the messages."""
         rule = self.rule
-        compiled = actors.kernels(
+        compiled = messages.kernels(
             self.actions, rule.tables, self.masked, self.steps, rule.cuts, self.weighted
         )
-        return actors.Kernels(*map(Direct, compiled))
+        return messages.Kernels(*map(Direct, compiled))

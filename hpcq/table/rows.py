@@ -8,8 +8,10 @@ saving and loading are single passes, and a search for an absent hash ends at th
 An empty slot holds the largest hash. The one state that really has this hash has a slot of its
 own, the last, and a flag that says whether it is there.
 
-Hashes and Q-values of a row are neighbours in memory (one record); kernels see them as two
-contiguous arrays a few bytes apart. Visit counts, where kept, stand in an array of their own.
+Hashes and Q-values of a row are neighbours in memory; kernels see them as two contiguous arrays a
+few bytes apart. That of the hashes is of records as long as a row, a length that the compiler knows
+then: to find a row takes a shift, not a multiplication. Visit counts, where kept, stand in an array
+of their own.
 """
 
 from typing import NamedTuple
@@ -30,8 +32,8 @@ ROWS, HAS_MAX, LIMIT = 0, 1, 2
 class Table(NamedTuple):
     """The arrays of a shard as kernels see them."""
 
-    hashes: NDArray[np.uint64]
-    """(slots, words of a record): column 0"""
+    hashes: NDArray[np.void]
+    """(slots,), records of which `hash` (uint64) is all but the room for the values"""
     q: NDArray[np.floating]
     """(slots, numbers in a record): columns 0 ... `columns` - 1; starts where a row's values do"""
     visits: NDArray[np.uint32]
@@ -59,9 +61,9 @@ def probe(hashes, state, slot, hash_):
     """Return the slot of a hash, or NOWHERE; `slot` (uint64) is its home or further on."""
     if hash_ == MAX_HASH:
         return np.uint64(hashes.shape[0] - 1) if state[HAS_MAX] else NOWHERE
-    while hashes[slot, 0] < hash_:
+    while hashes[slot].hash < hash_:
         slot += _ONE
-    return slot if hashes[slot, 0] == hash_ else NOWHERE
+    return slot if hashes[slot].hash == hash_ else NOWHERE
 
 
 @kernel
@@ -73,7 +75,7 @@ def find(table, hash_):
 
 @kernel
 def _clear(table, slot, hash_):
-    table.hashes[slot, 0] = hash_
+    table.hashes[slot].hash = hash_
     for a in range(table.columns):
         table.q[slot, a] = table.q_init
     for a in range(table.visits.shape[1]):
@@ -86,7 +88,7 @@ def _clear(table, slot, hash_):
 @kernel
 def move(source, old, target, new):
     """Copy the row in slot `old` to slot `new` of `target`."""
-    target.hashes[new, 0] = source.hashes[old, 0]
+    target.hashes[new].hash = source.hashes[old].hash
     for a in range(source.columns):
         target.q[new, a] = source.q[old, a]
     for a in range(source.visits.shape[1]):
@@ -105,13 +107,13 @@ def insert(table, hash_):
             _clear(table, last, hash_)
         return last
     slot = home_slot(hash_, table.ranks, table.buckets, table.width)
-    while table.hashes[slot, 0] < hash_:
+    while table.hashes[slot].hash < hash_:
         slot += 1
-    if table.hashes[slot, 0] == hash_:
+    if table.hashes[slot].hash == hash_:
         return slot
     # The two last slots stay out of reach: one empty, where every search ends, one for MAX_HASH.
     end = slot
-    while table.hashes[end, 0] != MAX_HASH:
+    while table.hashes[end].hash != MAX_HASH:
         end += 1
     if table.state[ROWS] >= table.state[LIMIT] or end >= last - 1:
         return -1
@@ -126,7 +128,7 @@ def end_with(table, buckets):
     """Return the slot after the last row, were there so many buckets."""
     free = 0
     for i in range(table.hashes.shape[0] - 1):
-        hash_ = table.hashes[i, 0]
+        hash_ = table.hashes[i].hash
         if hash_ != MAX_HASH:
             free = max(free, home_slot(hash_, table.ranks, buckets, table.width)) + 1
     return free
@@ -136,7 +138,7 @@ def end_with(table, buckets):
 def empty(table, start, stop):
     """Empty the slots `start` ... `stop` - 1."""
     for slot in range(start, stop):
-        table.hashes[slot, 0] = MAX_HASH
+        table.hashes[slot].hash = MAX_HASH
 
 
 @kernel
@@ -146,7 +148,7 @@ def move_all(source, start, stop, target, free):
     Returns up to where it is filled then. The two last slots of either are not for this.
     """
     for i in range(start, stop):
-        hash_ = source.hashes[i, 0]
+        hash_ = source.hashes[i].hash
         if hash_ != MAX_HASH:
             slot = max(free, home_slot(hash_, target.ranks, target.buckets, target.width))
             empty(target, free, slot)
@@ -157,7 +159,7 @@ def move_all(source, start, stop, target, free):
 
 @kernel
 def _copy(table, slot, n, hashes, q, visits, masks):
-    hashes[n] = table.hashes[slot, 0]
+    hashes[n] = table.hashes[slot].hash
     for a in range(q.shape[1]):
         q[n, a] = table.q[slot, a]
     for a in range(visits.shape[1]):
@@ -174,7 +176,7 @@ def gather(table, slot, hashes, q, visits, masks):
     # What an empty slot holds is copied, too, and overwritten: a branch would be a guess.
     while slot < last and n < hashes.size:
         _copy(table, slot, n, hashes, q, visits, masks)
-        n += table.hashes[slot, 0] != MAX_HASH
+        n += table.hashes[slot].hash != MAX_HASH
         slot += 1
     if slot == last and n < hashes.size:
         if table.state[HAS_MAX]:

@@ -40,6 +40,11 @@ def _record_bytes(useful: int) -> int:
     return padded if useful >= 0.75 * padded else exact
 
 
+def _hash_record(nbytes: int) -> np.dtype:
+    """Return the type of a row of so many bytes, of which only the hash is named."""
+    return np.dtype({"names": ["hash"], "formats": ["u8"], "itemsize": nbytes})
+
+
 class Shard:
     """The rows that one of `ranks` ranks owns.
 
@@ -93,7 +98,7 @@ class Shard:
         visit_bytes = 4 * slots * self.columns if self.keeps_visits else 0
         mask_bytes = 8 * slots if self.keeps_masks else 0
         return Table(
-            memory[:-8].view(np.uint64).reshape(slots, record // 8),
+            memory[:-8].view(_hash_record(record)),
             memory[8:].view(self.dtype).reshape(slots, record // self.dtype.itemsize),
             allocate(visit_bytes).view(np.uint32).reshape(slots, -1 if visit_bytes else 0),
             allocate(mask_bytes).view(np.uint64).reshape(slots, -1 if mask_bytes else 0),

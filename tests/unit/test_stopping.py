@@ -62,7 +62,7 @@ def test_the_residual_of_the_optimum_is_nothing_and_that_of_a_change_is_its_size
     row = learner.shard.row(int(hashes[6]))
     worst = int(row.argmin())
     table = learner.shard.table
-    slot = int(np.flatnonzero(table.hashes[:, 0] == hashes[6])[0])
+    slot = int(np.flatnonzero(table.hashes["hash"] == hashes[6])[0])
     table.q[slot, worst] -= 0.25  # not the best action: no other state's target changes
     assert bellman_residual(learner, model) == pytest.approx(0.25, abs=1e-12)
 

@@ -1,0 +1,199 @@
+"""The environments' side of a tick's messages.
+
+`pack` sends the updates of the previous tick and the queries of this one; `receive` turns replies
+into the next action and into the updates that the next tick sends: one for each environment (see
+single.py), or with returns of several steps (see windows.py) any number up to these.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcq.collectors import single, windows
+from hpcq.collectors.outcome import Outcome
+from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
+from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
+from hpcq.native.kernels import bind, inlined, kernel, template
+
+_TRUNCATED = int(Outcome.TRUNCATED)
+_TO_BEHAVE = int(Purpose.BEHAVE)
+_NONE, _ONE = np.uint64(0), np.uint64(1)
+# Of so few ranks each is counted in a pass of its own, with vector instructions.
+_FEW_RANKS = 8
+
+
+@inlined
+def _set_mask(message, mask):
+    message.mask = mask
+
+
+@inlined
+def _set_no_mask(message, mask):
+    pass
+
+
+@template
+def _set_weight(update, weight):
+    update.weight = weight
+
+
+@template
+def _set_no_weight(update, weight):
+    pass
+
+
+@inlined
+def _take(cursors, of):
+    """Return where a cursor stands, and let it go on: at once, for the next may wait for it."""
+    at = cursors[np.uint64(of)]
+    cursors[np.uint64(of)] = at + _ONE
+    return at
+
+
+@kernel
+def _count_owners(owners, counts):
+    """Add to `counts`, uint64 (ranks,), how many environments belong to each rank."""
+    if counts.size > _FEW_RANKS:
+        for i in range(owners.size):
+            _take(counts, owners[i])
+        return
+    for rank in range(counts.size):
+        count = np.uint32(0)
+        for i in range(owners.size):
+            count += np.uint32(owners[i] == np.uint32(rank))
+        counts[rank] += np.uint64(count)
+
+
+@kernel
+def _occurs(values, value):
+    """Return whether a value is among these; it looks at all of them, many at a time."""
+    found = False
+    for i in range(values.size):
+        found |= values[i] == value
+    return found
+
+
+def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
+    """Write updates and queries of all environments into `outbox`, grouped by owner.
+
+    words        uint64 (n,), the environments' words; with `seed` and `tick` they give the draws
+    sent         int64 (ranks, mail.COLUMNS), out: how the messages are grouped
+    outbox       out: of each owner in rank order its updates, then its queries
+    cursors      uint64 (2, ranks), scratch
+    """
+    behave_word = word_at(seed, tick, _TO_BEHAVE)
+    updates, queries = cursors[UPDATES], cursors[QUERIES]
+    for rank in range(updates.size):
+        updates[rank] = queries[rank] = _NONE
+    # Loops of their own, so that the compiler makes vector instructions of them.
+    for i in range(actors.next_owner.size):
+        actors.next_owner[i] = owner(actors.next[i], ranks)
+    for i in range(actors.draw.size):
+        actors.draw[i] = mix64(behave_word ^ words[i])
+    count_updates(actors, windows, ranks, updates)
+    _count_owners(actors.next_owner, queries)
+    if _occurs(actors.outcome, _TRUNCATED):
+        for i in range(actors.outcome.size):
+            if actors.outcome[i] == _TRUNCATED:
+                _take(queries, owner(actors.final[i], ranks))
+    start, replies = _NONE, _NONE
+    for rank in range(updates.size):
+        receipts = updates[rank] if RECEIPTED else _NONE
+        sent[rank, UPDATES], sent[rank, QUERIES] = updates[rank], queries[rank]
+        sent[rank, RECEIPTS], sent[rank, START], sent[rank, REPLIES_AT] = receipts, start, replies
+        replies += receipts + queries[rank]
+        # From here on the counts are cursors.
+        updates[rank], start = start, start + updates[rank]
+        queries[rank], start = start, start + queries[rank]
+    for i in range(actors.next.size):
+        for j in range(waiting(actors, windows, i)):
+            at = _take(updates, waiting_owner(actors, windows, i, j, ranks))
+            write_update(actors, windows, i, j, outbox[at])
+        if actors.outcome[i] == _TRUNCATED:
+            query = outbox[_take(queries, owner(actors.final[i], ranks))]
+            query.hash = actors.final[i]
+            query.draw = second_draw(actors.draw[i])
+            set_mask(query, actors.final_mask[i])
+        query = outbox[_take(queries, actors.next_owner[i])]
+        query.hash = actors.next[i]
+        query.draw = actors.draw[i]
+        set_mask(query, actors.next_mask[i])
+
+
+def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
+    """Take the replies to the queries that `pack` wrote; make the next tick's updates.
+
+    discount     gamma; negative where the next state is the other player's
+    decay        lambda, of returns of several steps
+    cursors      uint64 (2, ranks), scratch
+    """
+    answers = cursors[QUERIES]
+    for rank in range(answers.size):
+        answers[rank] = sent[rank, REPLIES_AT] + sent[rank, RECEIPTS]
+    for i in range(actors.next.size):
+        outcome = actors.outcome[i]
+        if outcome == _TRUNCATED:
+            last = replies[_take(answers, owner(actors.final[i], ranks))]
+        reply = replies[_take(answers, actors.next_owner[i])]
+        source = last if outcome == _TRUNCATED else reply
+        value, offset = np.float64(source.value), np.int64(0)
+        if TABLES == 2:
+            offset = np.int64(source.table) * ACTIONS
+        remember(actors, windows, i, outcome, value, reply.greedy, offset, discount, decay)
+        actors.action[i] = reply.action
+    form_updates(actors, discount)
+    for i in range(actors.hash.size):
+        actors.hash[i] = actors.next[i]
+    if MASKED:
+        for i in range(actors.mask.size):
+            actors.mask[i] = actors.next_mask[i]
+
+
+class Kernels(NamedTuple):
+    """The environments' part of a tick, compiled: see `_pack` and `_receive` for the arguments."""
+
+    pack: Any
+    receive: Any
+
+
+@functools.cache
+def kernels(
+    actions: int, tables: int, masked: bool, steps: int, cuts: bool, weighted: bool = False
+) -> Kernels:
+    """Return the kernels for returns of up to `steps` steps.
+
+    Parameters
+    ----------
+    tables
+        of the rule; updates go to column ``table * actions + action``.
+    masked
+        whether messages carry the legal actions.
+    cuts
+        whether returns end at the first action that is not greedy.
+    weighted
+        whether updates carry weights and ask for receipts.
+    """
+    returns = windows if steps > 1 else single
+    sets = {"set_mask": _set_mask if masked else _set_no_mask}
+    # One for each kind of record: numba takes a record that begins like another for that one.
+    sets["set_weight"] = bind(_set_weight if weighted else _set_no_weight)
+    return Kernels(
+        bind(
+            _pack,
+            waiting=bind(returns.waiting),
+            waiting_owner=bind(returns.waiting_owner),
+            count_updates=bind(returns.count_updates, count_owners=_count_owners, occurs=_occurs),
+            write_update=bind(returns.write_update, **sets),
+            set_mask=sets["set_mask"],
+            RECEIPTED=weighted,
+        ),
+        bind(
+            _receive,
+            remember=bind(returns.remember, CUTS=cuts),
+            form_updates=bind(returns.form_updates, MASKED=masked),
+            TABLES=tables,
+            ACTIONS=actions,
+            MASKED=masked,
+        ),
+    )
