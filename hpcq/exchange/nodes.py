@@ -18,11 +18,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
+from hpcq.exchange import copies
 from hpcq.exchange.mail import (
     COLUMNS,
     FLAGS,
     QUERIES,
-    RECEIPTS,
     REPLIES,
     REPLIES_AT,
     START,
@@ -30,67 +30,13 @@ from hpcq.exchange.mail import (
     Exchange,
     room,
 )
-from hpcq.native.kernels import Direct, kernel
+from hpcq.exchange.sharing import shared_arrays
+from hpcq.native.kernels import Direct
 
 # Bytes of one message between nodes at most.
 PIECE_BYTES = 256 << 20
 
 _COUNTS, _MESSAGES, _REPLIES = 21, 22, 23
-
-
-@kernel
-def _look_up(all_sent, rank, near, segment, reply_segment, counts, starts, reply_starts):
-    """Note where the messages of the node's ranks to `rank` stand; return their flags, or-ed.
-
-    all_sent               int64 (local ranks, ranks, COLUMNS)
-    near                   int64 (local ranks,): the ranks of the node
-    counts                 int64 (ranks, COLUMNS), out
-    starts, reply_starts   int64 (ranks,), out
-    """
-    flags = 0
-    for local in range(near.size):
-        source, sent = near[local], all_sent[local, rank]
-        for column in range(COLUMNS):
-            counts[source, column] = sent[column]
-        starts[source] = local * segment + sent[START]
-        reply_starts[source] = local * reply_segment + sent[REPLIES_AT]
-        flags |= sent[FLAGS]
-    return flags
-
-
-@kernel
-def _gather(window, segment, sent, to, out, at):
-    """Copy what all ranks of the node have for rank `to` to `out`, from `at` on; return the end.
-
-    sent   int64 (local ranks, ranks, COLUMNS)
-    """
-    for local in range(sent.shape[0]):
-        start = local * segment + sent[local, to, START]
-        for i in range(start, start + sent[local, to, UPDATES] + sent[local, to, QUERIES]):
-            out[at] = window[i]
-            at += 1
-    return at
-
-
-@kernel
-def _scatter(replies, at, sent, of, window, segment):
-    """Copy the replies of rank `of`, from `at` on, to the ranks that asked; return the end."""
-    for local in range(sent.shape[0]):
-        start = local * segment + sent[local, of, REPLIES_AT]
-        for i in range(start, start + sent[local, of, RECEIPTS] + sent[local, of, QUERIES]):
-            window[i] = replies[at]
-            at += 1
-    return at
-
-
-def warm(message: DTypeLike, reply: DTypeLike) -> None:
-    """Compile, or load from the cache, the kernels for records of these types."""
-    sent = np.zeros((0, 1, COLUMNS), np.int64)
-    messages, replies = np.empty(0, message), np.empty(0, reply)
-    none = np.zeros(0, np.int64)
-    _look_up(sent, 0, none, 0, 0, np.zeros((0, COLUMNS), np.int64), none, none)
-    _gather(messages, 0, sent, 0, messages, 0)
-    _scatter(replies, 0, sent, 0, replies, 0)
 
 
 class Nodes(Exchange):
@@ -114,7 +60,7 @@ class Nodes(Exchange):
             ((node.size * int(largest[0]),), np.dtype(message)),
             ((node.size * int(largest[1]),), np.dtype(reply)),
         ]
-        window, arrays = _shared_arrays(comm, node, shapes)
+        window, arrays = shared_arrays(comm, node, shapes)
         if window is None:
             return None
         return cls(comm, node, window, arrays, message, reply, most_messages, most_replies)
@@ -132,13 +78,14 @@ class Nodes(Exchange):
         self.node = node
         self._window = window
         self._piece_bytes = piece_bytes
-        self._look_up = Direct(_look_up)
+        self._show, self._look_up = Direct(copies.show), Direct(copies.look_up)
         self._all_sent, messages, replies = arrays
         self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
         # Packed elsewhere and copied in one go: lines that an owner has read are slow to take back,
         # record by record.
-        self._packed = self.outbox.view(np.uint8)
-        self._shown = messages[node.rank * self._segment :][: self._segment].view(np.uint8)
+        self._packed = self.outbox.view(np.uint64)
+        self._shown = messages[node.rank * self._segment :][: self._segment].view(np.uint64)
+        self._sent_shown = self._all_sent[node.rank]
         self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
         self.place(messages, np.empty(0, self.message))
         self.place_replies(replies, np.empty(0, self.reply_type))
@@ -174,10 +121,15 @@ class Nodes(Exchange):
 
     def send(self, flags: int) -> int:
         """Let the node read what is packed, and forward the rest; see `mail.Exchange.send`."""
-        self.sent[:, FLAGS] = flags
-        self._show()
-        # Shared only now: two ranks counting in one cache line would take it from each other.
-        self._all_sent[self.node.rank] = self.sent
+        self._show(
+            self._packed,
+            self._shown,
+            self.message.itemsize // 8,
+            self.sent,
+            self.comm.rank if self._is_alone else -1,
+            flags,
+            self._sent_shown,
+        )
         self._meet()
         counts = self.inbox.counts
         agreed = self._look_up(
@@ -196,18 +148,6 @@ class Nodes(Exchange):
             return agreed
         self._forward()
         return int(np.bitwise_or.reduce(counts[:, FLAGS]))
-
-    def _show(self) -> None:
-        """Copy what is packed to where the node reads it."""
-        size, last = self.message.itemsize, self.sent[-1]
-        starts = self.sent[:, START].tolist()
-        starts.append(int(last[START] + last[UPDATES] + last[QUERIES]))
-        end = starts[-1] * size
-        own_start = own_end = end
-        if self._is_alone:
-            own_start, own_end = (at * size for at in starts[self.comm.rank :][:2])
-        self._shown[:own_start] = self._packed[:own_start]
-        self._shown[own_end:end] = self._packed[own_end:end]
 
     def _forward(self) -> None:
         """Send what this node has for other nodes, and take what they have for this rank."""
@@ -240,7 +180,9 @@ class Nodes(Exchange):
         self._gathered = room(self._gathered, total)
         at = 0
         for to in self._forwards_to:
-            end = _gather(self.inbox.near, self._segment, self._all_sent, to, self._gathered, at)
+            end = copies.gather(
+                self.inbox.near, self._segment, self._all_sent, to, self._gathered, at
+            )
             requests += self._pieces(self.comm.Isend, self._gathered[at:end], to, _MESSAGES)
             at = end
         MPI.Request.Waitall(requests)
@@ -266,7 +208,7 @@ class Nodes(Exchange):
         MPI.Request.Waitall(requests)
         at = 0
         for owner in self._forwards_to:
-            at = _scatter(
+            at = copies.scatter(
                 self._to_scatter, at, self._all_sent, owner, self.replies.near, self._reply_segment
             )
 
@@ -293,30 +235,3 @@ class Nodes(Exchange):
         self.place(np.empty(0, self.message), np.empty(0, self.message))
         self._window.Unlock_all()
         self._window.Free()
-
-
-def _shared_arrays(
-    comm: MPI.Intracomm, node: MPI.Intracomm, shapes: list[tuple[tuple[int, ...], np.dtype]]
-) -> tuple[MPI.Win | None, list[NDArray]]:
-    """Return arrays that all ranks of a node see, or None where one of them cannot. Collective."""
-    # Each array begins on a page of its own.
-    sizes = [-(-int(np.prod(shape)) * dtype.itemsize // 4096) * 4096 for shape, dtype in shapes]
-    window = None
-    try:
-        window = MPI.Win.Allocate_shared(sum(sizes) if node.rank == 0 else 0, 1, comm=node)
-        window.Lock_all(MPI.MODE_NOCHECK)
-        buffer: Any = window.Shared_query(0)[0]
-        memory = np.frombuffer(buffer, np.uint8)
-    except MPI.Exception:
-        pass
-    if not comm.allreduce(window is not None, MPI.LAND):
-        if window is not None:
-            window.Unlock_all()
-            window.Free()
-        return None, []
-    arrays, at = [], 0
-    for (shape, dtype), size in zip(shapes, sizes, strict=True):
-        count = int(np.prod(shape))
-        arrays.append(memory[at : at + count * dtype.itemsize].view(dtype).reshape(shape))
-        at += size
-    return window, arrays

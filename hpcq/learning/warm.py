@@ -11,7 +11,7 @@ from hpcq.collectors.collector import all_legal
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.envs.table import garnet_environment
-from hpcq.exchange import nodes
+from hpcq.exchange import copies
 from hpcq.hashing import FEW, hashes_of, keys_of
 from hpcq.job.job import Job
 from hpcq.learning.learner import Learner
@@ -53,5 +53,5 @@ def warm(
     for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
         digest_rows(hashes, q, visits)
         learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
-    nodes.warm(learner.exchange.message, learner.exchange.reply_type)
+    copies.warm(learner.exchange.message, learner.exchange.reply_type)
     learner.close()

@@ -1,0 +1,34 @@
+"""Arrays in memory that all ranks of a node see."""
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+
+def shared_arrays(
+    comm: MPI.Intracomm, node: MPI.Intracomm, shapes: list[tuple[tuple[int, ...], np.dtype]]
+) -> tuple[MPI.Win | None, list[NDArray]]:
+    """Return arrays that all ranks of a node see, or None where one of them cannot. Collective."""
+    # Each array begins on a page of its own.
+    sizes = [-(-int(np.prod(shape)) * dtype.itemsize // 4096) * 4096 for shape, dtype in shapes]
+    window = None
+    try:
+        window = MPI.Win.Allocate_shared(sum(sizes) if node.rank == 0 else 0, 1, comm=node)
+        window.Lock_all(MPI.MODE_NOCHECK)
+        buffer: Any = window.Shared_query(0)[0]
+        memory = np.frombuffer(buffer, np.uint8)
+    except MPI.Exception:
+        pass
+    if not comm.allreduce(window is not None, MPI.LAND):
+        if window is not None:
+            window.Unlock_all()
+            window.Free()
+        return None, []
+    arrays, at = [], 0
+    for (shape, dtype), size in zip(shapes, sizes, strict=True):
+        count = int(np.prod(shape))
+        arrays.append(memory[at : at + count * dtype.itemsize].view(dtype).reshape(shape))
+        at += size
+    return window, arrays
