@@ -6,16 +6,18 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+_PAGE = 4096
+
 
 def shared_arrays(
     comm: MPI.Intracomm, node: MPI.Intracomm, shapes: list[tuple[tuple[int, ...], np.dtype]]
 ) -> tuple[MPI.Win | None, list[NDArray]]:
     """Return arrays that all ranks of a node see, or None where one of them cannot. Collective."""
-    # Each array begins on a page of its own.
-    sizes = [-(-int(np.prod(shape)) * dtype.itemsize // 4096) * 4096 for shape, dtype in shapes]
+    # Each array begins on a page of its own; MPI's memory itself need not.
+    sizes = [-(-int(np.prod(shape)) * dtype.itemsize // _PAGE) * _PAGE for shape, dtype in shapes]
     window = None
     try:
-        window = MPI.Win.Allocate_shared(sum(sizes) if node.rank == 0 else 0, 1, comm=node)
+        window = MPI.Win.Allocate_shared(_PAGE + sum(sizes) if node.rank == 0 else 0, 1, comm=node)
         window.Lock_all(MPI.MODE_NOCHECK)
         buffer: Any = window.Shared_query(0)[0]
         memory = np.frombuffer(buffer, np.uint8)
@@ -26,7 +28,7 @@ def shared_arrays(
             window.Unlock_all()
             window.Free()
         return None, []
-    arrays, at = [], 0
+    arrays, at = [], node.bcast(-memory.ctypes.data % _PAGE)
     for (shape, dtype), size in zip(shapes, sizes, strict=True):
         count = int(np.prod(shape))
         arrays.append(memory[at : at + count * dtype.itemsize].view(dtype).reshape(shape))

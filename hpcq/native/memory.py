@@ -44,16 +44,21 @@ def release(array: NDArray) -> None:
         )
 
 
+def _pointer(context: Any, builder: Any, types_: Any, values: Any, target: ir.Type) -> Any:
+    """Return a pointer to ``array[index]`` as one to a type, of an (array, index)."""
+    array_type, index_type = types_
+    view = context.make_array(array_type)(context, builder, values[0])
+    first = context.cast(builder, values[1], index_type, types.intp)
+    rest = [context.get_constant(types.intp, 0)] * (array_type.ndim - 1)
+    pointer = cgutils.get_item_pointer(
+        context, builder, array_type, view, [first, *rest], wraparound=False
+    )
+    return builder.bitcast(pointer, target.as_pointer())
+
+
 def _prefetch(array: Any, index: Any, write: bool) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array_type, index_type = signature.args
-        view = context.make_array(array_type)(context, builder, arguments[0])
-        first = context.cast(builder, arguments[1], index_type, types.intp)
-        rest = [context.get_constant(types.intp, 0)] * (array_type.ndim - 1)
-        pointer = cgutils.get_item_pointer(
-            context, builder, array_type, view, [first, *rest], wraparound=False
-        )
-        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        pointer = _pointer(context, builder, signature.args, arguments, ir.IntType(8))
         word = ir.IntType(32)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch",
@@ -80,3 +85,33 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
 def prefetch_to_read(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for a line as `prefetch` does, and leave it to others, too."""
     return _prefetch(array, index, False)
+
+
+@intrinsic
+def stream_line(typingctx: Any, source: Any, target: Any, index: Any) -> Any:
+    """Copy a cache line of uint64 from `index` on, past the caches: nobody's line is taken back.
+
+    It must be a line of the target. What was streamed is seen by others after a `fence`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line, word = ir.VectorType(ir.IntType(64), 8), ir.IntType(32)
+        types_, values = signature.args, arguments
+        from_ = _pointer(context, builder, types_[::2], values[::2], line)
+        to = _pointer(context, builder, types_[1:], values[1:], line)
+        store = builder.store(builder.load(from_, align=8), to, align=64)
+        store.set_metadata("nontemporal", builder.module.add_metadata([word(1)]))
+        return context.get_dummy_value()
+
+    return types.void(source, target, index), generate
+
+
+@intrinsic
+def fence(typingctx: Any) -> Any:
+    """Let everything written before be seen before what is written after."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
