@@ -15,7 +15,7 @@ def shared_arrays(
     """Return arrays that all ranks of a node see, or None where one of them cannot. Collective."""
     # Each array begins on a page of its own; MPI's memory itself need not.
     sizes = [-(-int(np.prod(shape)) * dtype.itemsize // _PAGE) * _PAGE for shape, dtype in shapes]
-    window = None
+    window, memory = None, np.empty(0, np.uint8)
     try:
         window = MPI.Win.Allocate_shared(_PAGE + sum(sizes) if node.rank == 0 else 0, 1, comm=node)
         window.Lock_all(MPI.MODE_NOCHECK)
@@ -23,12 +23,15 @@ def shared_arrays(
         memory = np.frombuffer(buffer, np.uint8)
     except MPI.Exception:
         pass
-    if not comm.allreduce(window is not None, MPI.LAND):
+    at = node.bcast(-memory.ctypes.data % _PAGE)
+    # Whole pages are mapped, so what begins with a page does so for all; kernels rely on it.
+    begins = (memory.ctypes.data + at) % _PAGE == 0
+    if not comm.allreduce(window is not None and begins, MPI.LAND):
         if window is not None:
             window.Unlock_all()
             window.Free()
         return None, []
-    arrays, at = [], node.bcast(-memory.ctypes.data % _PAGE)
+    arrays = []
     for (shape, dtype), size in zip(shapes, sizes, strict=True):
         count = int(np.prod(shape))
         arrays.append(memory[at : at + count * dtype.itemsize].view(dtype).reshape(shape))
