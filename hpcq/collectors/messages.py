@@ -12,13 +12,16 @@ import numpy as np
 
 from hpcq.collectors import single, windows
 from hpcq.collectors.outcome import Outcome
-from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
+from hpcq.exchange.mail import FINALS, QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
 from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
 from hpcq.native.kernels import bind, inlined, kernel, template
 
 _TRUNCATED = int(Outcome.TRUNCATED)
 _TO_BEHAVE = int(Purpose.BEHAVE)
 _NONE, _ONE = np.uint64(0), np.uint64(1)
+# Rows of the cursors.
+_UPDATES, _QUERIES, _FINALS = range(3)
+CURSORS = 3
 # Of so few ranks each is counted in a pass of its own, with vector instructions.
 _FEW_RANKS = 8
 
@@ -79,13 +82,14 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
 
     words        uint64 (n,), the environments' words; with `seed` and `tick` they give the draws
     sent         int64 (ranks, mail.COLUMNS), out: how the messages are grouped
-    outbox       out: of each owner in rank order its updates, then its queries
-    cursors      uint64 (2, ranks), scratch
+    outbox       out: of each owner in rank order its updates, then its queries: first those about
+                 the next states, then those about the last states of truncated episodes
+    cursors      uint64 (CURSORS, ranks), scratch
     """
     behave_word = word_at(seed, tick, _TO_BEHAVE)
-    updates, queries = cursors[UPDATES], cursors[QUERIES]
+    updates, queries, finals = cursors[_UPDATES], cursors[_QUERIES], cursors[_FINALS]
     for rank in range(updates.size):
-        updates[rank] = queries[rank] = _NONE
+        updates[rank] = queries[rank] = finals[rank] = _NONE
     # Loops of their own, so that the compiler makes vector instructions of them.
     for i in range(actors.next_owner.size):
         actors.next_owner[i] = owner(actors.next[i], ranks)
@@ -93,32 +97,37 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
         actors.draw[i] = mix64(behave_word ^ words[i])
     count_updates(actors, windows, ranks, updates)
     _count_owners(actors.next_owner, queries)
-    if _occurs(actors.outcome, _TRUNCATED):
+    truncates = _occurs(actors.outcome, _TRUNCATED)
+    if truncates:
         for i in range(actors.outcome.size):
             if actors.outcome[i] == _TRUNCATED:
-                _take(queries, owner(actors.final[i], ranks))
+                _take(finals, owner(actors.final[i], ranks))
     start, replies = _NONE, _NONE
     for rank in range(updates.size):
         receipts = updates[rank] if RECEIPTED else _NONE
-        sent[rank, UPDATES], sent[rank, QUERIES] = updates[rank], queries[rank]
+        asked = queries[rank] + finals[rank]
+        sent[rank, UPDATES], sent[rank, QUERIES], sent[rank, FINALS] = updates[rank], asked, finals[rank]
         sent[rank, RECEIPTS], sent[rank, START], sent[rank, REPLIES_AT] = receipts, start, replies
-        replies += receipts + queries[rank]
+        replies += receipts + asked
         # From here on the counts are cursors.
         updates[rank], start = start, start + updates[rank]
         queries[rank], start = start, start + queries[rank]
+        finals[rank], start = start, start + finals[rank]
     for i in range(actors.next.size):
         for j in range(waiting(actors, windows, i)):
             at = _take(updates, waiting_owner(actors, windows, i, j, ranks))
             write_update(actors, windows, i, j, outbox[at])
-        if actors.outcome[i] == _TRUNCATED:
-            query = outbox[_take(queries, owner(actors.final[i], ranks))]
-            query.hash = actors.final[i]
-            query.draw = second_draw(actors.draw[i])
-            set_mask(query, actors.final_mask[i])
         query = outbox[_take(queries, actors.next_owner[i])]
         query.hash = actors.next[i]
         query.draw = actors.draw[i]
         set_mask(query, actors.next_mask[i])
+    if truncates:
+        for i in range(actors.outcome.size):
+            if actors.outcome[i] == _TRUNCATED:
+                query = outbox[_take(finals, owner(actors.final[i], ranks))]
+                query.hash = actors.final[i]
+                query.draw = second_draw(actors.draw[i])
+                set_mask(query, actors.final_mask[i])
 
 
 def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
@@ -126,15 +135,16 @@ def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
 
     discount     gamma; negative where the next state is the other player's
     decay        lambda, of returns of several steps
-    cursors      uint64 (2, ranks), scratch
+    cursors      uint64 (CURSORS, ranks), scratch
     """
-    answers = cursors[QUERIES]
+    answers, finals = cursors[_QUERIES], cursors[_FINALS]
     for rank in range(answers.size):
         answers[rank] = sent[rank, REPLIES_AT] + sent[rank, RECEIPTS]
+        finals[rank] = answers[rank] + np.uint64(sent[rank, QUERIES] - sent[rank, FINALS])
     for i in range(actors.next.size):
         outcome = actors.outcome[i]
         if outcome == _TRUNCATED:
-            last = replies[_take(answers, owner(actors.final[i], ranks))]
+            last = replies[_take(finals, owner(actors.final[i], ranks))]
         reply = replies[_take(answers, actors.next_owner[i])]
         source = last if outcome == _TRUNCATED else reply
         value, offset = np.float64(source.value), np.int64(0)

@@ -158,7 +158,7 @@ def take_receipts(priorities, actors, added, exponent, floor, ranks, sent, repli
     """Learn the errors of the updates of this tick; what was drawn in it is pending from now on.
 
     exponent, floor   alpha, and what is added to a |TD error|
-    cursors           uint64 (2, ranks), scratch
+    cursors           uint64 (messages.CURSORS, ranks), scratch
     """
     capacity, width = priorities.value.shape[1], priorities.drawn.shape[1]
     for rank in range(sent.shape[0]):

@@ -20,20 +20,21 @@ _LINE = np.uint64(8)
 
 
 @kernel
-def _stream(source, target, start, end):
-    """Copy uint64 from `start` to `end`, past the caches; the target begins with a cache line.
+def _stream(source, at, target, start, end):
+    """Copy uint64 from ``source[at]`` on to ``target[start:end]``, past the caches.
 
-    Lines that another core has read are slow to take back, tenfold between distant cores: 30 ns
-    each instead of 3.
+    The target begins with a cache line. Lines that another core has read are slow to take back,
+    tenfold between distant cores: 30 ns each instead of 3.
     """
     first = min(end, (start + _LINE - np.uint64(1)) // _LINE * _LINE)
     last = max(first, end // _LINE * _LINE)
+    back = at - start
     for i in range(start, first):
-        target[i] = source[i]
-    for at in range(first, last, _LINE):
-        stream_line(source, target, at)
+        target[i] = source[back + i]
+    for i in range(first, last, _LINE):
+        stream_line(source, back + i, target, i)
     for i in range(last, end):
-        target[i] = source[i]
+        target[i] = source[back + i]
 
 
 @kernel
@@ -51,8 +52,9 @@ def show(packed, shown, words, sent, hidden, flags, shown_sent):
     if hidden >= 0:
         first = sent[hidden, START]
         after = first + sent[hidden, UPDATES] + sent[hidden, QUERIES]
-    _stream(packed, shown, np.uint64(0), np.uint64(first * words))
-    _stream(packed, shown, np.uint64(after * words), np.uint64(end * words))
+    _stream(packed, np.uint64(0), shown, np.uint64(0), np.uint64(first * words))
+    start = np.uint64(after * words)
+    _stream(packed, start, shown, start, np.uint64(end * words))
     for rank in range(sent.shape[0]):
         sent[rank, FLAGS] = flags
         for column in range(COLUMNS):
@@ -61,23 +63,54 @@ def show(packed, shown, words, sent, hidden, flags, shown_sent):
 
 
 @kernel
-def look_up(all_sent, rank, near, segment, reply_segment, counts, starts, reply_starts):
-    """Note where the messages of the node's ranks to `rank` stand; return their flags, or-ed.
+def look_up(all_sent, rank, near, hidden, segment, counts, starts, reply_starts):
+    """Note where the messages of the node's ranks to `rank` stand, and where replies will.
 
-    all_sent               int64 (local ranks, ranks, COLUMNS)
-    near                   int64 (local ranks,): the ranks of the node
-    counts                 int64 (ranks, COLUMNS), out
-    starts, reply_starts   int64 (ranks,), out
+    all_sent       int64 (local ranks, ranks, COLUMNS)
+    near           int64 (local ranks,): the ranks of the node
+    hidden         the rank whose messages are where it packed them, and its replies where it looks
+                   for them; or -1
+    counts         int64 (ranks, COLUMNS), out
+    starts         int64 (ranks,), out
+    reply_starts   int64 (ranks,), out: the replies to the ranks of the node follow each other
+
+    Returns the flags of all, or-ed, and the number of these replies.
     """
-    flags = 0
+    flags, replies = 0, 0
     for local in range(near.size):
         source, sent = near[local], all_sent[local, rank]
         for column in range(COLUMNS):
             counts[source, column] = sent[column]
-        starts[source] = local * segment + sent[START]
-        reply_starts[source] = local * reply_segment + sent[REPLIES_AT]
         flags |= sent[FLAGS]
-    return flags
+        if source == hidden:
+            starts[source], reply_starts[source] = sent[START], sent[REPLIES_AT]
+            continue
+        starts[source], reply_starts[source] = local * segment + sent[START], replies
+        replies += sent[RECEIPTS] + sent[QUERIES]
+    return flags, replies
+
+
+@kernel
+def show_replies(written, shown, words, all_sent, rank, near, hidden, reply_segment):
+    """Copy the replies that follow each other, see `look_up`, to where the ranks will read them.
+
+    written, shown   uint64: records of so many `words`
+    """
+    at = 0
+    for local in range(near.size):
+        if near[local] != hidden:
+            sent = all_sent[local, rank]
+            start = local * reply_segment + sent[REPLIES_AT]
+            end = start + sent[RECEIPTS] + sent[QUERIES]
+            _stream(
+                written,
+                np.uint64(at * words),
+                shown,
+                np.uint64(start * words),
+                np.uint64(end * words),
+            )
+            at += end - start
+    fence()
 
 
 @kernel
@@ -112,6 +145,7 @@ def warm(message: DTypeLike, reply: DTypeLike) -> None:
     sent = np.zeros((0, 1, COLUMNS), np.int64)
     messages, replies = np.empty(0, message), np.empty(0, reply)
     none = np.zeros(0, np.int64)
-    look_up(sent, 0, none, 0, 0, np.zeros((0, COLUMNS), np.int64), none, none)
+    look_up(sent, 0, none, -1, 0, np.zeros((0, COLUMNS), np.int64), none, none)
+    show_replies(words, words, 1, sent, 0, none, -1, 0)
     gather(messages, 0, sent, 0, messages, 0)
     scatter(replies, 0, sent, 0, replies, 0)

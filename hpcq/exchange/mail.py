@@ -8,9 +8,10 @@ from numpy.typing import DTypeLike, NDArray
 
 # Columns of `Exchange.sent` and `Inbox.counts`: how many updates and queries go to a rank, how many
 # receipts for updates are expected (all of them or none), where the messages start in the outbox,
-# where the replies are expected, what the source wants all to know, and its largest group.
-UPDATES, QUERIES, RECEIPTS, START, REPLIES_AT, FLAGS, LARGEST = range(7)
-COLUMNS = 7
+# where the replies are expected, what the source wants all to know, its largest group, and how many
+# of the queries, the last ones, are about the last states of truncated episodes.
+UPDATES, QUERIES, RECEIPTS, START, REPLIES_AT, FLAGS, LARGEST, FINALS = range(8)
+COLUMNS = 8
 # What replies are made of: receipts, then the answers to queries.
 REPLIES = slice(QUERIES, RECEIPTS + 1)
 

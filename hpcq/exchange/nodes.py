@@ -81,22 +81,25 @@ class Nodes(Exchange):
         self._window = window
         self._piece_bytes = piece_bytes
         self._show, self._look_up = Direct(copies.show), Direct(copies.look_up)
+        self._show_replies = Direct(copies.show_replies)
         self._all_sent, messages, replies = arrays
         self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
-        # Packed elsewhere and copied in one go: lines that an owner has read are slow to take back,
-        # record by record.
+        # Packed and answered elsewhere and copied in one go: lines that another rank has read are
+        # slow to take back, record by record.
         self._packed = self.outbox.view(np.uint64)
         self._shown = messages[node.rank * self._segment :][: self._segment].view(np.uint64)
         self._sent_shown = self._all_sent[node.rank]
+        self._replies_shown = replies
         self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
         self.place(messages, np.empty(0, self.message))
-        self.place_replies(replies, np.empty(0, self.reply_type))
         self._find_peers()
+        self._hidden = -1
         if self._is_alone:
             # Nothing comes from afar: what this rank has for itself is read where it was packed.
+            self._hidden = comm.rank
             self._is_far[comm.rank] = True
             self.place(messages, self.outbox)
-            self.place_replies(replies, self.replies_in)
+            self.place_replies(self.replies.near, self.replies_in)
         self._gathered = np.empty(0, self.message)
         self._to_scatter = np.empty(0, self.reply_type)
 
@@ -128,28 +131,27 @@ class Nodes(Exchange):
             self._shown,
             self.message.itemsize // 8,
             self.sent,
-            self.comm.rank if self._is_alone else -1,
+            self._hidden,
             flags,
             self._sent_shown,
         )
         self._meet()
-        counts = self.inbox.counts
-        agreed = self._look_up(
+        agreed, replies = self._look_up(
             self._all_sent,
             self.comm.rank,
             self._near,
+            self._hidden,
             self._segment,
-            self._reply_segment,
-            counts,
+            self.inbox.counts,
             self._starts,
             self._reply_starts,
         )
+        if replies > self.replies.near.size:
+            self.place_replies(room(self.replies.near, replies), self.replies.far)
         if self._is_alone:
-            self._starts[self.comm.rank] = self.sent[self.comm.rank, START]
-            self._reply_starts[self.comm.rank] = self.sent[self.comm.rank, REPLIES_AT]
             return agreed
         self._forward()
-        return int(np.bitwise_or.reduce(counts[:, FLAGS]))
+        return int(np.bitwise_or.reduce(self.inbox.counts[:, FLAGS]))
 
     def _forward(self) -> None:
         """Send what this node has for other nodes, and take what they have for this rank."""
@@ -190,7 +192,17 @@ class Nodes(Exchange):
         MPI.Request.Waitall(requests)
 
     def reply(self) -> None:
-        """Give the node time to write its replies; bring those of other nodes."""
+        """Let the node read the replies; bring those of other nodes."""
+        self._show_replies(
+            self.replies.near.view(np.uint64),
+            self._replies_shown.view(np.uint64),
+            self.reply_type.itemsize // 8,
+            self._all_sent,
+            self.comm.rank,
+            self._near,
+            self._hidden,
+            self._reply_segment,
+        )
         if not self._is_alone:
             self._bring_replies()
         self._meet()
@@ -211,7 +223,7 @@ class Nodes(Exchange):
         at = 0
         for owner in self._forwards_to:
             at = copies.scatter(
-                self._to_scatter, at, self._all_sent, owner, self.replies.near, self._reply_segment
+                self._to_scatter, at, self._all_sent, owner, self._replies_shown, self._reply_segment
             )
 
     def _pieces(self, call: Any, records: NDArray, peer: int, tag: int) -> list[MPI.Request]:

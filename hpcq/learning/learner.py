@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.choose import make_collector
 from hpcq.collectors.collector import Collector, block
+from hpcq.collectors.messages import CURSORS
 from hpcq.collectors.replay import Replay
 from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
@@ -115,7 +116,7 @@ class Learner:
         updates, queries = method.steps * count, 2 * count
         replies = queries + (updates if method.weighted else 0)
         self.exchange = route(among, message, reply, updates + queries, replies)
-        self._cursors = np.zeros((2, among.size), np.uint64)
+        self._cursors = np.zeros((CURSORS, among.size), np.uint64)
         self._ranks = np.uint64(among.size)
         self._seed = seed
         self._flags = self._agreed = 0

@@ -1,12 +1,20 @@
-"""Bringing the rows of messages near before they are read: a pipeline of prefetches, as a template.
+"""Bringing the rows of messages near before they are read: pipelines of prefetches.
 
 Rows lie anywhere in memory. A kernel that walks through messages in blocks asks for what later ones
 need, and comes to each row when it is there.
+
+A state is asked for when it is entered and updated two ticks later, when its action's outcome is
+known. So the owner notes where it has found the rows of a tick's queries: with returns of one step
+the updates of the next tick but one are of the same states, in the same order. What is noted is
+never more than a hint: rows may have moved, and updates may be of others.
 """
 
-import numpy as np
+from typing import NamedTuple
 
-from hpcq.native.kernels import inlined, template
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.native.kernels import inlined, kernel, template
 from hpcq.native.memory import prefetch, prefetch_to_read
 from hpcq.table.rows import home_slot
 
@@ -20,6 +28,19 @@ PLACES = 128
 RING = np.uint64(PLACES - 1)
 # Messages of another rank are in its cache; the processor's own look-ahead is too short for that.
 _READ_AHEAD = np.uint64(32)
+
+
+class Seen(NamedTuple):
+    """Where the rows of the queries of a tick were found, source after source."""
+
+    slots: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    """(sources,), where in `slots` those of each source begin"""
+
+
+def nothing_seen(sources: int, queries: int = 0) -> Seen:
+    """Return room for so many queries."""
+    return Seen(np.zeros(queries, np.uint64), np.zeros(sources, np.int64))
 
 
 @inlined
@@ -61,4 +82,32 @@ def locate(hashes, ranks, buckets, box, block, start, end, places):
         places[i & RING] = slot + ahead
         prefetch(hashes, slot + ahead)
     block -= LEAD
+    return _span(clamp(block, start, end), clamp(block + BLOCK, start, end))
+
+
+@kernel
+def recalls(hashes, seen, source, box, start, updates):
+    """Return whether the rows of a source's updates, from `start` on, are those that were `seen`.
+
+    If the last one is in its place, all are: were one left out before it, it would be elsewhere.
+    """
+    last = seen.starts[source] + updates - 1
+    if updates == 0 or last >= seen.slots.size:
+        return False
+    slot = min(seen.slots[last], np.uint64(hashes.size - 1))
+    return hashes[slot].hash == box[start + updates - 1].hash
+
+
+@inlined
+def recall(hashes, seen, first, block, start, end, places):
+    """Bring rows near as `locate` does, where `recalls` says that they have been seen.
+
+    first    where in `seen.slots` the row of message `start` is
+    """
+    last = np.uint64(hashes.size - 1)
+    for i in _span(min(end, block), min(end, block + BLOCK)):
+        slot = min(seen.slots[np.uint64(first) + i - np.uint64(start)], last)
+        places[i & RING] = slot
+        prefetch(hashes, slot)
+    block -= 2 * LEAD
     return _span(clamp(block, start, end), clamp(block + BLOCK, start, end))

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
 from hpcq.learning import choosing, locating
-from hpcq.learning.locating import BLOCK, LEAD, RING, clamp
+from hpcq.learning.locating import BLOCK, LEAD, RING, clamp, recall, recalls
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
 from hpcq.native.kernels import bind, inlined, template
@@ -30,17 +30,22 @@ def _keep_mask(masks, slot, update):
     masks[slot, 0] = update.mask
 
 
-def _answer(table, inbox, parameter, places, replies):
+def _answer(table, inbox, parameter, places, seen, replies):
     """Answer the queries of all sources, in rank order, from the table as it stands.
 
     inbox      `exchange.mail.Inbox`: of each source its updates, then its queries
     parameter  float, of the policy
     places     uint64 (PLACES,), scratch of `locating`
+    seen       `locating.Seen`, out: where the rows are, as far as there is room
     replies    `exchange.mail.Replies`, out: behind receipts one reply per query, in order
+
+    Returns the number of queries.
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, buckets, q_init = table.ranks, table.buckets, table.q_init
+    number = np.uint64(0)
     for source in range(inbox.starts.size):
+        seen.starts[source] = number
         start = inbox.starts[source] + inbox.counts[source, UPDATES]
         end = start + inbox.counts[source, QUERIES]
         far = inbox.is_far[source]
@@ -50,9 +55,13 @@ def _answer(table, inbox, parameter, places, replies):
         for block in range(start, end + 2 * LEAD, BLOCK):
             for i in locate(hashes, ranks, buckets, box, block, start, end, places):
                 query = box[i]
-                slot = probe(hashes, state, places[i & RING], query.hash)
+                place = places[i & RING]
+                slot = probe(hashes, state, place, query.hash)
                 draw, mask = query.draw, mask_of(query)
                 greedy = True
+                if number < np.uint64(seen.slots.size):
+                    seen.slots[number] = place if slot == NOWHERE else slot
+                number += np.uint64(1)
                 if slot == NOWHERE:
                     out[n].value = q_init
                     out[n].action = anything(mask, draw)
@@ -67,6 +76,7 @@ def _answer(table, inbox, parameter, places, replies):
                 if TABLES == 2:
                     out[n].table = coin(draw)
                 n += np.uint64(1)
+    return np.int64(number)
 
 
 @inlined
@@ -102,7 +112,9 @@ def _unweighted(step, update):
     return step
 
 
-def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None, replies=None):
+def _apply(
+    table, inbox, rate, exponent, least, places, seen, done, largest_error=None, replies=None
+):
     """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate, exponent, least
@@ -110,6 +122,8 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
         max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
     places
         uint64 (PLACES,), scratch of `locating`
+    seen
+        `locating.Seen`: where the rows may be
     largest_error
         float64 (1,), in and out: of all |TD errors|, if the kernel notes them
     replies
@@ -127,8 +141,14 @@ def _apply(table, inbox, rate, exponent, least, places, done, largest_error=None
         start, end = at + clamp(done - before, 0, updates), at + updates
         far = inbox.is_far[source]
         box = inbox.far if far else inbox.near
+        known = recalls(hashes, seen, source, box, at, updates)
+        first = seen.starts[source] + start - at
         for block in range(start, end + 2 * LEAD, BLOCK):
-            for i in locate(hashes, ranks, buckets, box, block, start, end, places):
+            if known:
+                ready = recall(hashes, seen, first, block, start, end, places)
+            else:
+                ready = locate(hashes, ranks, buckets, box, block, start, end, places)
+            for i in ready:
                 message = box[i]
                 # Inserted rows push others on, never back: the place found still serves.
                 slot = probe(hashes, state, places[i & RING], message.hash)

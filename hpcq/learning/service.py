@@ -5,7 +5,7 @@ import numpy as np
 from hpcq.exchange.mail import Inbox, Replies
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
-from hpcq.learning.locating import PLACES
+from hpcq.learning.locating import PLACES, Seen, nothing_seen
 from hpcq.learning.method import Method
 from hpcq.table.shard import Shard
 
@@ -32,6 +32,8 @@ class Service:
         self._kernels = method.owner_kernels(rows.table.width, watches)
         self._largest_error = np.zeros(1)
         self._places = np.empty(PLACES, np.uint64)
+        # Of this tick and of the last one.
+        self._seen = self._seen_before = nothing_seen(0)
 
     def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
         """Apply the updates of all sources.
@@ -45,6 +47,8 @@ class Service:
         """
         rate = float(self._rate.at(steps))
         receipts, done = replies if self._gives_receipts else None, 0
+        if self._seen.starts.size != inbox.starts.size:
+            self._seen = nothing_seen(inbox.starts.size)
         while True:
             done = self._kernels.apply(
                 self._rows.table,
@@ -53,6 +57,7 @@ class Service:
                 self._exponent,
                 self._least,
                 self._places,
+                self._seen,
                 done,
                 self._largest_error,
                 receipts,
@@ -70,7 +75,13 @@ class Service:
             environment steps done, for the schedule of exploration.
         """
         parameter = float(self._exploration.at(steps)) if self._exploration else 0.0
-        self._kernels.answer(self._rows.table, inbox, parameter, self._places, replies)
+        queries = self._kernels.answer(
+            self._rows.table, inbox, parameter, self._places, self._seen, replies
+        )
+        if queries > self._seen.slots.size:
+            self._seen = nothing_seen(self._seen.starts.size, 2 * queries)
+        # What was seen two ticks ago has served.
+        self._seen, self._seen_before = self._seen_before, self._seen
 
     def largest_error(self, reset: bool = False) -> float:
         """Return the largest |TD error| of the updates so far; `reset`: begin to look anew.

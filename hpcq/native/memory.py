@@ -88,22 +88,22 @@ def prefetch_to_read(typingctx: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def stream_line(typingctx: Any, source: Any, target: Any, index: Any) -> Any:
-    """Copy a cache line of uint64 from `index` on, past the caches: nobody's line is taken back.
+def stream_line(typingctx: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+    """Copy 8 uint64 from ``source[at]`` on past the caches: nobody's line is taken back.
 
-    It must be a line of the target. What was streamed is seen by others after a `fence`.
+    They must be a cache line of the target. What was streamed is seen by others after a `fence`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         line, word = ir.VectorType(ir.IntType(64), 8), ir.IntType(32)
         types_, values = signature.args, arguments
-        from_ = _pointer(context, builder, types_[::2], values[::2], line)
-        to = _pointer(context, builder, types_[1:], values[1:], line)
-        store = builder.store(builder.load(from_, align=8), to, align=64)
+        from_ = _pointer(context, builder, types_[:2], values[:2], line)
+        into = _pointer(context, builder, types_[2:], values[2:], line)
+        store = builder.store(builder.load(from_, align=8), into, align=64)
         store.set_metadata("nontemporal", builder.module.add_metadata([word(1)]))
         return context.get_dummy_value()
 
-    return types.void(source, target, index), generate
+    return types.void(source, at, target, to), generate
 
 
 @intrinsic
