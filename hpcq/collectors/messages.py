@@ -106,8 +106,12 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
     for rank in range(updates.size):
         receipts = updates[rank] if RECEIPTED else _NONE
         asked = queries[rank] + finals[rank]
-        sent[rank, UPDATES], sent[rank, QUERIES], sent[rank, FINALS] = updates[rank], asked, finals[rank]
-        sent[rank, RECEIPTS], sent[rank, START], sent[rank, REPLIES_AT] = receipts, start, replies
+        sent[rank, UPDATES], sent[rank, QUERIES], sent[rank, RECEIPTS] = (
+            updates[rank],
+            asked,
+            receipts,
+        )
+        sent[rank, START], sent[rank, REPLIES_AT], sent[rank, FINALS] = start, replies, finals[rank]
         replies += receipts + asked
         # From here on the counts are cursors.
         updates[rank], start = start, start + updates[rank]

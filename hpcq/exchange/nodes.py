@@ -24,8 +24,6 @@ from hpcq.exchange.mail import (
     FLAGS,
     QUERIES,
     REPLIES,
-    REPLIES_AT,
-    START,
     UPDATES,
     Exchange,
     room,
@@ -223,7 +221,12 @@ class Nodes(Exchange):
         at = 0
         for owner in self._forwards_to:
             at = copies.scatter(
-                self._to_scatter, at, self._all_sent, owner, self._replies_shown, self._reply_segment
+                self._to_scatter,
+                at,
+                self._all_sent,
+                owner,
+                self._replies_shown,
+                self._reply_segment,
             )
 
     def _pieces(self, call: Any, records: NDArray, peer: int, tag: int) -> list[MPI.Request]:

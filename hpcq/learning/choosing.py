@@ -10,7 +10,8 @@ import numpy as np
 
 from hpcq.hashing import MAX_HASH
 from hpcq.learning.policy import Policy
-from hpcq.learning.rule import Rule
+from hpcq.learning.rule import Rule, plain
+from hpcq.native.bits import WIDTH, at_least, nth, size_of
 from hpcq.native.kernels import bind, inlined
 
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -20,6 +21,13 @@ _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 def _pick(draw, candidates):
     """Return a number in 0 ... `candidates` - 1 from the lower half of a draw."""
     return np.int64(((draw & _LOW) * np.uint64(candidates)) >> _HALF)
+
+
+@inlined
+def _member(bitset, draw):
+    """Return any number of a bitset."""
+    # Of none, 0: no row that has overflowed may lead out of an array.
+    return np.int64(nth(bitset, _pick(draw, size_of(bitset))) & np.uint64(WIDTH - 1))
 
 
 @inlined
@@ -45,6 +53,16 @@ def _permits_all(mask, action):
 
 
 @inlined
+def _all_of(mask, actions):
+    return actions
+
+
+@inlined
+def _permitted(mask, actions):
+    return mask & actions
+
+
+@inlined
 def _permits(mask, action):
     return (mask >> np.uint64(action)) & np.uint64(1) != np.uint64(0)
 
@@ -54,13 +72,36 @@ def _any_of_all(mask, draw):
 
 
 def _any_permitted(mask, draw):
+    legal = mask & np.uint64((1 << ACTIONS) - 1)
+    return _member(legal, draw)
+
+
+def _at_least_compared(q, slot, least):
+    return at_least(q, slot, least, ACTIONS)
+
+
+def _at_least_computed(q, slot, least):
+    found = np.uint64(0)
+    for a in range(ACTIONS):
+        found |= np.uint64(acting(q, slot, a) >= least) << np.uint64(a)
+    return found
+
+
+def _one_of_few(q, slot, mask, best, explore, draw):
+    # Without branches: whether a row has ties, and which, cannot be predicted.
+    wanted = at_least(q, slot, best)
+    wanted = permitted(mask, np.uint64((1 << ACTIONS) - 1) if explore else wanted)
+    return _member(wanted, draw)
+
+
+def _one_of_many(q, slot, mask, best, explore, draw):
+    # An action that passes is one that may be taken.
     count = 0
     for a in range(ACTIONS):
-        count += permits(mask, a)
-    skip = _pick(draw, count)
-    passed, chosen = 0, 0
+        count += explore | (acting(q, slot, a) >= best)
+    skip, passed, chosen = _pick(draw, count), 0, 0
     for a in range(ACTIONS - 1):
-        passed += permits(mask, a)
+        passed += explore | (acting(q, slot, a) >= best)
         chosen += passed <= skip
     return chosen
 
@@ -105,14 +146,18 @@ def names(rule: Rule, policy: Policy, actions: int, masked: bool) -> dict[str, A
         "pick": _pick,
         "coin": _coin,
         "permits": _permits if masked else _permits_all,
+        "permitted": _permitted if masked else _all_of,
         "mask_of": _mask_of if masked else _mask_of_none,
         "acting": bind(rule.acting, ACTIONS=actions),
     }
+    few, compared = actions <= WIDTH, rule.acting is plain
     # Each may use those before it.
     templates: tuple[tuple[str, Callable], ...] = (
         ("tried", _tried),
         ("largest", _largest_permitted if masked else _largest_of_all),
         ("anything", _any_permitted if masked else _any_of_all),
+        *([("at_least", _at_least_compared if compared else _at_least_computed)] if few else []),
+        ("one_of", _one_of_few if few else _one_of_many),
         *((helper.__name__, helper) for helper in policy.helpers),
         ("choose", policy.choose),
         ("expectation", policy.expectation),

@@ -15,7 +15,7 @@ from hpcq.learning.locating import BLOCK, LEAD, RING, clamp, recall, recalls
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
 from hpcq.native.kernels import bind, inlined, template
-from hpcq.table.rows import NOWHERE, insert, probe
+from hpcq.table.rows import holds, insert, probe
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -36,47 +36,49 @@ def _answer(table, inbox, parameter, places, seen, replies):
     inbox      `exchange.mail.Inbox`: of each source its updates, then its queries
     parameter  float, of the policy
     places     uint64 (PLACES,), scratch of `locating`
-    seen       `locating.Seen`, out: where the rows are, as far as there is room
+    seen       `locating.Seen`, out: where the rows are
     replies    `exchange.mail.Replies`, out: behind receipts one reply per query, in order
 
-    Returns the number of queries.
+    Returns -1, or, with nothing done, for how many queries `seen` needs room.
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
     ranks, buckets, q_init = table.ranks, table.buckets, table.q_init
-    number = np.uint64(0)
+    total = 0
     for source in range(inbox.starts.size):
-        seen.starts[source] = number
+        seen.starts[source] = total
+        total += inbox.counts[source, QUERIES]
+    if total > seen.slots.size:
+        return total
+    for source in range(inbox.starts.size):
         start = inbox.starts[source] + inbox.counts[source, UPDATES]
         end = start + inbox.counts[source, QUERIES]
         far = inbox.is_far[source]
         box = inbox.far if far else inbox.near
         out = replies.far if far else replies.near
-        n = np.uint64(replies.starts[source] + inbox.counts[source, RECEIPTS])
+        # What is written goes with the number of the message, that far on.
+        as_seen = np.uint64(seen.starts[source] - start)
+        as_reply = np.uint64(replies.starts[source] + inbox.counts[source, RECEIPTS] - start)
         for block in range(start, end + 2 * LEAD, BLOCK):
             for i in locate(hashes, ranks, buckets, box, block, start, end, places):
                 query = box[i]
-                place = places[i & RING]
-                slot = probe(hashes, state, place, query.hash)
+                slot = probe(hashes, places[i & RING], query.hash)
+                seen.slots[i + as_seen] = slot
+                reply, greedy = out[i + as_reply], True
                 draw, mask = query.draw, mask_of(query)
-                greedy = True
-                if number < np.uint64(seen.slots.size):
-                    seen.slots[number] = place if slot == NOWHERE else slot
-                number += np.uint64(1)
-                if slot == NOWHERE:
-                    out[n].value = q_init
-                    out[n].action = anything(mask, draw)
-                else:
+                if holds(hashes, state, slot, query.hash):
                     best = largest(q, slot, mask)
                     action = choose(q, visits, slot, mask, best, draw, parameter)
-                    out[n].value = value(q, visits, slot, mask, best, action, draw, parameter)
-                    out[n].action = action
+                    reply.value = value(q, visits, slot, mask, best, action, draw, parameter)
+                    reply.action = action
                     greedy = acting(q, slot, action) == best
+                else:
+                    reply.value = q_init
+                    reply.action = anything(mask, draw)
                 if TELLS_GREEDY:
-                    out[n].greedy = greedy
+                    reply.greedy = greedy
                 if TABLES == 2:
-                    out[n].table = coin(draw)
-                n += np.uint64(1)
-    return np.int64(number)
+                    reply.table = coin(draw)
+    return -1
 
 
 @inlined
@@ -151,8 +153,8 @@ def _apply(
             for i in ready:
                 message = box[i]
                 # Inserted rows push others on, never back: the place found still serves.
-                slot = probe(hashes, state, places[i & RING], message.hash)
-                if slot == NOWHERE:
+                slot = probe(hashes, places[i & RING], message.hash)
+                if not holds(hashes, state, slot, message.hash):
                     made = insert(table, message.hash)
                     if made < 0:
                         return before + np.int64(i) - at

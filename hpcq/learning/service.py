@@ -5,7 +5,7 @@ import numpy as np
 from hpcq.exchange.mail import Inbox, Replies
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
-from hpcq.learning.locating import PLACES, Seen, nothing_seen
+from hpcq.learning.locating import PLACES, nothing_seen
 from hpcq.learning.method import Method
 from hpcq.table.shard import Shard
 
@@ -75,11 +75,13 @@ class Service:
             environment steps done, for the schedule of exploration.
         """
         parameter = float(self._exploration.at(steps)) if self._exploration else 0.0
-        queries = self._kernels.answer(
-            self._rows.table, inbox, parameter, self._places, self._seen, replies
-        )
-        if queries > self._seen.slots.size:
-            self._seen = nothing_seen(self._seen.starts.size, 2 * queries)
+        while True:
+            needed = self._kernels.answer(
+                self._rows.table, inbox, parameter, self._places, self._seen, replies
+            )
+            if needed < 0:
+                break
+            self._seen = nothing_seen(inbox.starts.size, 2 * needed)
         # What was seen two ticks ago has served.
         self._seen, self._seen_before = self._seen_before, self._seen
 

@@ -44,7 +44,7 @@ def release(array: NDArray) -> None:
         )
 
 
-def _pointer(context: Any, builder: Any, types_: Any, values: Any, target: ir.Type) -> Any:
+def pointer_to(context: Any, builder: Any, types_: Any, values: Any, target: ir.Type) -> Any:
     """Return a pointer to ``array[index]`` as one to a type, of an (array, index)."""
     array_type, index_type = types_
     view = context.make_array(array_type)(context, builder, values[0])
@@ -58,7 +58,7 @@ def _pointer(context: Any, builder: Any, types_: Any, values: Any, target: ir.Ty
 
 def _prefetch(array: Any, index: Any, write: bool) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args, arguments, ir.IntType(8))
+        pointer = pointer_to(context, builder, signature.args, arguments, ir.IntType(8))
         word = ir.IntType(32)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch",
@@ -97,8 +97,8 @@ def stream_line(typingctx: Any, source: Any, at: Any, target: Any, to: Any) -> A
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         line, word = ir.VectorType(ir.IntType(64), 8), ir.IntType(32)
         types_, values = signature.args, arguments
-        from_ = _pointer(context, builder, types_[:2], values[:2], line)
-        into = _pointer(context, builder, types_[2:], values[2:], line)
+        from_ = pointer_to(context, builder, types_[:2], values[:2], line)
+        into = pointer_to(context, builder, types_[2:], values[2:], line)
         store = builder.store(builder.load(from_, align=8), into, align=64)
         store.set_metadata("nontemporal", builder.module.add_metadata([word(1)]))
         return context.get_dummy_value()

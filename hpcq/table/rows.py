@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.hashing import MASK, MAX_HASH, home_bucket
+from hpcq.hashing import MAX_HASH, home_bucket
 from hpcq.native.kernels import kernel
 
-NOWHERE = np.uint64(MASK)
 _ONE = np.uint64(1)
 
 # Places in the state array that the kernels share with the class.
@@ -57,20 +56,30 @@ def home_slot(hash_, ranks, buckets, width):
 
 
 @kernel
-def probe(hashes, state, slot, hash_):
-    """Return the slot of a hash, or NOWHERE; `slot` (uint64) is its home or further on."""
+def probe(hashes, slot, hash_):
+    """Return the slot where the row of a hash is, if there is one: see `holds`.
+
+    `slot` (uint64) is its home or further on.
+    """
     if hash_ == MAX_HASH:
-        return np.uint64(hashes.shape[0] - 1) if state[HAS_MAX] else NOWHERE
+        return np.uint64(hashes.shape[0] - 1)
     while hashes[slot].hash < hash_:
         slot += _ONE
-    return slot if hashes[slot].hash == hash_ else NOWHERE
+    return slot
+
+
+@kernel
+def holds(hashes, state, slot, hash_):
+    """Return whether the row of a hash is in a slot."""
+    return hashes[slot].hash == hash_ and (hash_ != MAX_HASH or state[HAS_MAX] != 0)
 
 
 @kernel
 def find(table, hash_):
     """Return the slot of a hash, or -1 where it has no row."""
-    slot = home_slot(hash_, table.ranks, table.buckets, table.width)
-    return np.int64(probe(table.hashes, table.state, np.uint64(slot), hash_))
+    home = home_slot(hash_, table.ranks, table.buckets, table.width)
+    slot = probe(table.hashes, np.uint64(home), hash_)
+    return np.int64(slot) if holds(table.hashes, table.state, slot, hash_) else -1
 
 
 @kernel

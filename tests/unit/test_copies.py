@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.collectors.messages import _count_owners, _occurs
-from hpcq.exchange.copies import show
-from hpcq.exchange.mail import COLUMNS, FLAGS, QUERIES, START, UPDATES
+from hpcq.exchange.copies import look_up, show, show_replies
+from hpcq.exchange.mail import (
+    COLUMNS,
+    FLAGS,
+    QUERIES,
+    RECEIPTS,
+    REPLIES_AT,
+    START,
+    UPDATES,
+)
 from hpcq.native.memory import allocate
 
 
@@ -35,6 +43,42 @@ def test_all_groups_but_the_hidden_one_are_shown(groups, hidden, words):
     np.testing.assert_array_equal(shown, expected)
     np.testing.assert_array_equal(sent_shown, sent)
     assert (sent[:, FLAGS] == 5).all()
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 40)] * 4), min_size=1, max_size=4),
+    st.integers(-1, 3),
+    st.integers(1, 3),
+)
+def test_replies_come_where_each_rank_expects_them(groups, hidden, words):
+    """Rank 1 of two answers: what each of its node gets, where, and nothing else."""
+    near, segment, reply_segment = np.arange(len(groups)) * 3, 1000, 128
+    hidden = hidden * 3 if hidden < len(groups) else -1
+    all_sent = np.zeros((len(groups), 2, COLUMNS), np.int64)
+    all_sent[:, 1, [QUERIES, RECEIPTS, START, REPLIES_AT]] = groups
+    all_sent[:, 1, FLAGS] = 1 << np.arange(len(groups))
+    ranks = int(near[-1]) + 1
+    counts = np.zeros((ranks, COLUMNS), np.int64)
+    starts, reply_starts = np.zeros(ranks, np.int64), np.zeros(ranks, np.int64)
+    flags, total = look_up(all_sent, 1, near, hidden, segment, counts, starts, reply_starts)
+    assert flags == (1 << len(groups)) - 1
+    written = np.arange(1, total * words + 1, dtype=np.uint64)
+    shown = allocate(8 * len(groups) * reply_segment * words).view(np.uint64)
+    shown[:] = 0
+    show_replies(written, shown, words, all_sent, 1, near, hidden, reply_segment)
+    expected, at = np.zeros_like(shown), 0
+    for local, (queries, receipts, start, replies_at) in enumerate(groups):
+        source = near[local]
+        assert (counts[source] == all_sent[local, 1]).all()
+        if source == hidden:
+            assert (starts[source], reply_starts[source]) == (start, replies_at)
+            continue
+        assert (starts[source], reply_starts[source]) == (local * segment + start, at)
+        first, size = (local * reply_segment + replies_at) * words, (queries + receipts) * words
+        expected[first : first + size] = written[at * words : at * words + size]
+        at += queries + receipts
+    assert at == total
+    np.testing.assert_array_equal(shown, expected)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 8, 9, 100])

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
 from hpcq.learning import owner, policy, rule
-from hpcq.learning.locating import PLACES
+from hpcq.learning.locating import PLACES, Seen, nothing_seen, recalls
 from hpcq.learning.owner import MAX_VISITS
 from hpcq.table.rows import find
 from hpcq.table.shard import Shard
@@ -44,12 +46,14 @@ def ask(shard, hash_, draws, epsilon):
     records["hash"], records["draw"] = hash_, draws
     inbox = inbox_of(records, [(0, len(draws))])
     to = Replies(replies, replies[:0], np.zeros(1, np.int64))
-    compiled(shard).answer(shard.table, inbox, epsilon, scratch(), to)
+    seen = nothing_seen(1, len(draws))
+    assert compiled(shard).answer(shard.table, inbox, epsilon, scratch(), seen, to) == -1
     return replies
 
 
-def apply(shard, inbox, rate, exponent, done=0):
-    return compiled(shard).apply(shard.table, inbox, rate, exponent, 0.0, scratch(), done)
+def apply(shard, inbox, rate, exponent, done=0, seen=None):
+    seen = seen or nothing_seen(inbox.starts.size)
+    return compiled(shard).apply(shard.table, inbox, rate, exponent, 0.0, scratch(), seen, done)
 
 
 DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
@@ -140,3 +144,61 @@ def test_a_row_of_equal_values_acts_like_an_absent_one():
     absent = ask(shard, 99, DRAWS[:500], 0.0)
     present = ask(shard, 5, DRAWS[:500], 0.0)
     assert absent.tolist() == present.tolist()
+
+
+def test_where_queries_found_their_rows_is_noted():
+    shard = Shard(1, 2, np.float64)
+    hashes = np.sort(DRAWS[:500])
+    shard.load(hashes, np.zeros((500, 2)), np.zeros((500, 0), np.uint32))
+    message, reply = record_types(shard.dtype)
+    records = np.zeros(300, message)
+    # All are there, but for the largest hash and the one below it; two sources.
+    records["hash"] = [*hashes[100:398], 2**64 - 1, 2**64 - 2]
+    inbox = inbox_of(records, [(0, 100), (0, 200)])
+    replies = np.zeros(300, reply)
+    to = Replies(replies, replies.copy(), inbox.starts)
+    too_small, seen = nothing_seen(2, 299), nothing_seen(2, 300)
+    assert compiled(shard).answer(shard.table, inbox, 0.0, scratch(), too_small, to) == 300
+    assert compiled(shard).answer(shard.table, inbox, 0.0, scratch(), seen, to) == -1
+    assert seen.starts.tolist() == [0, 100]
+    found = [find(shard.table, np.uint64(h)) for h in hashes[100:398]]
+    assert seen.slots[:298].tolist() == found
+    assert seen.slots[298] == shard.table.hashes.size - 1
+    # Updates of the same states are recalled; where one is left out or they are of others, not.
+    table, second = shard.table.hashes, np.uint64(hashes[200])
+    assert recalls(table, seen, 0, records, 0, 100)
+    assert recalls(table, seen, 1, records, 100, 198)
+    assert not recalls(table, seen, 1, records, 100, 0)
+    assert not recalls(table, seen, 1, records, 100, 201)
+    assert not recalls(table, seen, 0, np.delete(records, 50), 0, 99)
+    assert not recalls(table, seen, 1, records[records["hash"] != second], 100, 197)
+
+
+@given(st.data())
+def test_what_is_noted_is_a_hint_and_no_more(data):
+    """Updates give the same rows wherever rows are said to be, also in a table that has to grow."""
+    size = data.draw(st.integers(1, 60))
+    states = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40))
+    states.append(2**64 - 1)
+    picks = data.draw(st.lists(st.integers(0, len(states) - 1), min_size=size, max_size=size))
+    rows = [(states[pick], float(n), pick % 2) for n, pick in enumerate(picks)]
+    shard = Shard(1, 2, np.float64)
+    for state in states[::2]:
+        apply(shard, updates(np.float64, (state, 0.0, 0)), 0.5, 0.0)
+    hint = st.one_of(
+        st.integers(0, 2**64 - 1),
+        st.integers(0, 80),
+        st.just(find(shard.table, np.uint64(rows[-1][0])) % 2**64),
+    )
+    slots = np.array(data.draw(st.lists(hint, min_size=size, max_size=size)), np.uint64)
+    # The last one is what `recalls` looks at.
+    slots[-1] = find(shard.table, np.uint64(rows[-1][0])) % 2**64
+    seen = Seen(slots, np.zeros(1, np.int64))
+    expected = {state: [0.0, 0.0] for state in states}
+    for state, target, action in rows:
+        expected[state][action] += 0.5 * (target - expected[state][action])
+    done, inbox = 0, updates(np.float64, *rows)
+    while (done := apply(shard, inbox, 0.5, 0.0, done, seen)) >= 0:
+        shard.grow()
+    for state, row in expected.items():
+        assert shard.row(state).tolist() == row

@@ -11,15 +11,7 @@ from hpcq.native.kernels import template
 @template
 def choose(q, visits, slot, mask, best, draw, parameter):
     """Return one of the best actions."""
-    candidates = 0
-    for a in range(ACTIONS):
-        candidates += permits(mask, a) & (acting(q, slot, a) >= best)
-    skip = pick(draw, candidates)
-    passed, chosen = 0, 0
-    for a in range(ACTIONS - 1):
-        passed += permits(mask, a) & (acting(q, slot, a) >= best)
-        chosen += passed <= skip
-    return chosen
+    return one_of(q, slot, mask, best, False, draw)
 
 
 @template

@@ -1,0 +1,51 @@
+"""Bitsets by vector and bit instructions, against plain Python."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcq.native import bits
+from hpcq.native.kernels import bind, kernel
+
+
+@kernel
+def _size(bitset):
+    return bits.size_of(bitset)
+
+
+@kernel
+def _nth(bitset, n):
+    return bits.nth(bitset, n)
+
+
+def _at_least(rows, row, least):
+    return bits.at_least(rows, row, least, COUNT)  # noqa: F821
+
+
+def numbers_in(bitset):
+    return [bit for bit in range(64) if bitset >> bit & 1]
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_members_of_a_bitset(bitset):
+    members = numbers_in(bitset)
+    assert _size(np.uint64(bitset)) == len(members)
+    assert [_nth(np.uint64(bitset), n) for n in range(len(members))] == members
+    # What processors without the instruction do.
+    steps = bits._nth_by_steps
+    assert [steps(np.uint64(bitset), n) for n in range(len(members))] == members
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7, 8, 18, 33, 63, 64])
+def test_numbers_that_are_large_enough(count, dtype):
+    compiled = bind(_at_least, COUNT=count)
+    rng = np.random.default_rng(count)
+    # Rows follow each other without a gap: what stands behind one is not part of it.
+    rows = rng.integers(-3, 4, size=(50, count)).astype(dtype)
+    rows[0], rows[1], rows[2, 0] = -np.inf, np.nan, np.inf
+    for row in range(len(rows)):
+        for least in (rows[row].max(), dtype(0), dtype(-np.inf)):
+            found = compiled(rows, np.uint64(row), least)
+            assert numbers_in(int(found)) == np.flatnonzero(rows[row] >= least).tolist()
