@@ -87,7 +87,11 @@ def all_legal(model, key):
     return MAX_HASH
 
 
-def _step_all(actors, model, words, seed, tick, limit, tally):
+def _step_all(actors, model, words, seed, tick, limit, ended, tally):
+    """Take one step in every environment, and begin an episode where one has ended.
+
+    ended    int64 (n + 1,), scratch
+    """
     step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
     # Loops of their own, so that the compiler makes vector instructions of them. Until it is
     # stepped, an environment has its key in `next` and its draw in `final`.
@@ -108,21 +112,27 @@ def _step_all(actors, model, words, seed, tick, limit, tally):
         late = limit > 0 and actors.elapsed[i] >= limit
         unless = _TRUNCATED if late else _CONTINUES
         actors.outcome[i] = _TERMINATED if actors.outcome[i] == _TERMINATED else unless
-    for i in range(actors.next.size):
+    # Noted without branches: which ones end cannot be predicted.
+    count = 0
+    for i in range(actors.outcome.size):
+        ended[count] = i
+        count += actors.outcome[i] != _CONTINUES
+    for n in range(count):
+        i = ended[n]
         key = actors.next[i]
-        if actors.outcome[i] != _CONTINUES:
-            actors.final[i] = mix64(key)
-            if MASKED:
-                actors.final_mask[i] = legal(model, key)
-            key = actors.next[i] = reset(model, mix64(reset_word ^ words[i]))
-            tally[0] += 1
-            tally[1] += actors.episode_return[i]
-            tally[2] += actors.elapsed[i]
-            actors.episodes[i] += 1
-            actors.episode_return[i] = 0.0
-            actors.elapsed[i] = 0
+        actors.final[i] = mix64(key)
         if MASKED:
-            actors.next_mask[i] = legal(model, key)
+            actors.final_mask[i] = legal(model, key)
+        actors.next[i] = reset(model, mix64(reset_word ^ words[i]))
+        tally[0] += 1
+        tally[1] += actors.episode_return[i]
+        tally[2] += actors.elapsed[i]
+        actors.episodes[i] += 1
+        actors.episode_return[i] = 0.0
+        actors.elapsed[i] = 0
+    if MASKED:
+        for i in range(actors.next.size):
+            actors.next_mask[i] = legal(model, actors.next[i])
     for i in range(actors.next.size):
         actors.next[i] = mix64(actors.next[i])
 
@@ -145,6 +155,7 @@ class CompiledCollector(Collector):
         self.quiet_every = 1
         self._model = environment.model
         self._limit = environment.max_episode_steps or 0
+        self._ended = np.zeros(share.count + 1, np.int64)
         parts = {
             "reset": environment.reset,
             "legal": environment.legal if environment.masked else all_legal,
@@ -166,6 +177,7 @@ class CompiledCollector(Collector):
             self._seed,
             tick,
             self._limit,
+            self._ended,
             self.tally,
         )
 
