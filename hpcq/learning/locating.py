@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.hashing import MASK
 from hpcq.native.kernels import inlined, kernel, template
 from hpcq.native.memory import prefetch, prefetch_to_read
 from hpcq.table.rows import home_slot
@@ -25,7 +26,7 @@ from hpcq.table.rows import home_slot
 BLOCK = 16
 LEAD = 32
 PLACES = 128
-RING = np.uint64(PLACES - 1)
+RING, EVERY = np.uint64(PLACES - 1), np.uint64(MASK)
 # Messages of another rank are in its cache; the processor's own look-ahead is too short for that.
 _READ_AHEAD = np.uint64(32)
 
@@ -34,6 +35,7 @@ class Seen(NamedTuple):
     """Where the rows of the queries of a tick were found, source after source."""
 
     slots: NDArray[np.uint64]
+    """(n,), of this table, or of it before it grew"""
     starts: NDArray[np.int64]
     """(sources,), where in `slots` those of each source begin"""
 
@@ -56,30 +58,31 @@ def clamp(value, least, most):
 
 
 @template
-def locate(hashes, ranks, buckets, box, block, start, end, places):
+def locate(hashes, ranks, buckets, box, block, start, end, places, on, mask):
     """Bring the rows of the messages `start` ... `end` - 1 near, in three steps of a pipeline.
 
     The lines of `block` are asked for; those of the block LEAD before have come meanwhile: if a row
     is not there, the line after is asked for. The rows of the block 2 LEAD before are at hand then.
     No step branches on what it reads.
 
-    places   uint64 (PLACES,), in and out: slots from which the rows are at most a short probe away
+    places     uint64, in and out: slots from which the rows are at most a short probe away
+    on, mask   uint64: message i has ``places[(i + on) & mask]``
 
     Returns the range of the messages whose rows are at hand.
     """
     for i in _span(min(end, block), min(end, block + BLOCK)):
         slot = np.uint64(home_slot(box[i].hash, ranks, buckets, WIDTH))
-        places[i & RING] = slot
+        places[(i + on) & mask] = slot
         prefetch(hashes, slot)
         prefetch_to_read(box, i + _READ_AHEAD)
     block -= LEAD
     for i in _span(clamp(block, start, end), clamp(block + BLOCK, start, end)):
-        slot = places[i & RING]
+        slot = places[(i + on) & mask]
         hash_ = box[i].hash
         ahead = np.uint64(0)
         for k in range(WIDTH):
             ahead += np.uint64(hashes[slot + np.uint64(k)].hash < hash_)
-        places[i & RING] = slot + ahead
+        places[(i + on) & mask] = slot + ahead
         prefetch(hashes, slot + ahead)
     block -= LEAD
     return _span(clamp(block, start, end), clamp(block + BLOCK, start, end))
@@ -94,20 +97,14 @@ def recalls(hashes, seen, source, box, start, updates):
     last = seen.starts[source] + updates - 1
     if updates == 0 or last >= seen.slots.size:
         return False
-    slot = min(seen.slots[last], np.uint64(hashes.size - 1))
-    return hashes[slot].hash == box[start + updates - 1].hash
+    return hashes[seen.slots[last]].hash == box[start + updates - 1].hash
 
 
 @inlined
-def recall(hashes, seen, first, block, start, end, places):
-    """Bring rows near as `locate` does, where `recalls` says that they have been seen.
-
-    first    where in `seen.slots` the row of message `start` is
-    """
-    last = np.uint64(hashes.size - 1)
+def recall(hashes, box, block, start, end, places, on):
+    """Bring rows near as `locate` does, where `recalls` says that they have been seen."""
     for i in _span(min(end, block), min(end, block + BLOCK)):
-        slot = min(seen.slots[np.uint64(first) + i - np.uint64(start)], last)
-        places[i & RING] = slot
-        prefetch(hashes, slot)
+        prefetch(hashes, places[i + on])
+        prefetch_to_read(box, i + _READ_AHEAD)
     block -= 2 * LEAD
     return _span(clamp(block, start, end), clamp(block + BLOCK, start, end))

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
 from hpcq.learning import choosing, locating
-from hpcq.learning.locating import BLOCK, LEAD, RING, clamp, recall, recalls
+from hpcq.learning.locating import BLOCK, EVERY, LEAD, RING, clamp, recall, recalls
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
 from hpcq.native.kernels import bind, inlined, template
@@ -30,24 +30,23 @@ def _keep_mask(masks, slot, update):
     masks[slot, 0] = update.mask
 
 
-def _answer(table, inbox, parameter, places, seen, replies):
+def _answer(table, inbox, parameter, seen, replies):
     """Answer the queries of all sources, in rank order, from the table as it stands.
 
     inbox      `exchange.mail.Inbox`: of each source its updates, then its queries
     parameter  float, of the policy
-    places     uint64 (PLACES,), scratch of `locating`
     seen       `locating.Seen`, out: where the rows are
     replies    `exchange.mail.Replies`, out: behind receipts one reply per query, in order
 
     Returns -1, or, with nothing done, for how many queries `seen` needs room.
     """
     hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
-    ranks, buckets, q_init = table.ranks, table.buckets, table.q_init
+    ranks, buckets, q_init, places = table.ranks, table.buckets, table.q_init, seen.slots
     total = 0
     for source in range(inbox.starts.size):
         seen.starts[source] = total
         total += inbox.counts[source, QUERIES]
-    if total > seen.slots.size:
+    if total > places.size:
         return total
     for source in range(inbox.starts.size):
         start = inbox.starts[source] + inbox.counts[source, UPDATES]
@@ -59,10 +58,10 @@ def _answer(table, inbox, parameter, places, seen, replies):
         as_seen = np.uint64(seen.starts[source] - start)
         as_reply = np.uint64(replies.starts[source] + inbox.counts[source, RECEIPTS] - start)
         for block in range(start, end + 2 * LEAD, BLOCK):
-            for i in locate(hashes, ranks, buckets, box, block, start, end, places):
+            for i in locate(hashes, ranks, buckets, box, block, start, end, places, as_seen, EVERY):
                 query = box[i]
-                slot = probe(hashes, places[i & RING], query.hash)
-                seen.slots[i + as_seen] = slot
+                slot = probe(hashes, places[i + as_seen], query.hash)
+                places[i + as_seen] = slot
                 reply, greedy = out[i + as_reply], True
                 draw, mask = query.draw, mask_of(query)
                 if holds(hashes, state, slot, query.hash):
@@ -114,15 +113,13 @@ def _unweighted(step, update):
     return step
 
 
-def _apply(
-    table, inbox, rate, exponent, least, places, seen, done, largest_error=None, replies=None
-):
+def _apply(table, inbox, rate, exponent, least, ring, seen, done, largest_error=None, replies=None):
     """Apply the updates of all sources, in rank order, from number `done` on.
 
     rate, exponent, least
         the learning rate is `rate`; where the exponent is above 0, it is
         max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
-    places
+    ring
         uint64 (PLACES,), scratch of `locating`
     seen
         `locating.Seen`: where the rows may be
@@ -144,16 +141,18 @@ def _apply(
         far = inbox.is_far[source]
         box = inbox.far if far else inbox.near
         known = recalls(hashes, seen, source, box, at, updates)
-        first = seen.starts[source] + start - at
+        places, on, mask = ring, np.uint64(0), RING
+        if known:
+            places, on, mask = seen.slots, np.uint64(seen.starts[source] - at), EVERY
         for block in range(start, end + 2 * LEAD, BLOCK):
             if known:
-                ready = recall(hashes, seen, first, block, start, end, places)
+                ready = recall(hashes, box, block, start, end, places, on)
             else:
-                ready = locate(hashes, ranks, buckets, box, block, start, end, places)
+                ready = locate(hashes, ranks, buckets, box, block, start, end, places, on, mask)
             for i in ready:
                 message = box[i]
                 # Inserted rows push others on, never back: the place found still serves.
-                slot = probe(hashes, places[i & RING], message.hash)
+                slot = probe(hashes, places[(i + on) & mask], message.hash)
                 if not holds(hashes, state, slot, message.hash):
                     made = insert(table, message.hash)
                     if made < 0:

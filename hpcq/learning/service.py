@@ -31,7 +31,7 @@ class Service:
         watches = job.stop.td_error is not None
         self._kernels = method.owner_kernels(rows.table.width, watches)
         self._largest_error = np.zeros(1)
-        self._places = np.empty(PLACES, np.uint64)
+        self._ring = np.empty(PLACES, np.uint64)
         # Of this tick and of the last one.
         self._seen = self._seen_before = nothing_seen(0)
 
@@ -56,7 +56,7 @@ class Service:
                 rate,
                 self._exponent,
                 self._least,
-                self._places,
+                self._ring,
                 self._seen,
                 done,
                 self._largest_error,
@@ -76,9 +76,7 @@ class Service:
         """
         parameter = float(self._exploration.at(steps)) if self._exploration else 0.0
         while True:
-            needed = self._kernels.answer(
-                self._rows.table, inbox, parameter, self._places, self._seen, replies
-            )
+            needed = self._kernels.answer(self._rows.table, inbox, parameter, self._seen, replies)
             if needed < 0:
                 break
             self._seen = nothing_seen(inbox.starts.size, 2 * needed)
