@@ -28,6 +28,8 @@ class Actors(NamedTuple):
     """hash of the last state of a truncated episode"""
     next_owner: NDArray[np.uint32]
     """the rank that owns `next`"""
+    order: NDArray[np.uint32]
+    """the environments, grouped by the owners of `next`"""
     draw: NDArray[np.uint64]
     """for the action in `next`"""
     outcome: NDArray[np.uint8]
@@ -36,6 +38,8 @@ class Actors(NamedTuple):
     update_hash: NDArray[np.uint64]
     update_owner: NDArray[np.uint32]
     """the rank that owns it"""
+    update_order: NDArray[np.uint32]
+    """the environments with pending updates, grouped by their owners"""
     update_action: NDArray[np.uint32]
     update_target: NDArray[np.float64]
     episode_return: NDArray[np.float64]
@@ -58,8 +62,8 @@ class Actors(NamedTuple):
 
 def make_actors(count: int) -> Actors:
     """Return the arrays of `count` environments, all zero."""
-    steps = ("u8", "u4", "f8", "u8", "u8", "u4", "u8", "u1")
-    updates = ("?", "u8", "u4", "u4", "f8")
+    steps = ("u8", "u4", "f8", "u8", "u8", "u4", "u4", "u8", "u1")
+    updates = ("?", "u8", "u4", "u4", "u4", "f8")
     episodes = ("f8", "i4", "i8")
     masks = ("u8",) * 4
     return Actors(*(np.zeros(count, kind) for kind in (*steps, *updates, *episodes, *masks, "f8")))

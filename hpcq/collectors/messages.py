@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcq.collectors import single, windows
+from hpcq.collectors.grouping import group, take
 from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.mail import FINALS, QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
 from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
@@ -18,12 +19,10 @@ from hpcq.native.kernels import bind, inlined, kernel, template
 
 _TRUNCATED = int(Outcome.TRUNCATED)
 _TO_BEHAVE = int(Purpose.BEHAVE)
-_NONE, _ONE = np.uint64(0), np.uint64(1)
+_NONE = np.uint64(0)
 # Rows of the cursors.
 _UPDATES, _QUERIES, _FINALS = range(3)
 CURSORS = 3
-# Of so few ranks each is counted in a pass of its own, with vector instructions.
-_FEW_RANKS = 8
 
 
 @inlined
@@ -46,26 +45,15 @@ def _set_no_weight(update, weight):
     pass
 
 
-@inlined
-def _take(cursors, of):
-    """Return where a cursor stands, and let it go on: at once, for the next may wait for it."""
-    at = cursors[np.uint64(of)]
-    cursors[np.uint64(of)] = at + _ONE
-    return at
+@template
+def _offset_of(reply):
+    """Return the first column of the table that a reply's value is for."""
+    return np.int64(reply.table) * ACTIONS
 
 
-@kernel
-def _count_owners(owners, counts):
-    """Add to `counts`, uint64 (ranks,), how many environments belong to each rank."""
-    if counts.size > _FEW_RANKS:
-        for i in range(owners.size):
-            _take(counts, owners[i])
-        return
-    for rank in range(counts.size):
-        count = np.uint32(0)
-        for i in range(owners.size):
-            count += np.uint32(owners[i] == np.uint32(rank))
-        counts[rank] += np.uint64(count)
+@template
+def _no_offset(reply):
+    return np.int64(0)
 
 
 @kernel
@@ -96,16 +84,18 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
     for i in range(actors.draw.size):
         actors.draw[i] = mix64(behave_word ^ words[i])
     count_updates(actors, windows, ranks, updates)
-    _count_owners(actors.next_owner, queries)
+    group(actors.next_owner, actors.order, queries)
     truncates = _occurs(actors.outcome, _TRUNCATED)
     if truncates:
         for i in range(actors.outcome.size):
             if actors.outcome[i] == _TRUNCATED:
-                _take(finals, owner(actors.final[i], ranks))
-    start, replies = _NONE, _NONE
+                take(finals, owner(actors.final[i], ranks))
+    start, before, replies = _NONE, _NONE, _NONE
     for rank in range(updates.size):
+        count = queries[rank] - before
+        before = queries[rank]
         receipts = updates[rank] if RECEIPTED else _NONE
-        asked = queries[rank] + finals[rank]
+        asked = count + finals[rank]
         sent[rank, UPDATES], sent[rank, QUERIES], sent[rank, RECEIPTS] = (
             updates[rank],
             asked,
@@ -115,20 +105,23 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
         replies += receipts + asked
         # From here on the counts are cursors.
         updates[rank], start = start, start + updates[rank]
-        queries[rank], start = start, start + queries[rank]
+        queries[rank], start = start, start + count
         finals[rank], start = start, start + finals[rank]
-    for i in range(actors.next.size):
-        for j in range(waiting(actors, windows, i)):
-            at = _take(updates, waiting_owner(actors, windows, i, j, ranks))
-            write_update(actors, windows, i, j, outbox[at])
-        query = outbox[_take(queries, actors.next_owner[i])]
-        query.hash = actors.next[i]
-        query.draw = actors.draw[i]
-        set_mask(query, actors.next_mask[i])
+    write_updates(actors, windows, ranks, sent, updates, outbox)
+    end = _NONE
+    for rank in range(queries.size):
+        first, on = end, queries[rank] - end
+        end += np.uint64(sent[rank, QUERIES] - sent[rank, FINALS])
+        for k in range(first, end):
+            i = np.uint64(actors.order[k])
+            query = outbox[k + on]
+            query.hash = actors.next[i]
+            query.draw = actors.draw[i]
+            set_mask(query, actors.next_mask[i])
     if truncates:
         for i in range(actors.outcome.size):
             if actors.outcome[i] == _TRUNCATED:
-                query = outbox[_take(finals, owner(actors.final[i], ranks))]
+                query = outbox[take(finals, owner(actors.final[i], ranks))]
                 query.hash = actors.final[i]
                 query.draw = second_draw(actors.draw[i])
                 set_mask(query, actors.final_mask[i])
@@ -141,21 +134,28 @@ def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
     decay        lambda, of returns of several steps
     cursors      uint64 (CURSORS, ranks), scratch
     """
-    answers, finals = cursors[_QUERIES], cursors[_FINALS]
-    for rank in range(answers.size):
-        answers[rank] = sent[rank, REPLIES_AT] + sent[rank, RECEIPTS]
-        finals[rank] = answers[rank] + np.uint64(sent[rank, QUERIES] - sent[rank, FINALS])
-    for i in range(actors.next.size):
-        outcome = actors.outcome[i]
-        if outcome == _TRUNCATED:
-            last = replies[_take(finals, owner(actors.final[i], ranks))]
-        reply = replies[_take(answers, actors.next_owner[i])]
-        source = last if outcome == _TRUNCATED else reply
-        value, offset = np.float64(source.value), np.int64(0)
-        if TABLES == 2:
-            offset = np.int64(source.table) * ACTIONS
-        remember(actors, windows, i, outcome, value, reply.greedy, offset, discount, decay)
-        actors.action[i] = reply.action
+    finals = cursors[_FINALS]
+    if _occurs(actors.outcome, _TRUNCATED):
+        for rank in range(finals.size):
+            last = sent[rank, REPLIES_AT] + sent[rank, RECEIPTS] + sent[rank, QUERIES]
+            finals[rank] = last - sent[rank, FINALS]
+        for i in range(actors.outcome.size):
+            if actors.outcome[i] == _TRUNCATED:
+                reply = replies[take(finals, owner(actors.final[i], ranks))]
+                actors.update_target[i] = reply.value
+                actors.update_action[i] = offset_of(reply)
+    end = _NONE
+    for rank in range(finals.size):
+        first, on = end, np.uint64(sent[rank, REPLIES_AT] + sent[rank, RECEIPTS]) - end
+        end += np.uint64(sent[rank, QUERIES] - sent[rank, FINALS])
+        for k in range(first, end):
+            i = np.uint64(actors.order[k])
+            reply, outcome = replies[k + on], actors.outcome[i]
+            value, offset = np.float64(reply.value), offset_of(reply)
+            if outcome == _TRUNCATED:
+                value, offset = actors.update_target[i], np.int64(actors.update_action[i])
+            remember(actors, windows, i, outcome, value, reply.greedy, offset, discount, decay)
+            actors.action[i] = reply.action
     form_updates(actors, discount)
     for i in range(actors.hash.size):
         actors.hash[i] = actors.next[i]
@@ -195,10 +195,8 @@ def kernels(
     return Kernels(
         bind(
             _pack,
-            waiting=bind(returns.waiting),
-            waiting_owner=bind(returns.waiting_owner),
-            count_updates=bind(returns.count_updates, count_owners=_count_owners, occurs=_occurs),
-            write_update=bind(returns.write_update, **sets),
+            count_updates=bind(returns.count_updates, group=group, occurs=_occurs, take=take),
+            write_updates=bind(returns.write_updates, take=take, **sets),
             set_mask=sets["set_mask"],
             RECEIPTED=weighted,
         ),
@@ -206,8 +204,7 @@ def kernels(
             _receive,
             remember=bind(returns.remember, CUTS=cuts),
             form_updates=bind(returns.form_updates, MASKED=masked),
-            TABLES=tables,
-            ACTIONS=actions,
+            offset_of=bind(_offset_of, ACTIONS=actions) if tables == 2 else bind(_no_offset),
             MASKED=masked,
         ),
     )

@@ -9,6 +9,7 @@ steps.
 import numpy as np
 
 from hpcq.collectors.outcome import Outcome
+from hpcq.exchange.mail import UPDATES
 from hpcq.hashing import owner
 from hpcq.native.kernels import template
 
@@ -16,36 +17,40 @@ _TERMINATED, _RESET = int(Outcome.TERMINATED), int(Outcome.RESET)
 
 
 @template
-def waiting(actors, windows, i):
-    """Return how many updates environment `i` sends."""
-    return np.int64(actors.update_pending[i])
-
-
-@template
 def count_updates(actors, windows, ranks, counts):
-    """Add to `counts`, uint64 (ranks,), how many go to each rank."""
+    """Write how many go to each rank into `counts`, uint64 (ranks,)."""
     for i in range(actors.update_owner.size):
         actors.update_owner[i] = owner(actors.update_hash[i], ranks)
-    count_owners(actors.update_owner, counts)
-    if occurs(actors.update_pending, False):
-        for i in range(actors.update_pending.size):
-            counts[actors.update_owner[i]] -= np.uint64(not actors.update_pending[i])
+    order = actors.update_order
+    group(actors.update_owner, order, counts)
+    start, kept = np.uint64(0), np.uint64(0)
+    if not occurs(actors.update_pending, False):
+        for rank in range(counts.size):
+            counts[rank], start = counts[rank] - start, counts[rank]
+        return
+    for rank in range(counts.size):
+        before = kept
+        for k in range(start, counts[rank]):
+            order[kept] = order[k]
+            kept += np.uint64(actors.update_pending[order[k]])
+        counts[rank], start = kept - before, counts[rank]
 
 
 @template
-def waiting_owner(actors, windows, i, j, ranks):
-    """Return the rank that owns the state of the `j`-th of them."""
-    return actors.update_owner[i]
-
-
-@template
-def write_update(actors, windows, i, j, update):
-    """Write the `j`-th of them."""
-    update.hash = actors.update_hash[i]
-    update.target = actors.update_target[i]
-    update.column = actors.update_action[i]
-    set_mask(update, actors.update_mask[i])
-    set_weight(update, actors.update_weight[i])
+def write_updates(actors, windows, ranks, sent, cursors, outbox):
+    """Write them; those of each rank begin where its cursor, uint64 (ranks,), is."""
+    end = np.uint64(0)
+    for rank in range(cursors.size):
+        first, on = end, cursors[rank] - end
+        end += np.uint64(sent[rank, UPDATES])
+        for k in range(first, end):
+            i = np.uint64(actors.update_order[k])
+            update = outbox[k + on]
+            update.hash = actors.update_hash[i]
+            update.target = actors.update_target[i]
+            update.column = actors.update_action[i]
+            set_mask(update, actors.update_mask[i])
+            set_weight(update, actors.update_weight[i])
 
 
 @template

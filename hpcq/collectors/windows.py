@@ -63,32 +63,25 @@ def make_windows(count: int, steps: int) -> Windows:
 
 
 @template
-def waiting(actors, windows, i):
-    """Return how many updates environment `i` sends."""
-    return np.int64(windows.due[i])
-
-
-@template
 def count_updates(actors, windows, ranks, counts):
-    """Add to `counts`, uint64 (ranks,), how many go to each rank."""
+    """Write how many go to each rank into `counts`, uint64 (ranks,)."""
+    for rank in range(counts.size):
+        counts[rank] = 0
     for i in range(windows.due.size):
         for j in range(windows.due[i]):
-            counts[owner(windows.hash[i, j], ranks)] += np.uint64(1)
+            take(counts, owner(windows.hash[i, j], ranks))
 
 
 @template
-def waiting_owner(actors, windows, i, j, ranks):
-    """Return the rank that owns the state of the `j`-th of them."""
-    return owner(windows.hash[i, j], ranks)
-
-
-@template
-def write_update(actors, windows, i, j, update):
-    """Write the `j`-th of them."""
-    update.hash = windows.hash[i, j]
-    update.target = windows.target[i, j]
-    update.column = windows.action[i, j] + windows.offset[i]
-    set_mask(update, windows.mask[i, j])
+def write_updates(actors, windows, ranks, sent, cursors, outbox):
+    """Write them; those of each rank begin where its cursor, uint64 (ranks,), is."""
+    for i in range(windows.due.size):
+        for j in range(windows.due[i]):
+            update = outbox[take(cursors, owner(windows.hash[i, j], ranks))]
+            update.hash = windows.hash[i, j]
+            update.target = windows.target[i, j]
+            update.column = windows.action[i, j] + windows.offset[i]
+            set_mask(update, windows.mask[i, j])
 
 
 @template

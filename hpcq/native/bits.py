@@ -22,6 +22,30 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
     return builder.call(function, arguments)
 
 
+def _in_all(builder: Any, value: Any, lanes: int) -> Any:
+    """Return a vector of a number over and over."""
+    vector, word = ir.VectorType(value.type, lanes), ir.IntType(32)
+    nothing = ir.Constant(vector, ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(word, lanes), [0] * lanes)
+    return builder.shuffle_vector(builder.insert_element(nothing, value, word(0)), nothing, zeros)
+
+
+@intrinsic
+def equal(typingctx: Any, array: Any, start: Any, value: Any) -> Any:
+    """Return the bitset of which of the `WIDTH` uint32 of an array from `start` on are `value`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(32), WIDTH)
+        place = pointer_to(context, builder, signature.args[:2], arguments[:2], vector)
+        values = builder.load(place, align=4)
+        found = builder.icmp_unsigned("==", values, _in_all(builder, arguments[2], WIDTH))
+        return builder.bitcast(found, _I64)
+
+    if array.dtype != types.uint32:
+        return None
+    return types.uint64(array, start, types.uint32), generate
+
+
 @intrinsic(prefer_literal=True)
 def at_least(typingctx: Any, rows: Any, row: Any, least: Any, count: Any) -> Any:
     """Return the bitset of the first `count` numbers of ``rows[row]`` that are `least` or more.
@@ -49,10 +73,7 @@ def at_least(typingctx: Any, rows: Any, row: Any, least: Any, count: Any) -> Any
             nothing = ir.Constant(vector, ir.Undefined)
             values = builder.call(load, [place, word(size), wanted, nothing])
         same = context.cast(builder, arguments[2], signature.args[2], rows.dtype)
-        first = builder.insert_element(ir.Constant(vector, ir.Undefined), same, word(0))
-        zeros = ir.Constant(ir.VectorType(word, lanes), [0] * lanes)
-        all_ = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
-        found = builder.fcmp_ordered(">=", values, all_)
+        found = builder.fcmp_ordered(">=", values, _in_all(builder, same, lanes))
         bitset = builder.bitcast(found, ir.IntType(lanes))
         if lanes < WIDTH:
             bitset = builder.zext(bitset, _I64)

@@ -1,11 +1,10 @@
 """What a rank shows to its node: the records of the others, copied line by line."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.collectors.messages import _count_owners, _occurs
+from hpcq.collectors.messages import _occurs
 from hpcq.exchange.copies import look_up, show, show_replies
 from hpcq.exchange.mail import (
     COLUMNS,
@@ -79,15 +78,6 @@ def test_replies_come_where_each_rank_expects_them(groups, hidden, words):
         at += queries + receipts
     assert at == total
     np.testing.assert_array_equal(shown, expected)
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 8, 9, 100])
-def test_owners_are_counted(ranks):
-    owners = np.random.default_rng(ranks).integers(ranks, size=1001).astype(np.uint32)
-    counts = np.arange(ranks, dtype=np.uint64)
-    _count_owners(owners, counts)
-    expected = np.arange(ranks) + np.bincount(owners, minlength=ranks)
-    np.testing.assert_array_equal(counts, expected)
 
 
 def test_a_value_is_found_wherever_it_stands():
