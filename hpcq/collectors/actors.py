@@ -39,7 +39,7 @@ class Actors(NamedTuple):
     update_owner: NDArray[np.uint32]
     """the rank that owns it"""
     update_order: NDArray[np.uint32]
-    """the environments with pending updates, grouped by their owners"""
+    """the environments, grouped by the owners of `update_hash`"""
     update_action: NDArray[np.uint32]
     update_target: NDArray[np.float64]
     episode_return: NDArray[np.float64]

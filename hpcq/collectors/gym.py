@@ -48,36 +48,38 @@ def _record(actors, keys, finals, rewards, terminated, truncated, resetting, end
     rewards                float64 (n,), of at most MAX_REWARD in size
     terminated, truncated  bool (n,)
     resetting              bool (n,): this was no step, the environment only reset itself
-    ended                  int64 (n,), out: the environments whose episodes ended
+    ended                  int64 (n + 1,), out: the environments whose episodes ended
     """
     unfit = False
     for i in range(rewards.size):
         unfit |= not abs(rewards[i]) <= MAX_REWARD
     if unfit:
         return -1
-    count = 0
+    # Loops without branches become vector instructions.
     for i in range(keys.size):
         actors.next[i] = mix64(keys[i])
-    for i in range(keys.size):
-        if resetting[i]:
-            actors.outcome[i] = _RESET
-            continue
+    for i in range(rewards.size):
         actors.reward[i] = rewards[i]
-        actors.episode_return[i] += rewards[i]
-        actors.elapsed[i] += 1
-        if terminated[i] or truncated[i]:
-            actors.outcome[i] = _TERMINATED if terminated[i] else _TRUNCATED
-            actors.final[i] = mix64(finals[i])
-            tally[0] += 1
-            tally[1] += actors.episode_return[i]
-            tally[2] += actors.elapsed[i]
-            actors.episodes[i] += 1
-            actors.episode_return[i] = 0.0
-            actors.elapsed[i] = 0
-            ended[count] = i
-            count += 1
-        else:
-            actors.outcome[i] = _CONTINUES
+        actors.episode_return[i] += 0.0 if resetting[i] else rewards[i]
+    for i in range(resetting.size):
+        actors.elapsed[i] += np.int32(not resetting[i])
+    for i in range(resetting.size):
+        outcome = _TRUNCATED if truncated[i] else _CONTINUES
+        outcome = _TERMINATED if terminated[i] else outcome
+        actors.outcome[i] = _RESET if resetting[i] else outcome
+    count = 0
+    for i in range(resetting.size):
+        ended[count] = i
+        count += (terminated[i] | truncated[i]) & (not resetting[i])
+    for n in range(count):
+        i = ended[n]
+        actors.final[i] = mix64(finals[i])
+        tally[0] += 1
+        tally[1] += actors.episode_return[i]
+        tally[2] += actors.elapsed[i]
+        actors.episodes[i] += 1
+        actors.episode_return[i] = 0.0
+        actors.elapsed[i] = 0
     return count
 
 
@@ -108,7 +110,7 @@ class GymnasiumCollector(CheckedCollector):
         super().__init__(environment, share)
         self._masked = environment.masked
         self._resetting = np.zeros(share.count, np.bool_)
-        self._ended = np.zeros(share.count, np.int64)
+        self._ended = np.zeros(share.count + 1, np.int64)
         self._environments: list[Any] = []
         # As the environments return them.
         self._rewards: Any = []
@@ -205,7 +207,7 @@ def warm(environment: PythonEnvironment) -> None:
     codec = Codec(environment.observation)
     codec.encode_all([codec.decode(0)])
     actors, keys, flags = make_actors(1), np.zeros(1, np.uint64), np.zeros(1, np.bool_)
-    ended = np.zeros(1, np.int64)
+    ended = np.zeros(2, np.int64)
     look(np.zeros(1), flags, flags, flags)
-    _restart(actors, ended, keys)
+    _restart(actors, ended[:1], keys)
     _record(actors, keys, keys, np.zeros(1), flags, flags, flags, ended, np.zeros(3))

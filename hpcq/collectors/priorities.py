@@ -166,10 +166,10 @@ def take_receipts(priorities, actors, added, exponent, floor, ranks, sent, repli
     for n in range(added.size):
         for j in range(width):
             i, number = n * width + j, priorities.pending[n, j]
+            source = owner(actors.update_hash[i], ranks)
+            error = np.float64(replies[cursors[UPDATES, source]].value)
+            cursors[UPDATES, source] += np.uint64(1)
             if actors.update_pending[i]:
-                source = owner(actors.update_hash[i], ranks)
-                error = np.float64(replies[cursors[UPDATES, source]].value)
-                cursors[UPDATES, source] += np.uint64(1)
                 # Another one may stand in its place by now.
                 if added[n] - number <= capacity:
                     assign(priorities, n, number % capacity, _value_of(error, exponent, floor))

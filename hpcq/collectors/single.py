@@ -2,14 +2,15 @@
 
     r + gamma v
 
-Every environment has one update in a tick, but after a reset none. See windows.py for several
-steps.
+Every environment has one update in a tick; after a reset it is one of nothing. See windows.py for
+several steps.
 """
 
 import numpy as np
 
 from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.mail import UPDATES
+from hpcq.exchange.records import NO_COLUMN
 from hpcq.hashing import owner
 from hpcq.native.kernels import template
 
@@ -21,19 +22,10 @@ def count_updates(actors, windows, ranks, counts):
     """Write how many go to each rank into `counts`, uint64 (ranks,)."""
     for i in range(actors.update_owner.size):
         actors.update_owner[i] = owner(actors.update_hash[i], ranks)
-    order = actors.update_order
-    group(actors.update_owner, order, counts)
-    start, kept = np.uint64(0), np.uint64(0)
-    if not occurs(actors.update_pending, False):
-        for rank in range(counts.size):
-            counts[rank], start = counts[rank] - start, counts[rank]
-        return
+    group(actors.update_owner, actors.update_order, counts)
+    start = np.uint64(0)
     for rank in range(counts.size):
-        before = kept
-        for k in range(start, counts[rank]):
-            order[kept] = order[k]
-            kept += np.uint64(actors.update_pending[order[k]])
-        counts[rank], start = kept - before, counts[rank]
+        counts[rank], start = counts[rank] - start, counts[rank]
 
 
 @template
@@ -48,7 +40,7 @@ def write_updates(actors, windows, ranks, sent, cursors, outbox):
             update = outbox[k + on]
             update.hash = actors.update_hash[i]
             update.target = actors.update_target[i]
-            update.column = actors.update_action[i]
+            update.column = actors.update_action[i] if actors.update_pending[i] else NO_COLUMN
             set_mask(update, actors.update_mask[i])
             set_weight(update, actors.update_weight[i])
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# The column of an update that is none: a place kept, so that updates stand in the order of queries.
+NO_COLUMN = np.uint32(0xFFFFFFFF)
+
 
 def record_types(
     dtype: np.dtype, masked: bool = False, weighted: bool = False

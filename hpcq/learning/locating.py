@@ -92,7 +92,7 @@ def locate(hashes, ranks, buckets, box, block, start, end, places, on, mask):
 def recalls(hashes, seen, source, box, start, updates):
     """Return whether the rows of a source's updates, from `start` on, are those that were `seen`.
 
-    If the last one is in its place, all are: were one left out before it, it would be elsewhere.
+    If the last one is in its place, all are: they follow each other as the queries did.
     """
     last = seen.starts[source] + updates - 1
     if updates == 0 or last >= seen.slots.size:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
+from hpcq.exchange.records import NO_COLUMN
 from hpcq.learning import choosing, locating
 from hpcq.learning.locating import BLOCK, EVERY, LEAD, RING, clamp, recall, recalls
 from hpcq.learning.policy import Policy
@@ -151,6 +152,8 @@ def _apply(table, inbox, rate, exponent, least, ring, seen, done, largest_error=
                 ready = locate(hashes, ranks, buckets, box, block, start, end, places, on, mask)
             for i in ready:
                 message = box[i]
+                if message.column == NO_COLUMN:
+                    continue
                 # Inserted rows push others on, never back: the place found still serves.
                 slot = probe(hashes, places[(i + on) & mask], message.hash)
                 if not holds(hashes, state, slot, message.hash):
