@@ -76,8 +76,8 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
     """
     behave_word = word_at(seed, tick, _TO_BEHAVE)
     updates, queries, finals = cursors[_UPDATES], cursors[_QUERIES], cursors[_FINALS]
-    for rank in range(updates.size):
-        updates[rank] = queries[rank] = finals[rank] = _NONE
+    for rank in range(finals.size):
+        finals[rank] = _NONE
     # Loops of their own, so that the compiler makes vector instructions of them.
     for i in range(actors.next_owner.size):
         actors.next_owner[i] = owner(actors.next[i], ranks)
@@ -92,18 +92,13 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
                 take(finals, owner(actors.final[i], ranks))
     start, before, replies = _NONE, _NONE, _NONE
     for rank in range(updates.size):
-        count = queries[rank] - before
-        before = queries[rank]
-        receipts = updates[rank] if RECEIPTED else _NONE
-        asked = count + finals[rank]
-        sent[rank, UPDATES], sent[rank, QUERIES], sent[rank, RECEIPTS] = (
-            updates[rank],
-            asked,
-            receipts,
-        )
-        sent[rank, START], sent[rank, REPLIES_AT], sent[rank, FINALS] = start, replies, finals[rank]
+        count, before = queries[rank] - before, queries[rank]
+        asked, receipts = count + finals[rank], updates[rank] if RECEIPTED else _NONE
+        sent[rank, START], sent[rank, REPLIES_AT], sent[rank, RECEIPTS] = start, replies, receipts
+        sent[rank, UPDATES], sent[rank, QUERIES] = updates[rank], asked
+        sent[rank, FINALS] = finals[rank]
         replies += receipts + asked
-        # From here on the counts are cursors.
+        # From here on they are cursors.
         updates[rank], start = start, start + updates[rank]
         queries[rank], start = start, start + count
         finals[rank], start = start, start + finals[rank]

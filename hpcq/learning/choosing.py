@@ -95,7 +95,7 @@ def _one_of_few(q, slot, mask, best, explore, draw):
 
 
 def _one_of_many(q, slot, mask, best, explore, draw):
-    # An action that passes is one that may be taken.
+    # Where actions can be illegal there are few.
     count = 0
     for a in range(ACTIONS):
         count += explore | (acting(q, slot, a) >= best)
