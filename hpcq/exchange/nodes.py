@@ -87,7 +87,7 @@ class Nodes(Exchange):
         self._packed = self.outbox.view(np.uint64)
         self._shown = messages[node.rank * self._segment :][: self._segment].view(np.uint64)
         self._sent_shown = self._all_sent[node.rank]
-        self._replies_shown = replies
+        self._replies_window, self._replies_shown = replies, replies.view(np.uint64)
         self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
         self.place(messages, np.empty(0, self.message))
         self._find_peers()
@@ -98,6 +98,7 @@ class Nodes(Exchange):
             self._is_far[comm.rank] = True
             self.place(messages, self.outbox)
             self.place_replies(self.replies.near, self.replies_in)
+        self._replies_written = self.replies.near.view(np.uint64)
         self._gathered = np.empty(0, self.message)
         self._to_scatter = np.empty(0, self.reply_type)
 
@@ -146,6 +147,7 @@ class Nodes(Exchange):
         )
         if replies > self.replies.near.size:
             self.place_replies(room(self.replies.near, replies), self.replies.far)
+            self._replies_written = self.replies.near.view(np.uint64)
         if self._is_alone:
             return agreed
         self._forward()
@@ -192,8 +194,8 @@ class Nodes(Exchange):
     def reply(self) -> None:
         """Let the node read the replies; bring those of other nodes."""
         self._show_replies(
-            self.replies.near.view(np.uint64),
-            self._replies_shown.view(np.uint64),
+            self._replies_written,
+            self._replies_shown,
             self.reply_type.itemsize // 8,
             self._all_sent,
             self.comm.rank,
@@ -225,7 +227,7 @@ class Nodes(Exchange):
                 at,
                 self._all_sent,
                 owner,
-                self._replies_shown,
+                self._replies_window,
                 self._reply_segment,
             )
 
