@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpcq.collectors.actors import Actors, Outcome, make_actors
 from hpcq.envs.compiled import CompiledEnvironment
 from hpcq.hashing import MAX_HASH, Purpose, environment_words, mix64, unmix64, word_at
-from hpcq.native.kernels import Direct, bind, kernel
+from hpcq.native.kernels import Direct, bind, inlined, kernel
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
@@ -87,6 +87,17 @@ def all_legal(model, key):
     return MAX_HASH
 
 
+@inlined
+def end_episode(actors, i, tally):
+    """Count the episode of environment `i` as ended; the next one begins from nothing."""
+    tally[EPISODES] += 1
+    tally[RETURNS] += actors.episode_return[i]
+    tally[LENGTHS] += actors.elapsed[i]
+    actors.episodes[i] += 1
+    actors.episode_return[i] = 0.0
+    actors.elapsed[i] = 0
+
+
 def _step_all(actors, model, words, seed, tick, limit, ended, tally):
     """Take one step in every environment, and begin an episode where one has ended.
 
@@ -124,12 +135,7 @@ def _step_all(actors, model, words, seed, tick, limit, ended, tally):
         if MASKED:
             actors.final_mask[i] = legal(model, key)
         actors.next[i] = reset(model, mix64(reset_word ^ words[i]))
-        tally[0] += 1
-        tally[1] += actors.episode_return[i]
-        tally[2] += actors.elapsed[i]
-        actors.episodes[i] += 1
-        actors.episode_return[i] = 0.0
-        actors.elapsed[i] = 0
+        end_episode(actors, i, tally)
     if MASKED:
         for i in range(actors.next.size):
             actors.next_mask[i] = legal(model, actors.next[i])

@@ -8,7 +8,7 @@ follow from (seed, environment, tick), in every run: there a saved run is brough
 import numpy as np
 
 from hpcq.collectors.actors import Actors, Outcome, make_actors
-from hpcq.collectors.collector import Collector, Share
+from hpcq.collectors.collector import Collector, Share, end_episode
 from hpcq.envs.compiled import ContinuousEnvironment
 from hpcq.hashing import Purpose, mix64, word_at
 from hpcq.native.kernels import Direct, bind
@@ -31,10 +31,7 @@ def _step_all(actors, states, model, words, seed, tick, limit, quiet, tally):
             _TERMINATED if terminated else _TRUNCATED if ended or quiet else _CONTINUES
         )
         if ended:
-            tally[0] += 1
-            tally[1] += actors.episode_return[i]
-            tally[2] += actors.elapsed[i]
-            actors.episodes[i] += 1
+            end_episode(actors, i, tally)
         if ended or quiet:
             actors.final[i] = mix64(observe(model, state))
             reset(model, state, mix64(reset_word ^ words[i]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.actors import Outcome, make_actors
 from hpcq.collectors.checked import MAX_REWARD, CheckedCollector
-from hpcq.collectors.collector import Share
+from hpcq.collectors.collector import Share, end_episode
 from hpcq.envs.adapter import PythonEnvironment
 from hpcq.errors import CheckpointError
 from hpcq.hashing import Purpose, mix64, tick_word
@@ -74,12 +74,7 @@ def _record(actors, keys, finals, rewards, terminated, truncated, resetting, end
     for n in range(count):
         i = ended[n]
         actors.final[i] = mix64(finals[i])
-        tally[0] += 1
-        tally[1] += actors.episode_return[i]
-        tally[2] += actors.elapsed[i]
-        actors.episodes[i] += 1
-        actors.episode_return[i] = 0.0
-        actors.elapsed[i] = 0
+        end_episode(actors, i, tally)
     return count
 
 
