@@ -78,7 +78,7 @@ def tick(
 @click.option("--id", "id_", default="Taxi-v4", show_default=True, help="A Gymnasium id.")
 @click.option(
     "--environments",
-    default=256,
+    default=512,
     show_default=True,
     type=click.IntRange(1, 1 << 24),
     help="Over all ranks together.",

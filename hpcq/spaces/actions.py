@@ -66,6 +66,9 @@ class Actions:
             raise JobError(f"{self.count:,} actions, more than {MOST:,}")
         digits = iter(np.unravel_index(np.arange(self.count), radices) if radices else [])
         self._tree = _tables(tree, digits, self.count)
+        # Numbers cannot be changed by an environment: the same ones serve every time.
+        numbers = isinstance(self._tree, np.ndarray) and self._tree.ndim == 1
+        self._numbers = np.array(list(self._tree), object) if numbers else None
 
     def batch(self, numbers: NDArray[np.integer]) -> Any:
         """Return many actions as a VectorEnv takes them: arrays, in the space's tuples and dicts.
@@ -76,6 +79,8 @@ class Actions:
 
     def each(self, numbers: NDArray[np.integer]) -> list[Any]:
         """Return many actions one by one, each as ``action_space.sample()`` would look."""
+        if self._numbers is not None:
+            return self._numbers[numbers].tolist()
         return _split(self.batch(numbers))
 
     def one(self, number: int) -> Any:
