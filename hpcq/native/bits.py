@@ -5,6 +5,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
+from numba.core import config as numba_config
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -122,5 +123,13 @@ def _nth_by_steps(bitset, n):
     return lowest(bitset)
 
 
-nth = _nth_by_deposit if llvmlite.binding.get_host_cpu_features().get("bmi2") else _nth_by_steps
+def _deposits() -> bool:
+    """Return whether what numba compiles for has the instruction: known of this processor only."""
+    config: Any = numba_config
+    if config.CPU_NAME or config.CPU_FEATURES:
+        return False
+    return bool(llvmlite.binding.get_host_cpu_features().get("bmi2"))
+
+
+nth = _nth_by_deposit if _deposits() else _nth_by_steps
 """nth(bitset, n): the number of the n-th bit that is set, counted from 0 and from the lowest."""

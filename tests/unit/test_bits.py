@@ -1,5 +1,9 @@
 """Bitsets by vector and bit instructions, against plain Python."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,3 +53,14 @@ def test_numbers_that_are_large_enough(count, dtype):
         for least in (rows[row].max(), dtype(0), dtype(-np.inf)):
             found = compiled(rows, np.uint64(row), least)
             assert numbers_in(int(found)) == np.flatnonzero(rows[row] >= least).tolist()
+
+
+def test_other_processors_than_this_one_can_be_compiled_for(tmp_path):
+    """numba can be told to: for a cache that all nodes of a cluster share, say."""
+    code = (
+        "import numpy as np; from numba import njit; from hpcq.native import bits;"
+        "nth = njit(lambda bitset, n: bits.nth(bitset, n)); print(nth(np.uint64(0b10110), 2))"
+    )
+    env = {**os.environ, "NUMBA_CPU_NAME": "generic", "HPCQ_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout.split() == [b"4"]
