@@ -190,7 +190,7 @@ def kernels(
     return Kernels(
         bind(
             _pack,
-            count_updates=bind(returns.count_updates, group=group, take=take),
+            count_updates=bind(returns.count_updates, group=group, occurs=_occurs, take=take),
             write_updates=bind(returns.write_updates, take=take, **sets),
             set_mask=sets["set_mask"],
             RECEIPTED=weighted,

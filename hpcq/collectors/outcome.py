@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+# Constants of kernels.
+
 
 class Outcome(IntEnum):
     """How a step ended. Only TERMINATED stops bootstrapping."""

@@ -166,6 +166,7 @@ def take_receipts(priorities, actors, added, exponent, floor, ranks, sent, repli
     for n in range(added.size):
         for j in range(width):
             i, number = n * width + j, priorities.pending[n, j]
+            # Of updates of nothing, too.
             source = owner(actors.update_hash[i], ranks)
             error = np.float64(replies[cursors[UPDATES, source]].value)
             cursors[UPDATES, source] += np.uint64(1)

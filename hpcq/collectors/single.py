@@ -2,8 +2,8 @@
 
     r + gamma v
 
-Every environment has one update in a tick; after a reset it is one of nothing. See windows.py for
-several steps.
+Every environment has one update in a tick; after a reset it is one of nothing. If all are, as in
+evaluations, none is sent. See windows.py for several steps.
 """
 
 import numpy as np
@@ -20,6 +20,10 @@ _TERMINATED, _RESET = int(Outcome.TERMINATED), int(Outcome.RESET)
 @template
 def count_updates(actors, windows, ranks, counts):
     """Write how many go to each rank into `counts`, uint64 (ranks,)."""
+    if not occurs(actors.update_pending, True):
+        for rank in range(counts.size):
+            counts[rank] = 0
+        return
     for i in range(actors.update_owner.size):
         actors.update_owner[i] = owner(actors.update_hash[i], ranks)
     group(actors.update_owner, actors.update_order, counts)

@@ -6,6 +6,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
+# Constants of kernels.
+
 # Columns of `Exchange.sent` and `Inbox.counts`: how many updates and queries go to a rank, how many
 # receipts for updates are expected (all of them or none), where the messages start in the outbox,
 # where the replies are expected, what the source wants all to know, its largest group, and how many

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+# Constants of kernels.
+
 # The column of an update that is none: a place kept, so that updates stand in the order of queries.
 NO_COLUMN = np.uint32(0xFFFFFFFF)
 

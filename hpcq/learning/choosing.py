@@ -1,6 +1,7 @@
 """Choosing an action in a row: the best, a legal one, what the policy takes; as templates.
 
-Of tables with masks every action asks whether it is legal; the others pay nothing for that.
+Up to 64 actions are bitsets. Of tables with masks what is not legal is left out; the others pay
+nothing for that.
 """
 
 from collections.abc import Callable
@@ -72,8 +73,7 @@ def _any_of_all(mask, draw):
 
 
 def _any_permitted(mask, draw):
-    legal = mask & np.uint64((1 << ACTIONS) - 1)
-    return _member(legal, draw)
+    return _member(mask & ALL, draw)
 
 
 def _at_least_compared(q, slot, least):
@@ -90,7 +90,7 @@ def _at_least_computed(q, slot, least):
 def _one_of_few(q, slot, mask, best, explore, draw):
     # Without branches: whether a row has ties, and which, cannot be predicted.
     wanted = at_least(q, slot, best)
-    wanted = permitted(mask, np.uint64((1 << ACTIONS) - 1) if explore else wanted)
+    wanted = permitted(mask, ALL if explore else wanted)
     return _member(wanted, draw)
 
 
@@ -151,6 +151,9 @@ def names(rule: Rule, policy: Policy, actions: int, masked: bool) -> dict[str, A
         "acting": bind(rule.acting, ACTIONS=actions),
     }
     few, compared = actions <= WIDTH, rule.acting is plain
+    if few:
+        # Not in a kernel: there, 1 << 64 is no number.
+        found["ALL"] = np.uint64((1 << actions) - 1)
     # Each may use those before it.
     templates: tuple[tuple[str, Callable], ...] = (
         ("tried", _tried),

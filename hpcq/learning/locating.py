@@ -90,9 +90,10 @@ def locate(hashes, ranks, buckets, box, block, start, end, places, on, mask):
 
 @kernel
 def recalls(hashes, seen, source, box, start, updates):
-    """Return whether the rows of a source's updates, from `start` on, are those that were `seen`.
+    """Return whether a source's updates, from `start` on, may be of the rows that were `seen`.
 
-    If the last one is in its place, all are: they follow each other as the queries did.
+    They are if the last one is where it was seen, but for rows that have moved: updates follow each
+    other as the queries did.
     """
     last = seen.starts[source] + updates - 1
     if updates == 0 or last >= seen.slots.size:

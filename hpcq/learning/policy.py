@@ -5,6 +5,8 @@ A policy is one file in `policies/` that defines `POLICY`; its name is the job's
 those of a rule (see `rule.py`), and
 
     pick(draw, n)            a number in 0 ... n - 1 from the lower half of a draw
+    anything(mask, draw)     any legal action
+    one_of(q, slot, mask, best, explore, draw)    any of the best actions, or of all to explore
     tried(visits, slot, a)   how often action a was updated
 
 In a state without a row all actions are worth the same: there every policy is uniform.

@@ -32,8 +32,8 @@ class Service:
         self._kernels = method.owner_kernels(rows.table.width, watches)
         self._largest_error = np.zeros(1)
         self._ring = np.empty(PLACES, np.uint64)
-        # Of this tick and of the last one.
-        self._seen = self._seen_before = nothing_seen(0)
+        # What the last answer but one has seen, and the last one.
+        self._seen = self._seen_since = nothing_seen(0)
 
     def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
         """Apply the updates of all sources.
@@ -80,8 +80,8 @@ class Service:
             if needed < 0:
                 break
             self._seen = nothing_seen(inbox.starts.size, 2 * needed)
-        # What was seen two ticks ago has served.
-        self._seen, self._seen_before = self._seen_before, self._seen
+        # What was seen before has served: the next updates follow the answer before this one.
+        self._seen, self._seen_since = self._seen_since, self._seen
 
     def largest_error(self, reset: bool = False) -> float:
         """Return the largest |TD error| of the updates so far; `reset`: begin to look anew.

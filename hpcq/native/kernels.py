@@ -26,7 +26,7 @@ from hpcq.native.origin import identity_of, is_kernel, is_ours
 
 _PACKAGE = Path(__file__).parents[1]
 # nogil: the watchdog's thread runs while a kernel does.
-_MARKS = (b"@kernel", b"@inlined", b"@intrinsic", b"@template", b"bind(")
+_MARKS = (b"@kernel", b"@inlined", b"@intrinsic", b"@template", b"bind(", b"# Constants of kernels")
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "nogil": True}
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
-from hpcq.learning import owner, policy, rule
+from hpcq.learning import choosing, owner, policy, rule
 from hpcq.learning.locating import PLACES, Seen, nothing_seen, recalls
 from hpcq.learning.owner import MAX_VISITS
 from hpcq.table.rows import find
@@ -198,3 +200,28 @@ def test_what_is_noted_is_a_hint_and_no_more(data):
         shard.grow()
     for state, row in expected.items():
         assert shard.row(state).tolist() == row
+
+
+@pytest.mark.parametrize("rule_name", ["q_learning", "double_q"])
+@pytest.mark.parametrize(
+    ("actions", "masked"), [*itertools.product([2, 18, 63, 64], [False, True]), (65, False)]
+)
+def test_any_number_of_actions_is_chosen_from(actions, masked, rule_name):
+    found = rule.find(rule_name)
+    names = choosing.names(found, policy.find("epsilon_greedy"), actions, masked)
+    rng = np.random.default_rng(actions)
+    q = rng.integers(3, size=(1, found.tables * actions)).astype(np.float32)
+    acting = q.reshape(found.tables, actions).mean(axis=0)
+    for draw in DRAWS[:300].tolist():
+        legal = list(range(actions))
+        mask = np.uint64(draw) | np.uint64(1) if masked else np.uint64(0)
+        if masked:
+            legal = [a for a in legal if int(mask) >> a & 1]
+        best = max(acting[legal])
+        greedy = [a for a in legal if acting[a] == best]
+        for explore, candidates in ((False, greedy), (True, legal)):
+            expected = candidates[(draw & 0xFFFFFFFF) * len(candidates) >> 32]
+            place = np.uint64(0), mask, np.float32(best), explore, np.uint64(draw)
+            assert names["one_of"](q, *place) == expected
+        expected = legal[(draw & 0xFFFFFFFF) * len(legal) >> 32]
+        assert names["anything"](mask, np.uint64(draw)) == expected
