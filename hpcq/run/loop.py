@@ -112,7 +112,9 @@ class Run:
             self.ended = self.ended or self.rules.look(found is not None)
             if agreed & Flag.TIME:
                 self.ended = self.ended or self.rules.why_time()
-            wanted = self.stopping or self.ended or learner.tick == self.last or agreed & Flag.SAVE
+            # A round of asynchronous mode can be worth several ticks.
+            over = self.stopping or self.ended or learner.tick >= self.last
+            wanted = over or agreed & Flag.SAVE
             if self.plan.due(learner.tick, bool(wanted or evaluations.best_now)):
                 self._save()
             if agreed & Flag.REPORT or found:

@@ -1,5 +1,6 @@
 """The run directory: job.json, checkpoints, metrics and summary of one run."""
 
+import bisect
 import contextlib
 import errno
 import os
@@ -62,10 +63,14 @@ def prune(
 ) -> None:
     """Remove all but the `keep` newest checkpoints, and temporaries of killed runs.
 
-    The file `newest` and those after the steps `milestones` stay in any case.
+    The file `newest` and, of each of the steps `milestones`, the first one at or after it stay in
+    any case: asynchronous runs are saved where all ranks come to a common tick.
     """
-    spared = {newest, *(directory / checkpoint_name(step) for step in milestones)}
-    passing = [path for path in list_checkpoints(directory) if path not in spared - {newest}]
+    oldest_first = list_checkpoints(directory)[::-1]
+    names = [path.name for path in oldest_first]
+    at = {bisect.bisect_left(names, checkpoint_name(step)) for step in milestones}
+    spared = {oldest_first[i] for i in at if i < len(names)}
+    passing = [path for path in oldest_first[::-1] if path not in spared - {newest}]
     for path in passing[keep:]:
         if path != newest:
             path.unlink()

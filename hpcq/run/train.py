@@ -1,5 +1,6 @@
 """Run a job from its beginning, or go on with one."""
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,7 +127,7 @@ def resuming(
             nbytes = on_root(comm, lambda: path.stat().st_size)
             with watchdog.patient(START_SECONDS + patience(nbytes)):
                 restore.load_run(learner, path)
-            _check_length(learner)
+            _check_length(learner, Job.check(json.loads(header.job), str(path)))
             say(f"resuming {path} at step {learner.steps:,}")
         on_root(comm, lambda: rundir.write_job(directory, job.text()))
         if path is None:
@@ -150,9 +151,10 @@ def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
                 job.directory.rmdir()
 
 
-def _check_length(learner: Learner) -> None:
+def _check_length(learner: Learner, before: Job) -> None:
+    """Refuse to make a run shorter than it is; asynchronous runs end a little after their steps."""
     last = last_tick(learner.job, learner.quiet_every)
-    if learner.tick > last:
+    if learner.tick > last and learner.job.run.steps < before.run.steps:
         error = JobError(
             f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "
             "give more, or leave it out"

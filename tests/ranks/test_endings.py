@@ -1,17 +1,13 @@
 """Evaluations and stopping rules decide the same on any number of ranks, and after a resume."""
 
-import json
-import shutil
-import tempfile
-from pathlib import Path
-
 import make_job
 import pytest
 from mpi4py import MPI
+from outcomes import outcome, silent
 
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import ExitCode
-from hpcq.run import metrics_files, train
+from hpcq.run import train
 
 pytestmark = pytest.mark.mpi
 
@@ -58,65 +54,37 @@ class StopAt(list):
         return self._left <= 0
 
 
-@pytest.fixture
-def place(comm):
-    name = tempfile.mkdtemp() if comm.rank == 0 else None
-    path = Path(comm.bcast(name))
-    yield path
-    comm.Barrier()
-    if comm.rank == 0:
-        shutil.rmtree(path)
-
-
-def silent(text):
-    pass
-
-
 def long(job, directory):
     section = job.run.model_copy(update={"steps": 1 << 30, "directory": str(directory)})
     return job.model_copy(update={"run": section})
 
 
-def outcome(directory):
-    """Return what a run came to: how it ended, and each evaluation."""
-    found = json.loads((directory / "summary.json").read_text())
-    keys = ("steps", "ended_by", "digest", "best_return", "best_step")
-    evaluations = [
-        (line["step"], line["evaluation_return"], line["evaluation_length"])
-        for line in metrics_files.read(directory)
-        if line["evaluation_return"] is not None
-    ]
-    steps = [line["step"] for line in metrics_files.read(directory)]
-    assert steps == sorted(set(steps))
-    return {key: found[key] for key in keys}, evaluations
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_it_ends_at_the_same_step(ending, comm, place):
+def test_it_ends_at_the_same_step(ending, comm, folder):
     job = ENDINGS[ending]
     if comm.rank == 0:
-        assert train.start(long(job, place / "alone"), MPI.COMM_SELF, silent, []) == ExitCode.DONE
+        assert train.start(long(job, folder / "alone"), MPI.COMM_SELF, silent, []) == ExitCode.DONE
     comm.Barrier()
-    alone = outcome(place / "alone")
+    alone = outcome(folder / "alone")
     assert ending.split(",")[0] in alone[0]["ended_by"]
-    assert train.start(long(job, place / "all"), comm, silent, []) == ExitCode.DONE
-    assert outcome(place / "all") == alone
+    assert train.start(long(job, folder / "all"), comm, silent, []) == ExitCode.DONE
+    assert outcome(folder / "all") == alone
     # Stopped by a signal in the middle of things, on fewer ranks, and resumed on all.
     ticks = alone[0]["steps"] // job.environment.count
     fewer = comm.Split(0 if comm.rank < max(1, comm.size - 1) else MPI.UNDEFINED, comm.rank)
     if fewer != MPI.COMM_NULL:
         stop = StopAt(2 * ticks // 3)
-        code = train.start(long(job, place / "stopped"), fewer, silent, stop)
+        code = train.start(long(job, folder / "stopped"), fewer, silent, stop)
         # Between two quiet ticks a stop waits for the next one, which may be the end.
         assert code in (ExitCode.STOPPED, ExitCode.DONE)
         fewer.Free()
     comm.Barrier()
-    assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
-    assert outcome(place / "stopped") == alone
+    assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert outcome(folder / "stopped") == alone
     if ending in ("patience", "td_error", "episodes"):
         # And once more from its end: nothing is left to do.
-        assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
-        assert outcome(place / "stopped") == alone
+        assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+        assert outcome(folder / "stopped") == alone
 
 
 MODES = {"periodic": {"merge_every": 10}, "asynchronous": {"parts": 2, "lead": 4}}
@@ -132,24 +100,24 @@ MODES = {"periodic": {"merge_every": 10}, "asynchronous": {"parts": 2, "lead": 4
         ("asynchronous", "patience, python"),
     ],
 )
-def test_other_modes_end_by_the_same_rules(kind, ending, comm, place):
+def test_other_modes_end_by_the_same_rules(kind, ending, comm, folder):
     job = ENDINGS[ending]
     job = job.model_copy(update={"mode": type(job.mode)(kind=kind, **MODES[kind])})
-    assert train.start(long(job, place / "run"), comm, silent, []) == ExitCode.DONE
-    found, evaluations = outcome(place / "run")
+    assert train.start(long(job, folder / "run"), comm, silent, []) == ExitCode.DONE
+    found, evaluations = outcome(folder / "run")
     assert ending.split(",")[0] in found["ended_by"]
     stop = StopAt(found["steps"] // job.environment.count // 2)
-    code = train.start(long(job, place / "stopped"), comm, silent, stop)
+    code = train.start(long(job, folder / "stopped"), comm, silent, stop)
     assert code in (ExitCode.STOPPED, ExitCode.DONE)
-    assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
-    again = outcome(place / "stopped")
+    assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+    again = outcome(folder / "stopped")
     if kind == "periodic":
         assert again == (found, evaluations)
     assert ending.split(",")[0] in again[0]["ended_by"]
     # And once more from its end: nothing is left to do.
-    assert train.resume(place / "stopped", (), comm, silent, []) == ExitCode.DONE
-    assert outcome(place / "stopped") == again
+    assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert outcome(folder / "stopped") == again
     if evaluations:
-        best = place / "run" / "best.h5"
+        best = folder / "run" / "best.h5"
         assert verify(best)[0].step == found["best_step"]
         assert found["best_return"] == max(mean for _, mean, _ in evaluations)

@@ -1,0 +1,24 @@
+"""What a run came to, as its files tell it."""
+
+import json
+
+from hpcq.run import metrics_files
+
+
+def silent(text):
+    """Print nothing."""
+
+
+def outcome(directory):
+    """Return how a run ended, and each evaluation."""
+    found = json.loads((directory / "summary.json").read_text())
+    keys = ("steps", "ended_by", "digest", "best_return", "best_step")
+    lines = metrics_files.read(directory)
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(set(steps))
+    evaluations = [
+        (line["step"], line["evaluation_return"], line["evaluation_length"])
+        for line in lines
+        if line["evaluation_return"] is not None
+    ]
+    return {key: found[key] for key in keys}, evaluations
