@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hpcq.api import train, training
-    from hpcq.envs.compiled import compiled_environment, second_draw, unit_interval
+    from hpcq.api import iter_train, train
+    from hpcq.envs.protocol import compiled_environment, second_draw, unit_interval
+    from hpcq.jit.compiler import kernel
     from hpcq.job.job import Job
-    from hpcq.native.kernels import kernel
     from hpcq.view.evaluate import evaluate
     from hpcq.view.policy import Policy, load_policy
     from hpcq.view.table import Table, load_table
@@ -23,18 +23,18 @@ __all__ = [
     "Table",
     "compiled_environment",
     "evaluate",
+    "iter_train",
     "kernel",
     "load_policy",
     "load_table",
     "second_draw",
     "train",
-    "training",
     "unit_interval",
 ]
 
 _PLACES = {
-    "hpcq.api": ("train", "training"),
-    "hpcq.envs.compiled": ("compiled_environment", "kernel", "second_draw", "unit_interval"),
+    "hpcq.api": ("train", "iter_train"),
+    "hpcq.envs.protocol": ("compiled_environment", "kernel", "second_draw", "unit_interval"),
     "hpcq.job.job": ("Job",),
     "hpcq.view.evaluate": ("evaluate",),
     "hpcq.view.policy": ("Policy", "load_policy"),

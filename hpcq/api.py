@@ -19,16 +19,16 @@ from hpcq.run.signals import stop_signals
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 
-def training(
+def iter_train(
     job: Job,
     comm: "MPI.Intracomm | None" = None,
     *,
     overwrite: bool = False,
     resume: bool = False,
-    say: Say | None = None,
+    log: Log | None = None,
 ) -> Generator[dict[str, Any], None, ExitCode]:
     """Train a job; yield a report about every `run.report_every` seconds, and at the end.
 
@@ -58,14 +58,14 @@ def training(
         as `hpcq run` would report it.
     """
     comm = _world() if comm is None else comm
-    tell = say if say is not None and comm.rank == 0 else (lambda line: None)
-    with _never_hanging(comm), _stops() as caught:
-        from hpcq.run.proceed import proceed
+    tell = log if log is not None and comm.rank == 0 else (lambda line: None)
+    with _never_hanging(comm), _stops() as pending_signals:
+        from hpcq.run.start_or_resume import proceed
         from hpcq.run.train import starting
 
         if resume:
-            return (yield from proceed(job, comm, tell, caught))
-        return (yield from starting(job, comm, tell, caught, overwrite))
+            return (yield from proceed(job, comm, tell, pending_signals))
+        return (yield from starting(job, comm, tell, pending_signals, overwrite))
 
 
 def train(
@@ -74,15 +74,15 @@ def train(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    say: Say | None = None,
+    log: Log | None = None,
 ) -> Path:
     """Train a job to its end, or until it is interrupted; return the newest checkpoint. Collective.
 
-    See `training` for the parameters.
+    See `iter_train` for the parameters.
     """
-    for _ in training(job, comm, overwrite=overwrite, resume=resume, say=say):
+    for _ in iter_train(job, comm, overwrite=overwrite, resume=resume, log=log):
         pass
-    from hpcq.run.rundir import checkpoint_of
+    from hpcq.run.run_directory import checkpoint_of
 
     return checkpoint_of(job.directory)
 

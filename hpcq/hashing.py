@@ -20,7 +20,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from hpcq.native.kernels import kernel
+from hpcq.jit.compiler import kernel
 
 MASK = (1 << 64) - 1
 MAX_HASH = np.uint64(MASK)
@@ -150,7 +150,7 @@ def seed_word(seed: int) -> np.uint64:
     return mix64.py_func(np.array([seed & MASK], np.uint64))[0]
 
 
-def environment_words(seed: np.uint64, start: int, count: int) -> NDArray[np.uint64]:
+def environment_streams(seed: np.uint64, start: int, count: int) -> NDArray[np.uint64]:
     """Return the words of the environments `start` ... `start + count - 1`.
 
     The draw of environment i at one tick for one purpose is

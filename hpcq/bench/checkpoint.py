@@ -22,8 +22,8 @@ from hpcq.envs import resolve
 from hpcq.hashing import first_hash, mix64
 from hpcq.job.job import Job
 from hpcq.learning.learner import Learner
-from hpcq.parallel import on_root
-from hpcq.run.rundir import checkpoint_name
+from hpcq.mpi import on_root
+from hpcq.run.run_directory import checkpoint_name
 
 ACTIONS = 6
 ROW_BYTES = 8 + 8 * ACTIONS
@@ -44,7 +44,7 @@ def bench(comm: MPI.Intracomm, directory: Path, size: float) -> dict[str, Any]:
             "bytes": states * ROW_BYTES,
             "writers": {},
         }
-        for writer in ("direct", *(["mpio"] if HAS_MPI else []), "funnel"):
+        for writer in ("direct", *(["mpio"] if HAS_MPI else []), "gather"):
             found["writers"][writer] = _measure(learner, states, folder, writer)
         comm.Barrier()
     learner.close()

@@ -61,7 +61,7 @@ def tick(
     mpirun -n 2 hpcq bench tick --workload taxi
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.bench.report import tick_text
         from hpcq.bench.tick import bench as measure
         from hpcq.bench.tick import router
@@ -97,7 +97,7 @@ def gym(id_: str, environments: int, vector: int | None, seconds: float, as_json
     mpirun -n 2 hpcq bench gym --id Taxi-v4
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.bench.gym import bench as measure
         from hpcq.bench.report import gym_text
 
@@ -118,7 +118,7 @@ def limits(seconds: float, as_json: bool) -> ExitCode:
     mpirun -n 2 hpcq bench limits
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.bench.limits import bench as measure
         from hpcq.bench.report import limits_text
 
@@ -152,7 +152,7 @@ def model(
     mpirun -n 2 hpcq bench model --plot scaling.png
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.bench.prediction import bench as measure
         from hpcq.bench.report import model_text
 
@@ -187,7 +187,7 @@ def modes_(
     mpirun -n 2 hpcq bench modes --problem regions
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.bench.modes import bench as measure
         from hpcq.bench.modes import text
 
@@ -214,7 +214,7 @@ def checkpoint(gb: float, directory: Path, as_json: bool) -> ExitCode:
     mpirun -n 2 hpcq bench checkpoint --gb 0.5
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.bench.checkpoint import bench as measure
         from hpcq.bench.report import checkpoint_text
 

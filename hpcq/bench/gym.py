@@ -9,13 +9,13 @@ from gymnasium.vector import AutoresetMode
 from mpi4py import MPI
 
 from hpcq.bench.tick import SHORT, measure
-from hpcq.collectors.collector import block
+from hpcq.collectors.base import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.learning.learner import Learner
-from hpcq.learning.warm import warm
-from hpcq.parallel import agree, first_on_each_node
+from hpcq.learning.warmup import warm_up
+from hpcq.mpi import agree, first_on_each_node
 from hpcq.spaces.discretise import components
 from hpcq.spaces.spaces import describe
 
@@ -126,7 +126,7 @@ def bench(
     if not isinstance(environment, PythonEnvironment):
         raise JobError(f"{id_} is not stepped in Python")
     with first_on_each_node(comm):
-        warm(job, environment)
+        warm_up(job, environment)
     start, share = block(comm.rank, comm.size, environments, vector or 1)
     loop = (_scalar if vector is None else _vector)(environment, start, share)
     learner = Learner(job, environment, comm)

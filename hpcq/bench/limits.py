@@ -8,8 +8,8 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcq.hashing import hi64, mix64
-from hpcq.native.kernels import kernel
-from hpcq.native.memory import allocate, prefetch
+from hpcq.jit.compiler import kernel
+from hpcq.jit.memory import allocate, prefetch
 
 SIZES = (0, 256, 4096, 1 << 14, 1 << 16, 1 << 18, 1 << 20)
 

@@ -15,15 +15,15 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq.envs import resolve
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.table import TableModel, garnet, table_environment, table_model
+from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.tabular import TableModel, garnet, table_environment, table_model
 from hpcq.exchange import make_exchange
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job
 from hpcq.learning import exact, modes
 from hpcq.learning.learner import Learner
-from hpcq.learning.warm import warm
-from hpcq.parallel import first_on_each_node
+from hpcq.learning.warmup import warm_up
+from hpcq.mpi import first_on_each_node
 
 CLOSE = 0.99
 # Environment steps from one look at the policy to the next.
@@ -129,7 +129,7 @@ def _measure(learner: Learner, weights: NDArray[np.float64], steps: int) -> dict
         seconds += comm.allreduce(time.perf_counter() - start, MPI.MAX)
         value = _value(model, gathered(learner, model.start.size), gamma, weights)
     comm.Allreduce(MPI.IN_PLACE, sent)
-    learner.settle()
+    learner.quiesce()
     learner.close()
     return {
         "reached": value >= best - (1 - CLOSE) * abs(best),
@@ -156,7 +156,7 @@ def bench(
     for label, keys in MODES.items():
         chosen = job.model_copy(update={"mode": type(job.mode)(**keys)})
         with first_on_each_node(comm):
-            warm(chosen, environment, modes.learner)
+            warm_up(chosen, environment, modes.learner)
         # Through MPI also within a node, where lockstep would send no message.
         make = modes.learner if keys else partial(Learner, route=partial(make_exchange, flat=True))
         rows[label] = _mean(

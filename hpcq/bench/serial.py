@@ -12,8 +12,8 @@ import numpy as np
 
 from hpcq.bench.workloads import Workload
 from hpcq.hashing import hi64, mix64, second_draw, unit_interval
-from hpcq.native.kernels import bind
-from hpcq.native.memory import allocate, prefetch
+from hpcq.jit.compiler import bind
+from hpcq.jit.memory import allocate, prefetch
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

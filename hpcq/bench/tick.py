@@ -11,12 +11,12 @@ from mpi4py import MPI
 from hpcq.bench import limits, serial
 from hpcq.bench.workloads import Workload, workload
 from hpcq.exchange import make_exchange
-from hpcq.exchange.mail import Exchange
+from hpcq.exchange.base import Exchange
 from hpcq.hashing import mix64, owner
+from hpcq.jit.compiler import kernel
 from hpcq.learning.learner import Learner
-from hpcq.learning.warm import warm
-from hpcq.native.kernels import kernel
-from hpcq.parallel import first_on_each_node
+from hpcq.learning.warmup import warm_up
+from hpcq.mpi import first_on_each_node
 
 Route = Callable[..., Exchange]
 
@@ -141,7 +141,7 @@ def bench(
     """Run the tick, and the limit and the serial yardstick of one workload. Collective."""
     work = workload(name, environments)
     with first_on_each_node(comm):
-        warm(work.job, work.environment)
+        warm_up(work.job, work.environment)
     learner = Learner(work.job, work.environment, comm, route)
     if work.states:
         fill(learner, work.states)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcq.envs import resolve
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.hashing import mix64, unit_interval
+from hpcq.jit.compiler import kernel
 from hpcq.job.job import Job
-from hpcq.native.kernels import kernel
 from hpcq.spaces.actions import numbered
 
 

@@ -3,30 +3,30 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.schema import ENVIRONMENTS, WINDOWS
-from hpcq.collectors.actors import Actors
-from hpcq.collectors.windows import Windows
+from hpcq.checkpoint.header import ENVIRONMENTS, WINDOWS
+from hpcq.collectors.batch import EnvBatch
+from hpcq.collectors.n_step import Windows
 from hpcq.hashing import hashes_of, keys_of
 
 _HASHES = ("hash", "update_hash")
 
 
-def actors_to_columns(actors: Actors) -> dict[str, NDArray]:
+def batch_to_columns(batch: EnvBatch) -> dict[str, NDArray]:
     """Return the arrays as the datasets of `ENVIRONMENTS`; hashes become keys."""
     columns = {}
     for name, (field_, dtype) in ENVIRONMENTS.items():
-        column = getattr(actors, field_)
+        column = getattr(batch, field_)
         if field_ in _HASHES:
             column = keys_of(np.ascontiguousarray(column))
         columns[name] = np.ascontiguousarray(column, dtype)
     return columns
 
 
-def columns_to_actors(columns: dict[str, NDArray], actors: Actors) -> None:
-    """Fill the arrays from saved columns: the inverse of `actors_to_columns`."""
+def columns_to_batch(columns: dict[str, NDArray], batch: EnvBatch) -> None:
+    """Fill the arrays from saved columns: the inverse of `batch_to_columns`."""
     for name, (field_, _) in ENVIRONMENTS.items():
         column = columns[name]
-        getattr(actors, field_)[:] = hashes_of(column) if field_ in _HASHES else column
+        getattr(batch, field_)[:] = hashes_of(column) if field_ in _HASHES else column
 
 
 def windows_to_columns(windows: Windows) -> dict[str, NDArray]:

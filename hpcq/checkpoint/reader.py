@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint import isolated
+from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.checksum import crc32
-from hpcq.checkpoint.schema import EXTRAS, Dataset, Header, integrity, layout
+from hpcq.checkpoint.header import EXTRAS, Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
 from hpcq.spaces.actions import Actions
@@ -69,14 +69,14 @@ def opened(
     Parameters
     ----------
     found
-        what `isolated.describe` said of this file, if it has been asked already.
+        what `sandbox.describe` said of this file, if it has been asked already.
 
     Raises
     ------
     CheckpointError
         for a file that is not a complete checkpoint of this format.
     """
-    found = found or isolated.describe(path)
+    found = found or sandbox.describe(path)
     header = Header.from_attributes(found["attributes"])
     places = found["places"]
     _check_spaces(path, header)

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.checkpoint import isolated
-from hpcq.checkpoint.columns import columns_to_actors
+from hpcq.checkpoint import sandbox
+from hpcq.checkpoint.columns import columns_to_batch
+from hpcq.checkpoint.header import ENVIRONMENTS, Header
 from hpcq.checkpoint.reader import find_row, opened, stored_pieces
-from hpcq.checkpoint.schema import ENVIRONMENTS, Header
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learning.learner import Learner
 from hpcq.learning.progress import Progress
-from hpcq.parallel import agree, on_root
+from hpcq.mpi import agree, on_root
 
 
 def load_table(learner: Learner, path: str | Path) -> None:
@@ -35,12 +35,12 @@ def load_run(learner: Learner, path: str | Path) -> None:
 
     def load() -> None:
         _load_table(learner, path, found)
-        mine = slice(learner.start, learner.start + learner.collector.actors.hash.size)
+        mine = slice(learner.start, learner.start + learner.collector.batch.hash.size)
         with opened(path, found) as (file, header):
             columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
             learner.progress = _progress(header, path)
-            columns_to_actors(columns, learner.collector.actors)
+            columns_to_batch(columns, learner.collector.batch)
             learner.restore_extra(file, header)
             learner.collector.restore(header.tick)
 
@@ -56,7 +56,7 @@ def _progress(header: Header, path: str | Path) -> Progress:
 
 
 def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
-    return on_root(learner.comm, lambda: isolated.describe(path))
+    return on_root(learner.comm, lambda: sandbox.describe(path))
 
 
 def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
         ("action space", header.action, environment.action),
-        ("tables", header.tables, learner.method.rule.tables),
+        ("tables", header.tables, learner.algorithm.rule.tables),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

@@ -15,14 +15,14 @@ from typing import TypeVar
 
 from mpi4py import MPI
 
-from hpcq.checkpoint.contents import Contents
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.checkpoint.partial import Extent, PartialFile
+from hpcq.checkpoint.snapshot import Snapshot
+from hpcq.checkpoint.staging import Extent, StagingFile
 from hpcq.checkpoint.writers import WRITERS
 from hpcq.errors import DependencyError
 from hpcq.learning.learner import Learner, total_digest
-from hpcq.parallel import agree, on_root
-from hpcq.run.rundir import checkpoint_name, prune
+from hpcq.mpi import agree, on_root
+from hpcq.run.run_directory import checkpoint_name, prune
 from hpcq.table.digest import Digest
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def choose_writer(asked: str) -> str:
         raise DependencyError(
             "checkpoint.writer = 'mpio', but this h5py was built without MPI; build h5py "
             "against a parallel HDF5 (HDF5_MPI=ON pip install --no-binary=h5py h5py), "
-            "or set checkpoint.writer = 'direct' or 'funnel'"
+            "or set checkpoint.writer = 'direct' or 'gather'"
         )
     return "direct" if asked == "auto" else asked
 
@@ -58,7 +58,7 @@ def save(
     Parameters
     ----------
     writer
-        `direct`, `mpio` or `funnel`, from `choose_writer`.
+        `direct`, `mpio` or `gather`, from `choose_writer`.
     keep
         newest checkpoints that stay in the directory.
     milestones
@@ -73,8 +73,8 @@ def save(
     """
     comm = learner.comm
     path = directory / checkpoint_name(learner.steps)
-    contents = Contents(learner)
-    file = PartialFile(path.with_suffix(".h5.partial"), contents.header, contents.slabs)
+    contents = Snapshot(learner)
+    file = StagingFile(path.with_suffix(".h5.partial"), contents.header, contents.slabs)
 
     @contextlib.contextmanager
     def timed(phase: str) -> Iterator[None]:
@@ -106,7 +106,7 @@ def save(
     return path, digest
 
 
-def _or_storage_error(file: PartialFile, function: Callable[[], T]) -> Callable[[], T]:
+def _or_storage_error(file: StagingFile, function: Callable[[], T]) -> Callable[[], T]:
     def guarded() -> T:
         with file.failures():
             return function()
@@ -114,7 +114,7 @@ def _or_storage_error(file: PartialFile, function: Callable[[], T]) -> Callable[
     return guarded
 
 
-def _read_back(comm: MPI.Intracomm, file: PartialFile, extents: list[Extent]) -> None:
+def _read_back(comm: MPI.Intracomm, file: StagingFile, extents: list[Extent]) -> None:
     """Compare what is on the disk with what the neighbour rank wrote. Collective.
 
     A neighbour on another node does not see the cache of the one that wrote.

@@ -1,7 +1,7 @@
 """Three ways for the rows of all ranks into one file; the file is the same.
 
 `direct`: every rank writes its rows to their places; `mpio`: every rank writes them through
-parallel HDF5; `funnel`: they pass through rank 0 in bounded pieces.
+parallel HDF5; `gather`: they pass through rank 0 in bounded pieces.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.h5 import h5py
-from hpcq.checkpoint.partial import Extent, PartialFile
-from hpcq.checkpoint.schema import extent
-from hpcq.parallel import agree
+from hpcq.checkpoint.header import extent
+from hpcq.checkpoint.staging import Extent, StagingFile
+from hpcq.mpi import agree
 
 Slab = tuple[str, int, NDArray]
 """dataset, first row, rows"""
 
-_FUNNEL_TAG = 7
+_GATHER_TAG = 7
 
 
-def _write_direct(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab]) -> list[Extent]:
+def _write_direct(comm: MPI.Intracomm, file: StagingFile, slabs: Iterator[Slab]) -> list[Extent]:
     """Write every rank's slabs to their places. Collective."""
     extents = []
 
@@ -36,7 +36,7 @@ def _write_direct(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab])
     return extents
 
 
-def _write_mpio(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab]) -> list[Extent]:
+def _write_mpio(comm: MPI.Intracomm, file: StagingFile, slabs: Iterator[Slab]) -> list[Extent]:
     """Write every rank's slabs through parallel HDF5. Collective.
 
     Transfers are independent: slabs are large and contiguous, ranks may have different numbers
@@ -52,7 +52,7 @@ def _write_mpio(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab]) -
         with file.failures(), file.raw() as raw:
             for name, start, rows in slabs:
                 opened[name][start : start + rows.shape[0]] = rows
-                file.hurry(raw, name, start, rows)
+                file.start_writeback(raw, name, start, rows)
                 extents.append(extent(name, start, rows))
 
     opened = agree(comm, open_all)
@@ -65,7 +65,7 @@ def _write_mpio(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab]) -
     return extents
 
 
-def _write_funnel(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab]) -> list[Extent]:
+def _write_gather(comm: MPI.Intracomm, file: StagingFile, slabs: Iterator[Slab]) -> list[Extent]:
     """Send every rank's slabs through rank 0, one at a time. Collective."""
     extents: list[Extent] = []
     go_on = np.zeros(1, np.bool_)
@@ -73,26 +73,26 @@ def _write_funnel(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab])
     def feed() -> None:
         """Send a piece each time rank 0 asks, so that it never holds more than one."""
         for name, start, rows in slabs:
-            comm.Recv(go_on, 0, _FUNNEL_TAG)
+            comm.Recv(go_on, 0, _GATHER_TAG)
             if not go_on[0]:
                 return
-            comm.send((name, start, rows.shape, rows.dtype.str), 0, _FUNNEL_TAG)
-            comm.Send([rows.reshape(-1).view(np.uint8), MPI.BYTE], 0, _FUNNEL_TAG)
+            comm.send((name, start, rows.shape, rows.dtype.str), 0, _GATHER_TAG)
+            comm.Send([rows.reshape(-1).view(np.uint8), MPI.BYTE], 0, _GATHER_TAG)
             extents.append(extent(name, start, rows))
-        comm.Recv(go_on, 0, _FUNNEL_TAG)
+        comm.Recv(go_on, 0, _GATHER_TAG)
         if go_on[0]:
-            comm.send(None, 0, _FUNNEL_TAG)
+            comm.send(None, 0, _GATHER_TAG)
 
     def received(source: int) -> Iterator[Slab]:
         while True:
-            comm.Send(np.ones(1, np.bool_), source, _FUNNEL_TAG)
-            announced = comm.recv(source=source, tag=_FUNNEL_TAG)
+            comm.Send(np.ones(1, np.bool_), source, _GATHER_TAG)
+            announced = comm.recv(source=source, tag=_GATHER_TAG)
             if announced is None:
                 unfinished.discard(source)
                 return
             name, start, shape, dtype = announced
             rows = np.empty(shape, dtype)
-            comm.Recv([rows.reshape(-1).view(np.uint8), MPI.BYTE], source, _FUNNEL_TAG)
+            comm.Recv([rows.reshape(-1).view(np.uint8), MPI.BYTE], source, _GATHER_TAG)
             yield name, start, rows
 
     def drain() -> None:
@@ -115,10 +115,10 @@ def _write_funnel(comm: MPI.Intracomm, file: PartialFile, slabs: Iterator[Slab])
                 drain()
         finally:
             for source in unfinished:
-                comm.Send(np.zeros(1, np.bool_), source, _FUNNEL_TAG)
+                comm.Send(np.zeros(1, np.bool_), source, _GATHER_TAG)
 
     agree(comm, write)
     return extents
 
 
-WRITERS = {"direct": _write_direct, "mpio": _write_mpio, "funnel": _write_funnel}
+WRITERS = {"direct": _write_direct, "mpio": _write_mpio, "gather": _write_gather}

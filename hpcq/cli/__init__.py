@@ -8,7 +8,7 @@ import click
 
 from hpcq import __version__
 from hpcq.bench.cli import bench
-from hpcq.cli import files, jobs, results, sites, training
+from hpcq.cli import analysis, checkpoint, cluster, jobs, training
 from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import INTERRUPTED, ExitCode, HpcqError
@@ -47,20 +47,20 @@ COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "Job files": (jobs.init, jobs.jobs, jobs.reference, training.estimate),
     "Training": (training.run, training.resume),
     "What was learned": (
-        files.inspect,
-        files.query,
-        results.evaluate,
-        results.plot,
-        results.report,
-        files.diff,
-        files.export,
-        files.verify,
+        checkpoint.inspect,
+        checkpoint.query,
+        analysis.evaluate,
+        analysis.plot,
+        analysis.report,
+        checkpoint.diff,
+        checkpoint.export,
+        checkpoint.verify,
     ),
     "Clusters and machines": (
-        sites.submit,
-        sites.sweeps,
-        sites.scaling,
-        sites.doctor,
+        cluster.submit,
+        cluster.sweeps,
+        cluster.scaling,
+        cluster.doctor,
         bench,
     ),
 }

@@ -19,10 +19,10 @@ def jobs(context: click.Context) -> None:
     hpcq jobs
     hpcq jobs copy taxi && hpcq run -n 2 taxi.toml
     """
-    from hpcq.job import bundled
+    from hpcq.job import library
 
     if context.invoked_subcommand is None:
-        click.echo(bundled.list_text())
+        click.echo(library.list_text())
 
 
 @jobs.command()
@@ -35,9 +35,9 @@ def copy(name: str, folder: Path) -> ExitCode:
     hpcq jobs copy taxi
     hpcq jobs copy sweeps/frozenlake my-jobs
     """
-    from hpcq.job import bundled
+    from hpcq.job import library
 
-    file = bundled.copy(name, folder)
+    file = library.copy(name, folder)
     click.echo(f"{file}; train it with `hpcq run -n 2 {file}`")
     return ExitCode.DONE
 
@@ -80,8 +80,8 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     hpcq init CartPole-v1
     hpcq init mine.py:Mine -o first.toml --set environment.kwargs.size=5
     """
-    from hpcq.job.files import beside, override
-    from hpcq.propose import write
+    from hpcq.job.toml_io import beside, override
+    from hpcq.scaffold import write
 
     given: dict[str, Any] = {"environment": {"id": environment}}
     override(given, overrides)

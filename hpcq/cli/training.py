@@ -53,12 +53,12 @@ def run(
     mpirun -n 64 hpcq run taxi.toml --set run.directory=/scratch/taxi
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.cluster import sweep
         from hpcq.job.job import Job
-        from hpcq.parallel import on_root
+        from hpcq.mpi import on_root
         from hpcq.run import train
-        from hpcq.run.proceed import proceed
+        from hpcq.run.start_or_resume import proceed
 
         def load() -> Job:
             if member is None:
@@ -67,8 +67,8 @@ def run(
 
         checked = on_root(comm, load)
         if go_on:
-            return train.to_end(proceed(checked, comm, _voice(comm, live), caught))
-        return train.start(checked, comm, _voice(comm, live), caught, overwrite)
+            return train.to_end(proceed(checked, comm, _voice(comm, live), pending_signals))
+        return train.start(checked, comm, _voice(comm, live), pending_signals, overwrite)
 
     if go_on and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
@@ -100,10 +100,12 @@ def resume(
     hpcq resume runs/taxi --override --set learning.gamma=0.95
     """
 
-    def body(comm: "MPI.Intracomm", caught: list[int]) -> ExitCode:
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.run import train
 
-        return train.resume(directory, overrides, comm, _voice(comm, live), caught, override)
+        return train.resume(
+            directory, overrides, comm, _voice(comm, live), pending_signals, override
+        )
 
     if ranks is not None and not is_rank():
         return run_on_ranks(ranks, arguments)

@@ -12,9 +12,9 @@ from typing import Any
 from hpcq.cluster.sweep import SEED, Member, Sweep
 from hpcq.confidence import half_width
 from hpcq.errors import RunDirectoryError
-from hpcq.job.files import toml
 from hpcq.job.job import Job
-from hpcq.run import rundir
+from hpcq.job.toml_io import toml
+from hpcq.run import run_directory
 
 TABLE, BEST = "sweep.csv", "best.toml"
 
@@ -55,16 +55,16 @@ class Row:
 def look_up(member: Member) -> Result:
     """Read what a member's run directory holds."""
     directory = member.job.directory
-    if not (directory / rundir.JOB).exists():
+    if not (directory / run_directory.JOB).exists():
         return Result(member, "not started")
     lines = []
-    if (directory / rundir.METRICS).exists():
-        text = (directory / rundir.METRICS).read_text()
+    if (directory / run_directory.METRICS).exists():
+        text = (directory / run_directory.METRICS).read_text()
         lines = [json.loads(line) for line in text.splitlines()]
-    if not (directory / rundir.SUMMARY).exists():
+    if not (directory / run_directory.SUMMARY).exists():
         step = lines[-1]["step"] if lines else 0
         return Result(member, f"not done: at step {step:,} of {member.job.run.steps:,}")
-    summary = json.loads((directory / rundir.SUMMARY).read_text())
+    summary = json.loads((directory / run_directory.SUMMARY).read_text())
     late = [line for line in lines if line["step"] > 0.9 * summary["steps"] and line["episodes"]]
     episodes = sum(line["episodes"] for line in late)
     total = sum(line["episodes"] * line["mean_return"] for line in late)
@@ -107,7 +107,7 @@ def collect(sweep: Sweep) -> str:
     best = rows[0].job
     section = best.run.model_copy(update={"directory": str(sweep.directory / "best")})
     best = best.model_copy(update={"run": section})
-    rundir.write_text(sweep.directory / BEST, best.toml())
+    run_directory.write_text(sweep.directory / BEST, best.toml())
     _write_csv(sweep.directory / TABLE, name, rows)
     return _text(sweep, results, name, rows)
 

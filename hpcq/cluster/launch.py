@@ -46,8 +46,8 @@ def on_ranks(
     """
     from hpcq.run.signals import stop_signals
 
-    with stop_signals() as caught:
-        return _guarded(lambda comm: body(comm, caught), whole)
+    with stop_signals() as pending_signals:
+        return _guarded(lambda comm: body(comm, pending_signals), whole)
 
 
 def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:

@@ -16,7 +16,7 @@ from pathlib import Path
 from hpcq.cluster.collect import columns
 from hpcq.errors import JobError, RunDirectoryError
 from hpcq.job.job import Job
-from hpcq.run import rundir
+from hpcq.run import run_directory
 
 TABLE, PLOT = "scaling.csv", "scaling.png"
 
@@ -98,7 +98,7 @@ def measure(directory: Path) -> tuple[list[Point], bool]:
     """
     rates: dict[tuple[str, int], list[float]] = {}
     digests = set()
-    for path in sorted(directory.glob(f"*/{rundir.SUMMARY}")):
+    for path in sorted(directory.glob(f"*/{run_directory.SUMMARY}")):
         found = _FOLDER.fullmatch(path.parent.name)
         if found:
             summary = json.loads(path.read_text())

@@ -13,9 +13,9 @@ from pathlib import Path
 from hpcq.cluster import sweep
 from hpcq.envs import resolve
 from hpcq.errors import DependencyError, JobError
-from hpcq.job.files import read
 from hpcq.job.job import Job
-from hpcq.run import rundir
+from hpcq.job.toml_io import read
+from hpcq.run import run_directory
 from hpcq.run.estimate import estimate, size
 from hpcq.spaces.codec import Codec
 
@@ -157,15 +157,15 @@ def _notes(jobs: Sequence[Job], ranks: int, nodes: int, several: bool) -> Iterat
     yield f"time: {_time(job)}"
     if ranks > job.environment.count:
         yield f"warning: {ranks} ranks for {job.environment.count} environments: some will idle"
-    if nodes > 1 and job.checkpoint.writer == "funnel":
-        yield f"warning: {nodes} nodes will checkpoint through rank 0 (checkpoint.writer = funnel)"
+    if nodes > 1 and job.checkpoint.writer == "gather":
+        yield f"warning: {nodes} nodes will checkpoint through rank 0 (checkpoint.writer = gather)"
 
 
 def _time(job: Job) -> str:
     """Return what is left to do, at the speed of the run that the directory holds, if it does."""
     lines = []
-    if (job.directory / rundir.METRICS).exists():
-        lines = (job.directory / rundir.METRICS).read_text().splitlines()
+    if (job.directory / run_directory.METRICS).exists():
+        lines = (job.directory / run_directory.METRICS).read_text().splitlines()
     if not lines:
         return f"{job.run.steps:,} steps; the log of the first minutes says how long they take"
     last = json.loads(lines[-1])

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.errors import JobError
-from hpcq.job.files import override_key, read
 from hpcq.job.job import Job
+from hpcq.job.toml_io import override_key, read
 
 SEED = "run.seed"
 MOST = 100_000

@@ -7,8 +7,8 @@ takes many environments at once.
 
 import numpy as np
 
-from hpcq.native.bits import WIDTH, equal, lowest, size_of
-from hpcq.native.kernels import inlined, kernel
+from hpcq.jit.compiler import inlined, kernel
+from hpcq.jit.simd import WIDTH, equal, lowest, size_of
 
 _FEW_RANKS = 8
 _NONE, _ONE, _WIDTH, _AT_ONCE = np.uint64(0), np.uint64(1), np.uint64(WIDTH), np.uint64(8)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcq.collectors import single, windows
+from hpcq.collectors import n_step, one_step
 from hpcq.collectors.grouping import group, take
 from hpcq.collectors.outcome import Outcome
-from hpcq.exchange.mail import FINALS, QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
+from hpcq.exchange.base import ACKS, FINAL_QUERIES, QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
-from hpcq.native.kernels import bind, inlined, kernel, template
+from hpcq.jit.compiler import bind, inlined, kernel, template
 
 _TRUNCATED = int(Outcome.TRUNCATED)
 _TO_BEHAVE = int(Purpose.BEHAVE)
@@ -65,7 +65,7 @@ def _occurs(values, value):
     return found
 
 
-def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
+def _pack(batch, n_step, stream_ids, seed, tick, ranks, sent, outbox, cursors):
     """Write updates and queries of all environments into `outbox`, grouped by owner.
 
     words        uint64 (n,), the environments' words; with `seed` and `tick` they give the draws
@@ -79,50 +79,50 @@ def _pack(actors, windows, words, seed, tick, ranks, sent, outbox, cursors):
     for rank in range(finals.size):
         finals[rank] = _NONE
     # Loops of their own, so that the compiler makes vector instructions of them.
-    for i in range(actors.next_owner.size):
-        actors.next_owner[i] = owner(actors.next[i], ranks)
-    for i in range(actors.draw.size):
-        actors.draw[i] = mix64(behave_word ^ words[i])
-    count_updates(actors, windows, ranks, updates)
-    group(actors.next_owner, actors.order, queries)
-    truncates = _occurs(actors.outcome, _TRUNCATED)
+    for i in range(batch.next_owner.size):
+        batch.next_owner[i] = owner(batch.next[i], ranks)
+    for i in range(batch.draw.size):
+        batch.draw[i] = mix64(behave_word ^ stream_ids[i])
+    count_updates(batch, n_step, ranks, updates)
+    group(batch.next_owner, batch.order, queries)
+    truncates = _occurs(batch.outcome, _TRUNCATED)
     if truncates:
-        for i in range(actors.outcome.size):
-            if actors.outcome[i] == _TRUNCATED:
-                take(finals, owner(actors.final[i], ranks))
+        for i in range(batch.outcome.size):
+            if batch.outcome[i] == _TRUNCATED:
+                take(finals, owner(batch.final[i], ranks))
     start, before, replies = _NONE, _NONE, _NONE
     for rank in range(updates.size):
         count, before = queries[rank] - before, queries[rank]
-        asked, receipts = count + finals[rank], updates[rank] if RECEIPTED else _NONE
-        sent[rank, START], sent[rank, REPLIES_AT], sent[rank, RECEIPTS] = start, replies, receipts
+        asked, acks = count + finals[rank], updates[rank] if ACKNOWLEDGED else _NONE
+        sent[rank, START], sent[rank, REPLIES_AT], sent[rank, ACKS] = start, replies, acks
         sent[rank, UPDATES], sent[rank, QUERIES] = updates[rank], asked
-        sent[rank, FINALS] = finals[rank]
-        replies += receipts + asked
+        sent[rank, FINAL_QUERIES] = finals[rank]
+        replies += acks + asked
         # From here on they are cursors.
         updates[rank], start = start, start + updates[rank]
         queries[rank], start = start, start + count
         finals[rank], start = start, start + finals[rank]
-    write_updates(actors, windows, ranks, sent, updates, outbox)
+    write_updates(batch, n_step, ranks, sent, updates, outbox)
     end = _NONE
     for rank in range(queries.size):
         first, on = end, queries[rank] - end
-        end += np.uint64(sent[rank, QUERIES] - sent[rank, FINALS])
+        end += np.uint64(sent[rank, QUERIES] - sent[rank, FINAL_QUERIES])
         for k in range(first, end):
-            i = np.uint64(actors.order[k])
+            i = np.uint64(batch.order[k])
             query = outbox[k + on]
-            query.hash = actors.next[i]
-            query.draw = actors.draw[i]
-            set_mask(query, actors.next_mask[i])
+            query.hash = batch.next[i]
+            query.draw = batch.draw[i]
+            set_mask(query, batch.next_mask[i])
     if truncates:
-        for i in range(actors.outcome.size):
-            if actors.outcome[i] == _TRUNCATED:
-                query = outbox[take(finals, owner(actors.final[i], ranks))]
-                query.hash = actors.final[i]
-                query.draw = second_draw(actors.draw[i])
-                set_mask(query, actors.final_mask[i])
+        for i in range(batch.outcome.size):
+            if batch.outcome[i] == _TRUNCATED:
+                query = outbox[take(finals, owner(batch.final[i], ranks))]
+                query.hash = batch.final[i]
+                query.draw = second_draw(batch.draw[i])
+                set_mask(query, batch.final_mask[i])
 
 
-def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
+def _receive(batch, n_step, discount, decay, ranks, sent, replies, cursors):
     """Take the replies to the queries that `pack` wrote; make the next tick's updates.
 
     discount     gamma; negative where the next state is the other player's
@@ -130,33 +130,33 @@ def _receive(actors, windows, discount, decay, ranks, sent, replies, cursors):
     cursors      uint64 (CURSORS, ranks), scratch
     """
     finals = cursors[_FINALS]
-    if _occurs(actors.outcome, _TRUNCATED):
+    if _occurs(batch.outcome, _TRUNCATED):
         for rank in range(finals.size):
-            last = sent[rank, REPLIES_AT] + sent[rank, RECEIPTS] + sent[rank, QUERIES]
-            finals[rank] = last - sent[rank, FINALS]
-        for i in range(actors.outcome.size):
-            if actors.outcome[i] == _TRUNCATED:
-                reply = replies[take(finals, owner(actors.final[i], ranks))]
-                actors.update_target[i] = reply.value
-                actors.update_action[i] = offset_of(reply)
+            last = sent[rank, REPLIES_AT] + sent[rank, ACKS] + sent[rank, QUERIES]
+            finals[rank] = last - sent[rank, FINAL_QUERIES]
+        for i in range(batch.outcome.size):
+            if batch.outcome[i] == _TRUNCATED:
+                reply = replies[take(finals, owner(batch.final[i], ranks))]
+                batch.update_target[i] = reply.value
+                batch.update_action[i] = offset_of(reply)
     end = _NONE
     for rank in range(finals.size):
-        first, on = end, np.uint64(sent[rank, REPLIES_AT] + sent[rank, RECEIPTS]) - end
-        end += np.uint64(sent[rank, QUERIES] - sent[rank, FINALS])
+        first, on = end, np.uint64(sent[rank, REPLIES_AT] + sent[rank, ACKS]) - end
+        end += np.uint64(sent[rank, QUERIES] - sent[rank, FINAL_QUERIES])
         for k in range(first, end):
-            i = np.uint64(actors.order[k])
-            reply, outcome = replies[k + on], actors.outcome[i]
+            i = np.uint64(batch.order[k])
+            reply, outcome = replies[k + on], batch.outcome[i]
             value, offset = np.float64(reply.value), offset_of(reply)
             if outcome == _TRUNCATED:
-                value, offset = actors.update_target[i], np.int64(actors.update_action[i])
-            remember(actors, windows, i, outcome, value, reply.greedy, offset, discount, decay)
-            actors.action[i] = reply.action
-    form_updates(actors, discount)
-    for i in range(actors.hash.size):
-        actors.hash[i] = actors.next[i]
+                value, offset = batch.update_target[i], np.int64(batch.update_action[i])
+            remember(batch, n_step, i, outcome, value, reply.greedy, offset, discount, decay)
+            batch.action[i] = reply.action
+    form_updates(batch, discount)
+    for i in range(batch.hash.size):
+        batch.hash[i] = batch.next[i]
     if MASKED:
-        for i in range(actors.mask.size):
-            actors.mask[i] = actors.next_mask[i]
+        for i in range(batch.mask.size):
+            batch.mask[i] = batch.next_mask[i]
 
 
 class Kernels(NamedTuple):
@@ -168,7 +168,7 @@ class Kernels(NamedTuple):
 
 @functools.cache
 def kernels(
-    actions: int, tables: int, masked: bool, steps: int, cuts: bool, weighted: bool = False
+    actions: int, tables: int, masked: bool, steps: int, cuts_traces: bool, weighted: bool = False
 ) -> Kernels:
     """Return the kernels for returns of up to `steps` steps.
 
@@ -183,7 +183,7 @@ def kernels(
     weighted
         whether updates carry weights and ask for receipts.
     """
-    returns = windows if steps > 1 else single
+    returns = n_step if steps > 1 else one_step
     sets = {"set_mask": _set_mask if masked else _set_no_mask}
     # One for each kind of record: numba takes a record that begins like another for that one.
     sets["set_weight"] = bind(_set_weight if weighted else _set_no_weight)
@@ -193,11 +193,11 @@ def kernels(
             count_updates=bind(returns.count_updates, group=group, occurs=_occurs, take=take),
             write_updates=bind(returns.write_updates, take=take, **sets),
             set_mask=sets["set_mask"],
-            RECEIPTED=weighted,
+            ACKNOWLEDGED=weighted,
         ),
         bind(
             _receive,
-            remember=bind(returns.remember, CUTS=cuts),
+            remember=bind(returns.remember, CUTS=cuts_traces),
             form_updates=bind(returns.form_updates, MASKED=masked),
             offset_of=bind(_offset_of, ACTIONS=actions) if tables == 2 else bind(_no_offset),
             MASKED=masked,

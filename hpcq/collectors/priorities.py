@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.outcome import Outcome
-from hpcq.exchange.mail import REPLIES_AT, UPDATES
+from hpcq.exchange.base import REPLIES_AT, UPDATES
 from hpcq.hashing import hi64, mix64, owner
-from hpcq.native.kernels import inlined, kernel
+from hpcq.jit.compiler import inlined, kernel
 
 _RESET = int(Outcome.RESET)
 _ZERO = np.uint64(0)
@@ -43,7 +43,7 @@ class Priorities(NamedTuple):
     """(n, capacity), of the transition in each place; 0: its error is not known yet"""
     sums: NDArray[np.uint64]
     """(n, size), of the values below a node"""
-    drawn: NDArray[np.int64]
+    sampled: NDArray[np.int64]
     """(n, 1 + ratio), numbers of the live transition of this tick and of the replayed ones"""
     weight: NDArray[np.float64]
     """(n, 1 + ratio), of their updates: factors of the learning rate"""
@@ -53,13 +53,13 @@ class Priorities(NamedTuple):
 
 def make_priorities(count: int, capacity: int, ratio: int) -> Priorities:
     """Return the priorities of empty rings."""
-    drawn = count, 1 + ratio
+    sampled = count, 1 + ratio
     return Priorities(
         np.zeros((count, capacity), np.uint32),
         np.zeros((count, _tree_size(capacity)), np.uint64),
-        np.zeros(drawn, np.int64),
-        np.ones(drawn),
-        np.zeros(drawn, np.int64),
+        np.zeros(sampled, np.int64),
+        np.ones(sampled),
+        np.zeros(sampled, np.int64),
     )
 
 
@@ -122,7 +122,7 @@ def _value_of(error, exponent, floor):
 
 
 @kernel
-def draw(priorities, actors, added, words, word, least, beta, places):
+def draw(priorities, batch, added, stream_ids, word, least, beta, places):
     """Take note of the newest transitions, and draw others.
 
     actors, words   of each environment the live transition, then the replayed ones
@@ -132,11 +132,11 @@ def draw(priorities, actors, added, words, word, least, beta, places):
     beta            exponent of the weights
     places          int64 (n, ratio), out: where what is drawn stands; -1: nothing is drawn
     """
-    capacity, width = priorities.value.shape[1], priorities.drawn.shape[1]
+    capacity, width = priorities.value.shape[1], priorities.sampled.shape[1]
     for n in range(added.size):
         newest = added[n] - 1
-        if actors.outcome[n * width] != _RESET:
-            priorities.drawn[n, 0] = newest
+        if batch.outcome[n * width] != _RESET:
+            priorities.sampled[n, 0] = newest
             assign(priorities, n, newest % capacity, np.uint32(0))
         total, filled = priorities.sums[n, 1], min(added[n], capacity)
         some = total > _ZERO and filled >= least
@@ -144,35 +144,35 @@ def draw(priorities, actors, added, words, word, least, beta, places):
         for j in range(1, width):
             places[n, j - 1] = -1
             if some:
-                number = hi64(mix64(word ^ words[n * width + j]), total)
+                number = hi64(mix64(word ^ stream_ids[n * width + j]), total)
                 place = np.int64(find(priorities, n, number))
                 places[n, j - 1] = place
                 # Transition number k stands in place k modulo the capacity; the latest such one.
-                priorities.drawn[n, j] = newest - (newest - place) % capacity
+                priorities.sampled[n, j] = newest - (newest - place) % capacity
                 # 1 / (N P): the mean over the ring by the value itself.
                 priorities.weight[n, j] = (mean / np.float64(priorities.value[n, place])) ** beta
 
 
 @kernel
-def take_receipts(priorities, actors, added, exponent, floor, ranks, sent, replies, cursors):
+def take_acks(priorities, batch, added, exponent, floor, ranks, sent, replies, cursors):
     """Learn the errors of the updates of this tick; what was drawn in it is pending from now on.
 
     exponent, floor   alpha, and what is added to a |TD error|
     cursors           uint64 (messages.CURSORS, ranks), scratch
     """
-    capacity, width = priorities.value.shape[1], priorities.drawn.shape[1]
+    capacity, width = priorities.value.shape[1], priorities.sampled.shape[1]
     for rank in range(sent.shape[0]):
         cursors[UPDATES, rank] = sent[rank, REPLIES_AT]
     for n in range(added.size):
         for j in range(width):
             i, number = n * width + j, priorities.pending[n, j]
             # Of updates of nothing, too.
-            source = owner(actors.update_hash[i], ranks)
+            source = owner(batch.update_hash[i], ranks)
             error = np.float64(replies[cursors[UPDATES, source]].value)
             cursors[UPDATES, source] += np.uint64(1)
-            if actors.update_pending[i]:
+            if batch.update_pending[i]:
                 # Another one may stand in its place by now.
                 if added[n] - number <= capacity:
                     assign(priorities, n, number % capacity, _value_of(error, exponent, floor))
-            priorities.pending[n, j] = priorities.drawn[n, j]
-            actors.update_weight[i] = priorities.weight[n, j]
+            priorities.pending[n, j] = priorities.sampled[n, j]
+            batch.update_weight[i] = priorities.weight[n, j]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.checked import cut_short, is_reset, shape_of
-from hpcq.collectors.collector import Share
-from hpcq.collectors.gym import GymnasiumCollector
-from hpcq.envs.adapter import PythonEnvironment
+from hpcq.collectors.base import EnvBlock
+from hpcq.collectors.gymnasium_base import GymnasiumCollector
+from hpcq.collectors.validation import cut_short, is_reset, shape_of
+from hpcq.envs.gymnasium_env import PythonEnvironment
 
 _NOT_YET: Any = object()
 
@@ -21,9 +21,9 @@ _NOT_YET: Any = object()
 class PythonCollector(GymnasiumCollector):
     """A block of Gymnasium's Envs. See `GymnasiumCollector`."""
 
-    def __init__(self, environment: PythonEnvironment, share: Share) -> None:
-        super().__init__(environment, share)
-        count = share.count
+    def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
+        super().__init__(environment, env_block)
+        count = env_block.count
         self._everyone = range(count)
         for i in self._everyone:
             made = self._guard(range(i, i + 1), "make", environment.make)
@@ -62,11 +62,11 @@ class PythonCollector(GymnasiumCollector):
         ended = self._record(keys, keys, rewards, self._terminated, self._truncated)
         if self._masked:
             masks = self._masks(self._everyone, "step", self._infos, self._terminated)
-            self.actors.final_mask[:] = self.actors.next_mask[:] = masks
-        if tick % self.quiet_every == 0:
+            self.batch.final_mask[:] = self.batch.next_mask[:] = masks
+        if tick % self.reset_every == 0:
             self._cut()
         elif ended.size:
-            self._restart(self.actors, ended, self._reset(ended.tolist(), None))
+            self._restart(self.batch, ended, self._reset(ended.tolist(), None))
 
     def _step_all(self) -> None:
         """Fill the columns with what all environments return.
@@ -78,7 +78,7 @@ class PythonCollector(GymnasiumCollector):
         self._truncated[:] = False
         ended = []
         i, taken = -1, _NOT_YET
-        actions = self._actions.each(self.actors.action)
+        actions = self._actions.each(self.batch.action)
         try:
             for i, at, step, action in zip(
                 self._everyone, self._info_places, self._steps, actions, strict=True
@@ -127,7 +127,7 @@ class PythonCollector(GymnasiumCollector):
                 raise self._fault(i, "reset", f"returned {shape_of(found)}, expected (obs, info)")
         observations, infos = [found[0] for found in resets], [found[1] for found in resets]
         if self._masked:
-            self.actors.next_mask[list(places)] = self._masks(places, "reset", infos)
+            self.batch.next_mask[list(places)] = self._masks(places, "reset", infos)
         return self._keys(places, "reset", observations)
 
     def _masks(

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.schema import PENDING, PRIORITIES, RINGS
+from hpcq.checkpoint.header import PENDING, PRIORITIES, RINGS
 from hpcq.collectors import priorities as by_priority
-from hpcq.collectors.actors import make_actors, part_of
-from hpcq.collectors.collector import Collector
+from hpcq.collectors.base import Collector
+from hpcq.collectors.batch import make_batch, view_of
 from hpcq.collectors.outcome import Outcome
 from hpcq.collectors.priorities import make_priorities, tree_bytes
 from hpcq.hashing import Purpose, hashes_of, hi64, keys_of, mix64, second_draw, tick_word
+from hpcq.jit.compiler import kernel
 from hpcq.job.sections import ReplaySection
-from hpcq.native.kernels import kernel
 
 HASHES = ("replay/key", "replay/next", "replay/pending_key")
 
@@ -57,36 +57,36 @@ def make_rings(count: int, capacity: int, masked: bool) -> Rings:
 
 
 @kernel
-def _spread(words, ratio, out):
+def _spread(stream_ids, ratio, out):
     """Give every environment's replayed transitions words of their own."""
-    for i in range(words.size):
-        word = words[i]
+    for i in range(stream_ids.size):
+        word = stream_ids[i]
         for k in range(ratio + 1):
             out[i * (ratio + 1) + k] = word
             word = second_draw(word)
 
 
 @kernel
-def _record(actors, rings, ratio):
+def _record(batch, rings, ratio):
     """Write the step that every environment has just taken into its ring."""
     for n in range(rings.added.size):
         i = n * (ratio + 1)
-        if actors.outcome[i] != _RESET:
+        if batch.outcome[i] != _RESET:
             at = rings.added[n] % rings.hash.shape[1]
-            rings.hash[n, at] = actors.hash[i]
-            rings.action[n, at] = actors.action[i]
-            rings.reward[n, at] = actors.reward[i]
-            truncated = actors.outcome[i] == _TRUNCATED
-            rings.next[n, at] = actors.final[i] if truncated else actors.next[i]
-            rings.terminated[n, at] = actors.outcome[i] == _TERMINATED
+            rings.hash[n, at] = batch.hash[i]
+            rings.action[n, at] = batch.action[i]
+            rings.reward[n, at] = batch.reward[i]
+            truncated = batch.outcome[i] == _TRUNCATED
+            rings.next[n, at] = batch.final[i] if truncated else batch.next[i]
+            rings.terminated[n, at] = batch.outcome[i] == _TERMINATED
             if rings.mask.shape[1] > 0:
-                rings.mask[n, at] = actors.mask[i]
-                rings.next_mask[n, at] = actors.final_mask[i] if truncated else actors.next_mask[i]
+                rings.mask[n, at] = batch.mask[i]
+                rings.next_mask[n, at] = batch.final_mask[i] if truncated else batch.next_mask[i]
             rings.added[n] += 1
 
 
 @kernel
-def _draw_evenly(added, capacity, words, word, least, places):
+def _draw_evenly(added, capacity, stream_ids, word, least, places):
     """Draw transitions, with replacement.
 
     least    transitions that a ring must hold before any is drawn
@@ -96,12 +96,12 @@ def _draw_evenly(added, capacity, words, word, least, places):
     for n in range(added.size):
         filled = min(added[n], capacity)
         for j in range(ratio):
-            draw = mix64(word ^ words[n * (ratio + 1) + 1 + j])
+            draw = mix64(word ^ stream_ids[n * (ratio + 1) + 1 + j])
             places[n, j] = hi64(draw, np.uint64(filled)) if filled >= least else -1
 
 
 @kernel
-def _replay(actors, rings, places):
+def _replay(batch, rings, places):
     """Let each transition that was drawn stand for a step of an environment."""
     ratio = places.shape[1]
     for n in range(rings.added.size):
@@ -110,17 +110,17 @@ def _replay(actors, rings, places):
             k = places[n, i - live - 1]
             if k < 0:
                 # Ask for anything: nothing is learned from the reply.
-                actors.outcome[i] = _RESET
-                actors.next[i] = actors.next[live]
+                batch.outcome[i] = _RESET
+                batch.next[i] = batch.next[live]
                 continue
-            actors.hash[i] = rings.hash[n, k]
-            actors.action[i] = rings.action[n, k]
-            actors.reward[i] = rings.reward[n, k]
-            actors.next[i] = rings.next[n, k]
+            batch.hash[i] = rings.hash[n, k]
+            batch.action[i] = rings.action[n, k]
+            batch.reward[i] = rings.reward[n, k]
+            batch.next[i] = rings.next[n, k]
             if rings.mask.shape[1] > 0:
-                actors.mask[i] = rings.mask[n, k]
-                actors.next_mask[i] = rings.next_mask[n, k]
-            actors.outcome[i] = _TERMINATED if rings.terminated[n, k] else _CONTINUES
+                batch.mask[i] = rings.mask[n, k]
+                batch.next_mask[i] = rings.next_mask[n, k]
+            batch.outcome[i] = _TERMINATED if rings.terminated[n, k] else _CONTINUES
 
 
 class Replay:
@@ -129,7 +129,7 @@ class Replay:
     Parameters
     ----------
     collector
-        of the environments; from here on it works on its places in `actors`.
+        of the environments; from here on it works on its places in `batch`.
     seed
         from `hashing.seed_word`.
     environments
@@ -139,7 +139,7 @@ class Replay:
     ----------
     actors : Actors
         of each environment the live transition, then the replayed ones
-    words : uint64, one for each entry of `actors`
+    words : uint64, one for each entry of `batch`
     priorities : Priorities, or None where all transitions are drawn evenly
     """
 
@@ -151,44 +151,44 @@ class Replay:
         environments: int,
         masked: bool,
     ) -> None:
-        count, self._ratio, self._seed = collector.words.size, section.ratio, seed
+        count, self._ratio, self._seed = collector.stream_ids.size, section.ratio, seed
         self._section, self._environments = section, environments
         capacity = ring_size(section, environments)
         self.rings = make_rings(count, capacity, masked)
         self._places = np.empty((count, self._ratio), np.int64)
-        self.actors = make_actors(count * (1 + self._ratio))
-        self.actors.outcome[:] = _RESET
-        self.actors.update_weight[:] = 1.0
+        self.batch = make_batch(count * (1 + self._ratio))
+        self.batch.outcome[:] = _RESET
+        self.batch.update_weight[:] = 1.0
         self.priorities = None
         if section.prioritised:
             self.priorities = make_priorities(count, capacity, self._ratio)
             by_priority.build(self.priorities)
-        self.words = np.empty(count * (1 + self._ratio), np.uint64)
-        _spread(collector.words, self._ratio, self.words)
-        collector.actors = part_of(self.actors, slice(None, None, 1 + self._ratio))
+        self.stream_ids = np.empty(count * (1 + self._ratio), np.uint64)
+        _spread(collector.stream_ids, self._ratio, self.stream_ids)
+        collector.batch = view_of(self.batch, slice(None, None, 1 + self._ratio))
 
     def step(self, tick: int) -> None:
         """Remember the live steps of this tick, and draw what is replayed in it."""
-        _record(self.actors, self.rings, self._ratio)
+        _record(self.batch, self.rings, self._ratio)
         word = tick_word(self._seed, tick, Purpose.REPLAY)
-        least, places, added = self._section.least, self._places, self.rings.added
+        least, places, added = self._section.learning_starts, self._places, self.rings.added
         if self.priorities is None:
-            _draw_evenly(added, self.rings.hash.shape[1], self.words, word, least, places)
+            _draw_evenly(added, self.rings.hash.shape[1], self.stream_ids, word, least, places)
         else:
             beta = self._section.importance_exponent.at(tick * self._environments)
             by_priority.draw(
-                self.priorities, self.actors, added, self.words, word, least, beta, places
+                self.priorities, self.batch, added, self.stream_ids, word, least, beta, places
             )
-        _replay(self.actors, self.rings, places)
+        _replay(self.batch, self.rings, places)
 
-    def take_receipts(
+    def take_acks(
         self, ranks: np.uint64, sent: NDArray, replies: NDArray, cursors: NDArray[np.uint64]
     ) -> None:
         """Set priorities by the receipts for the updates of this tick; see `messages.receive`."""
         if self.priorities is not None:
-            by_priority.take_receipts(
+            by_priority.take_acks(
                 self.priorities,
-                self.actors,
+                self.batch,
                 self.rings.added,
                 self._section.priority_exponent,
                 self._section.priority_floor,
@@ -224,7 +224,7 @@ class Replay:
         prioritised = self.priorities is not None
         found = {name: getattr(self.rings, field) for name, field in _told(RINGS, masked)}
         for name, field in _told(PENDING, masked, prioritised):
-            found[name] = getattr(self.actors, field).reshape(-1, width)[:, 1:]
+            found[name] = getattr(self.batch, field).reshape(-1, width)[:, 1:]
         if prioritised:
             found |= {name: getattr(self.priorities, field) for name, field in PRIORITIES.items()}
         return found

@@ -18,20 +18,20 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from hpcq.collectors.checked import is_reset, shape_of
-from hpcq.collectors.collector import Share
-from hpcq.collectors.gym import ENDED, MORE, GymnasiumCollector
-from hpcq.envs.adapter import PythonEnvironment
+from hpcq.collectors.base import EnvBlock
+from hpcq.collectors.gymnasium_base import ENDED, MORE, GymnasiumCollector
+from hpcq.collectors.validation import is_reset, shape_of
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.errors import EnvironmentFault
 
 
 class VectorCollector(GymnasiumCollector):
     """A block of VectorEnvs of the same size. See `GymnasiumCollector`."""
 
-    def __init__(self, environment: PythonEnvironment, share: Share) -> None:
-        super().__init__(environment, share)
+    def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
+        super().__init__(environment, env_block)
         assert environment.vector is not None
-        count, size = share.count, environment.vector
+        count, size = env_block.count, environment.vector
         self._units = [range(i, i + size) for i in range(0, count, size)]
         self._modes: list[AutoresetMode] = []
         for places in self._units:
@@ -49,7 +49,7 @@ class VectorCollector(GymnasiumCollector):
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._tick = tick
-        quiet = tick % self.quiet_every == 0
+        quiet = tick % self.reset_every == 0
         for unit, places in enumerate(self._units):
             self._step_unit(unit, slice(places.start, places.stop), quiet)
         ended = self._record(
@@ -64,7 +64,7 @@ class VectorCollector(GymnasiumCollector):
     def _step_unit(self, unit: int, part: slice, quiet: bool) -> None:
         """Step one VectorEnv, and write what it returns into the columns."""
         places, env, mode = self._units[unit], self._environments[unit], self._modes[unit]
-        actions = self._actions.batch(self.actors.action[part])
+        actions = self._actions.batch(self.batch.action[part])
         taken = self._guard(places, "step", env.step, actions)
         if not isinstance(taken, tuple) or len(taken) != 5:
             problem = "expected (observations, rewards, terminations, truncations, infos)"
@@ -92,7 +92,7 @@ class VectorCollector(GymnasiumCollector):
             # In the same step the info is already of the next episode.
             over = None if mode == AutoresetMode.SAME_STEP else terminated
             masks = self._batch_masks(places, "step", infos, over)
-            self.actors.next_mask[part] = self.actors.final_mask[part] = masks
+            self.batch.next_mask[part] = self.batch.final_mask[part] = masks
         final = infos.get("final_obs") if isinstance(infos, dict) else None
         if mode == AutoresetMode.NEXT_STEP and seen & MORE:
             raise self._more_than_a_reset(part)
@@ -153,7 +153,7 @@ class VectorCollector(GymnasiumCollector):
         self._keys_now[part][ended] = keys[ended]
         if self._masked:
             masks = self._batch_masks(places, "reset", found[1], ~ended)
-            self.actors.next_mask[part][ended] = masks[ended]
+            self.batch.next_mask[part][ended] = masks[ended]
 
     def _reset_all(self) -> NDArray[np.uint64]:
         keys = [self._reset_unit(unit) for unit in range(len(self._units))]
@@ -169,7 +169,7 @@ class VectorCollector(GymnasiumCollector):
         keys = self._first_keys(places, found)
         if self._masked:
             part = slice(places.start, places.stop)
-            self.actors.next_mask[part] = self._batch_masks(places, "reset", found[1])
+            self.batch.next_mask[part] = self._batch_masks(places, "reset", found[1])
         return keys
 
     def _first_keys(self, places: range, found: Any) -> NDArray[np.uint64]:
@@ -208,7 +208,7 @@ class VectorCollector(GymnasiumCollector):
         if not cut.any():
             return
         masks = self._batch_masks(places, "final_info", infos.get("final_info"), ~cut)
-        self.actors.final_mask[places.start : places.stop][cut] = masks[cut]
+        self.batch.final_mask[places.start : places.stop][cut] = masks[cut]
 
     def _mode(self, places: range, env: Any) -> AutoresetMode:
         given = getattr(env, "metadata", {}).get("autoreset_mode")

@@ -126,7 +126,7 @@ def checkpoints(ranks: Sequence[Facts]) -> Iterator[Finding]:
             "warning" if several else "note",
             "h5py is serial: there is no writer `mpio` for checkpoints",
             "the default writer, `direct`, needs none; where a file system takes no writes of "
-            "several nodes into one file, `funnel` is left, slow for big tables"
+            "several nodes into one file, `gather` is left, slow for big tables"
             + ("" if several else "; on one node it hardly matters"),
             "build h5py on the site's parallel HDF5 (slurm/train.sbatch says how)",
         )

@@ -165,7 +165,7 @@ def _look_at_h5py(facts: Facts) -> None:
 
 
 def _look_at_cache(facts: Facts) -> None:
-    from hpcq.native.cache import wanted
+    from hpcq.jit.cache import wanted
 
     facts.cache = str(wanted())
     try:

@@ -5,15 +5,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from hpcq.envs.adapter import (
+from hpcq.envs.gymnasium_env import (
     PythonEnvironment,
     constructed,
     python_environment,
     registered,
     wrapped,
 )
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.load import call, is_file, load, load_module
+from hpcq.envs.loading import call, is_file, load, load_module
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces import masks
@@ -54,10 +54,10 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
 
 def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
     if section.id.startswith("hpcq/"):
-        from hpcq.envs import bundled
+        from hpcq.envs import registry
 
         _refuse_python_keys(section, section.id)
-        return bundled.make(section)
+        return registry.make(section)
     place, _, name = section.id.rpartition(":")
     if is_file(name) or name.endswith(".toml"):
         raise JobError(
@@ -90,14 +90,14 @@ def _registered(
     section: EnvironmentSection, id_: str, shown: str
 ) -> PythonEnvironment | CompiledEnvironment:
     """Return a Gymnasium id: toy text compiles itself, all else is stepped in Python."""
-    from hpcq.envs import table
+    from hpcq.envs import tabular
 
-    known = id_ in table.TOY_TEXT and not section.kwargs.get("fickle_passenger")
+    known = id_ in tabular.TOY_TEXT and not section.kwargs.get("fickle_passenger")
     if section.backend == "compiled":
         if not known:
             raise JobError(
                 f"environment.backend = 'compiled', but {section.id!r} cannot be compiled; "
-                f"expected one of {', '.join(table.TOY_TEXT)} (Taxi without "
+                f"expected one of {', '.join(tabular.TOY_TEXT)} (Taxi without "
                 "fickle_passenger), hpcq's own hpcq/..., or backend = 'python'"
             )
         _refuse_python_keys(section, section.id)
@@ -105,7 +105,7 @@ def _registered(
     make = wrapped(section, registered(section, id_))
     with _closing(make()) as first:
         if known and plain and section.backend != "python":
-            return table.from_toy_text(first, section.id)
+            return tabular.from_toy_text(first, section.id)
         return python_environment(section, shown, make, first)
 
 

@@ -17,9 +17,9 @@ Which way the records go is a choice of routing; what arrives is the same:
 from mpi4py import MPI
 from numpy.typing import DTypeLike
 
-from hpcq.exchange.flat import Flat
-from hpcq.exchange.mail import Alone, Exchange
-from hpcq.exchange.nodes import Nodes
+from hpcq.exchange.alltoallv import AlltoallvExchange
+from hpcq.exchange.base import Exchange, SerialExchange
+from hpcq.exchange.node_aware import NodeAwareExchange
 
 
 def make_exchange(
@@ -48,16 +48,16 @@ def make_exchange(
     """
     sizes = (message, reply, most_messages, most_replies)
     if comm.size == 1:
-        return Alone(comm, *sizes)
+        return SerialExchange(comm, *sizes)
     if not flat:
         group = node if node is not None else _node(comm)
         shares = comm.allreduce(group.size, MPI.MAX) > 1
-        exchange = Nodes.make(comm, group, *sizes) if shares else None
+        exchange = NodeAwareExchange.make(comm, group, *sizes) if shares else None
         if exchange is not None:
             return exchange
         if node is None:
             group.Free()
-    return Flat(comm, *sizes)
+    return AlltoallvExchange(comm, *sizes)
 
 
 def _node(comm: MPI.Intracomm) -> MPI.Intracomm:

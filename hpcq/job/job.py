@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
-from hpcq.job import files
+from hpcq.job import toml_io
 from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     LEAST_RING,
@@ -27,7 +27,7 @@ from hpcq.job.sections import (
 
 _FREE = {
     ("run", key)
-    for key in ("steps", "directory", "report_every", "stalled_after", "table_gib", "tensorboard")
+    for key in ("steps", "directory", "report_every", "stall_timeout", "table_gib", "tensorboard")
 }
 # Of the user's Python files, which may move.
 _PLACES = {("environment", "id"), ("environment", "wrappers")}
@@ -82,7 +82,7 @@ class Job(Section):
         count, capacity = self.environment.count, self.replay.capacity
         if self.replay.prioritised and capacity <= (LEAST_RING - 1) * count:
             raise ValueError(
-                f"replay.capacity = {capacity} and environment.count = {count}: for draw = "
+                f"replay.capacity = {capacity} and environment.count = {count}: for sampling = "
                 f"'prioritised' the ring of each environment must hold {LEAST_RING} transitions; "
                 f"expected at least {LEAST_RING * count}"
             )
@@ -105,7 +105,7 @@ class Job(Section):
         JobError
             naming file, key, value, what was expected, and the nearest known key.
         """
-        data = files.read(path, overrides)
+        data = toml_io.read(path, overrides)
         if "sweep" in data:
             raise JobError(
                 f"{path}: this is a sweep: train one of its jobs with --member I, or all with "
@@ -136,7 +136,7 @@ class Job(Section):
         """
 
         def placeless(section: Section, key: str) -> Any:
-            return files.placeless(section.model_dump(include={key}))
+            return toml_io.placeless(section.model_dump(include={key}))
 
         lines = {}
         sections = "environment", "learning", "exploration", "replay", "mode", "evaluation", "run"
@@ -158,7 +158,7 @@ class Job(Section):
         """Return what differs from the defaults, on one line, as `--set` would take it."""
         data = self.model_dump(exclude_defaults=True, exclude={"name"})
         return " ".join(
-            f"{section}.{key}={files.toml(_plain(value), grouped=True)}"
+            f"{section}.{key}={toml_io.toml(_plain(value), grouped=True)}"
             for section, keys in data.items()
             for key, value in keys.items()
         )
@@ -166,9 +166,13 @@ class Job(Section):
     def toml(self) -> str:
         """Return the effective job, every default filled in, as a job file."""
         data = self.model_dump(exclude_none=True)
-        lines = [f"name = {files.toml(data.pop('name'))}"]
+        lines = [f"name = {toml_io.toml(data.pop('name'))}"]
         for section, keys in data.items():
-            lines += ["", f"[{section}]", *(f"{key} = {files.toml(v)}" for key, v in keys.items())]
+            lines += [
+                "",
+                f"[{section}]",
+                *(f"{key} = {toml_io.toml(v)}" for key, v in keys.items()),
+            ]
         return "\n".join(lines) + "\n"
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcq.errors import JobError
-from hpcq.job.files import toml
 from hpcq.job.schema import job_schema
+from hpcq.job.toml_io import toml
 
 _TYPES = {
     "integer": "whole number",

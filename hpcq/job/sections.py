@@ -127,7 +127,7 @@ class EnvironmentSection(Section):
     """auto: compiled where hpcq can, else python"""
     max_episode_steps: Annotated[int, Field(ge=1)] | None = None
     """time limit in steps; default: the environment's own"""
-    quiet_every: Annotated[int, Field(ge=1)] = 1000
+    reset_every: Annotated[int, Field(ge=1)] = 1000
     """Python environments: all episodes end (truncated) every so many ticks; only there can the
     job be saved, since a Python environment's own state cannot"""
     action_mask: bool = False
@@ -199,9 +199,9 @@ class ReplaySection(Section):
     """transitions replayed for each live one; 0: no replay"""
     capacity: Annotated[int, Field(ge=1, lt=1 << 40)] = 100_000
     """latest transitions that are kept, over all environments together (each keeps its part)"""
-    least: Annotated[int, Field(ge=1)] = 1
+    learning_starts: Annotated[int, Field(ge=1)] = 1
     """transitions of its own that an environment waits for before any is replayed"""
-    draw: Literal["uniform", "prioritised"] = "uniform"
+    sampling: Literal["uniform", "prioritised"] = "uniform"
     """uniform: all that are kept are drawn alike; prioritised: by their last |TD error|"""
     priority_exponent: Fraction = 0.6
     """prioritised: how much the errors matter; 0: not at all"""
@@ -214,16 +214,18 @@ class ReplaySection(Section):
     @property
     def prioritised(self) -> bool:
         """Whether anything is drawn by priority."""
-        return self.ratio > 0 and self.draw == "prioritised"
+        return self.ratio > 0 and self.sampling == "prioritised"
 
     @model_validator(mode="after")
     def _its_own_keys(self) -> "ReplaySection":
-        if self.draw == "uniform":
+        if self.sampling == "uniform":
             for key in ("priority_exponent", "priority_floor", "importance_exponent"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"draw = 'uniform' has no {key}; set draw = 'prioritised'")
+                    raise ValueError(
+                        f"sampling = 'uniform' has no {key}; set sampling = 'prioritised'"
+                    )
         elif self.ratio == 0:
-            raise ValueError("draw = 'prioritised' draws nothing: give ratio, too")
+            raise ValueError("sampling = 'prioritised' draws nothing: give ratio, too")
         return self
 
 
@@ -242,7 +244,7 @@ class ModeSection(Section):
     parts: Annotated[int, Field(ge=1, le=64)] = 4
     """asynchronous: the environments of a rank step in so many parts; while one waits for replies,
     others step"""
-    lead: Annotated[int, Field(ge=1)] = 64
+    max_staleness: Annotated[int, Field(ge=1)] = 64
     """asynchronous: ticks that a part may take before all ranks have come as far as to say how many
     steps they have taken: how far the fastest can run ahead"""
 
@@ -298,9 +300,9 @@ class CheckpointSection(Section):
     """newest checkpoints that stay"""
     milestones: list[Annotated[int, Field(ge=1)]] = []
     """steps at which the run is saved in a checkpoint that stays for good"""
-    writer: Literal["auto", "direct", "mpio", "funnel"] = "auto"
+    writer: Literal["auto", "direct", "mpio", "gather"] = "auto"
     """direct: all ranks write to their places in the file; mpio: all ranks write through
-    parallel HDF5; funnel: through rank 0; auto: direct"""
+    parallel HDF5; gather: through rank 0; auto: direct"""
 
 
 class RunSection(Section):
@@ -320,7 +322,7 @@ class RunSection(Section):
     """seconds between progress lines"""
     tensorboard: bool = False
     """write the metrics for TensorBoard, too; needs the package tensorboardX"""
-    stalled_after: Annotated[float, Field(gt=0)] = 600.0
+    stall_timeout: Annotated[float, Field(gt=0)] = 600.0
     """seconds after which a rank that comes to no exchange ends the job with code 76"""
     table_gib: Annotated[float, Field(gt=0)] | None = None
     """most memory for the table of one rank, growing included; default: no limit"""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from mpi4py import MPI
 
-from hpcq.collectors.actors import Outcome
+from hpcq.collectors.batch import Outcome
 from hpcq.errors import EnvironmentFault
 from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
@@ -45,7 +45,7 @@ def evaluating(job: Job) -> Job:
     unit = job.environment.vector or 1
     word = tick_word(seed_word(section.seed), 0, Purpose.EVALUATE)
     parts = {
-        "environment": {"count": -(-section.episodes // unit) * unit, "quiet_every": _NEVER},
+        "environment": {"count": -(-section.episodes // unit) * unit, "reset_every": _NEVER},
         # Nothing is learned: no transition need be remembered.
         "learning": {"n_step": 1, "trace_decay": 1.0},
         "replay": {"ratio": 0},
@@ -71,7 +71,7 @@ class Evaluator:
         self._beat = beat
         self._limit = job.evaluation.max_steps or environment.max_episode_steps or HORIZON
         # The next state is the other player's, and so is what is won there.
-        self._sign = learner.method.sign
+        self._sign = learner.algorithm.sign
 
     def evaluate(self) -> Evaluation:
         """Play all episodes; the result is the same on all ranks and for any number of them.
@@ -87,11 +87,11 @@ class Evaluator:
             raise EnvironmentFault(f"evaluation: {error}") from error
 
     def _play(self) -> Evaluation:
-        player, actors = self._player, self._player.collector.actors
-        returns, lengths = np.zeros(actors.hash.size), np.zeros(actors.hash.size, np.int64)
-        going = np.ones(actors.hash.size, np.bool_)
-        actors.elapsed[:] = 0
-        actors.episode_return[:] = 0.0
+        player, batch = self._player, self._player.collector.batch
+        returns, lengths = np.zeros(batch.hash.size), np.zeros(batch.hash.size, np.int64)
+        going = np.ones(batch.hash.size, np.bool_)
+        batch.elapsed[:] = 0
+        batch.episode_return[:] = 0.0
         player.begin()
         sign = 1.0
         for _ in range(self._limit):
@@ -100,9 +100,9 @@ class Evaluator:
             if not anyone:
                 break
             self._beat()
-            returns[going] += sign * actors.reward[going]
+            returns[going] += sign * batch.reward[going]
             lengths += going
-            going &= actors.outcome == Outcome.CONTINUES
+            going &= batch.outcome == Outcome.CONTINUES
             sign *= self._sign
         # Each place is filled by one rank: sums with zeros are exact, and so is fsum.
         everything = np.zeros((2, player.job.environment.count))

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.table import TableModel
-from hpcq.native.kernels import bind
+from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.tabular import TableModel
+from hpcq.jit.compiler import bind
 from hpcq.spaces.codec import Codec
 
 Array = NDArray[np.float64]

@@ -12,22 +12,22 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.collectors.choose import make_collector
-from hpcq.collectors.collector import Collector, block
+from hpcq.collectors.base import Collector, block
+from hpcq.collectors.factory import make_collector
 from hpcq.collectors.messages import CURSORS
+from hpcq.collectors.n_step import make_windows
 from hpcq.collectors.replay import Replay
-from hpcq.collectors.windows import make_windows
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.exchange import make_exchange
-from hpcq.exchange.mail import Exchange
+from hpcq.exchange.base import Exchange
 from hpcq.exchange.records import record_types
 from hpcq.hashing import seed_word
 from hpcq.job.job import Job
-from hpcq.learning import extras
-from hpcq.learning.method import Method
+from hpcq.learning import saved_state
+from hpcq.learning.algorithm import Algorithm
+from hpcq.learning.owner import Owner
 from hpcq.learning.progress import Progress
-from hpcq.learning.service import Service
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.table.digest import Digest, digest_pieces
 from hpcq.table.shard import Shard
@@ -94,7 +94,7 @@ class Learner:
         self.tick = -1
         self.progress = Progress()
         self.stopwatch = Stopwatch()
-        self.method = method = Method.of(job, environment)
+        self.algorithm = algorithm = Algorithm.of(job, environment)
         seed = seed_word(job.run.seed)
         unit = job.environment.vector or 1
         self.start, count = block(comm.rank, comm.size, job.environment.count, unit)
@@ -102,19 +102,19 @@ class Learner:
         self.replay = None
         if job.replay.ratio:
             total = job.environment.count
-            self.replay = Replay(job.replay, self.collector, seed, total, method.masked)
+            self.replay = Replay(job.replay, self.collector, seed, total, algorithm.masked)
             # Of messages there are as many as if there were so many environments.
             count *= 1 + job.replay.ratio
-        self.windows = make_windows(count, method.steps)
-        self._discount = method.sign * job.learning.gamma
+        self.windows = make_windows(count, algorithm.steps)
+        self._discount = algorithm.sign * job.learning.gamma
         if shard is None:
             shard = self._make_shard(among.size)
         self.shard = self.rows = shard
-        self.service = Service(job, method, self.rows)
-        self._messages = method.message_kernels()
-        message, reply = record_types(self.shard.dtype, method.masked, method.weighted)
-        updates, queries = method.steps * count, 2 * count
-        replies = queries + (updates if method.weighted else 0)
+        self.owner = Owner(job, algorithm, self.rows)
+        self._messages = algorithm.message_kernels()
+        message, reply = record_types(self.shard.dtype, algorithm.masked, algorithm.weighted)
+        updates, queries = algorithm.steps * count, 2 * count
+        replies = queries + (updates if algorithm.weighted else 0)
         self.exchange = route(among, message, reply, updates + queries, replies)
         self._cursors = np.zeros((CURSORS, among.size), np.uint64)
         self._ranks = np.uint64(among.size)
@@ -131,21 +131,21 @@ class Learner:
         )
 
     def _make_shard(self, ranks: int) -> Shard:
-        learning, method = self.job.learning, self.method
+        learning, algorithm = self.job.learning, self.algorithm
         return Shard(
             ranks,
-            method.columns,
+            algorithm.columns,
             np.dtype(learning.dtype),
             learning.q_init,
-            visits=method.visits or self.counts_updates,
-            masks=method.masked,
+            visits=algorithm.visits or self.counts_updates,
+            masks=algorithm.masked,
         )
 
     def collect(self, start: int, count: int) -> Collector:
         """Return the collector of the environments `start` ... `start + count - 1`."""
-        quiet_every = self.job.environment.quiet_every
+        reset_every = self.job.environment.reset_every
         seed = seed_word(self.job.run.seed)
-        return make_collector(self.environment, seed, start, count, quiet_every)
+        return make_collector(self.environment, seed, start, count, reset_every)
 
     @property
     def clock(self) -> int:
@@ -153,9 +153,9 @@ class Learner:
         return self.tick
 
     @property
-    def notice(self) -> int:
+    def stop_latency(self) -> int:
         """Ticks that can pass from a request to stop until the run is saved."""
-        return self.quiet_every
+        return self.reset_every
 
     @property
     def steps(self) -> int:
@@ -165,13 +165,13 @@ class Learner:
     @property
     def exploration(self) -> dict[str, float]:
         """The policy's parameter at this step, by its key in the job; empty where it has none."""
-        key = self.method.policy.parameter
+        key = self.algorithm.policy.parameter
         return {} if key is None else {key: getattr(self.job.exploration, key).at(self.steps)}
 
     @property
-    def quiet_every(self) -> int:
+    def reset_every(self) -> int:
         """The job can be saved after ticks that are multiples of this."""
-        return self.collector.quiet_every
+        return self.collector.reset_every
 
     @property
     def tables(self) -> tuple[Shard, ...]:
@@ -184,7 +184,9 @@ class Learner:
 
     def extra_columns(self) -> dict[str, NDArray]:
         """Return this rank's part of what is saved beside the rest; see `schema.EXTRAS`."""
-        return extras.to_columns(self.method, self.collector.actors, self.windows, self.replay)
+        return saved_state.to_columns(
+            self.algorithm, self.collector.batch, self.windows, self.replay
+        )
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Bring back what `extra_columns` returned; the rest has been restored.
@@ -194,16 +196,16 @@ class Learner:
         CheckpointError
             if the file has something else.
         """
-        actors = self.collector.actors
-        mine = slice(self.start, self.start + actors.hash.size)
-        shapes = extras.shapes(self.method, self.job.environment.count)
-        columns = extras.read(file, header, shapes, mine)
-        extras.from_columns(columns, self.method, actors, self.windows, self.replay)
+        batch = self.collector.batch
+        mine = slice(self.start, self.start + batch.hash.size)
+        shapes = saved_state.shapes(self.algorithm, self.job.environment.count)
+        columns = saved_state.read(file, header, shapes, mine)
+        saved_state.from_columns(columns, self.algorithm, batch, self.windows, self.replay)
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""
 
-    def settle(self) -> None:
+    def quiesce(self) -> None:
         """Come to a tick at which the run can be saved, where it is not at one. Collective."""
 
     def begin(self) -> None:
@@ -233,9 +235,9 @@ class Learner:
     def _pack(self) -> None:
         senders = self.replay or self.collector
         self._messages.pack(
-            senders.actors,
+            senders.batch,
             self.windows,
-            senders.words,
+            senders.stream_ids,
             self._seed,
             self.tick,
             self._ranks,
@@ -248,18 +250,18 @@ class Learner:
         self._agreed = self.exchange.send(self._flags)
 
     def _apply(self) -> None:
-        self.service.apply(self.exchange.inbox, self.exchange.replies, self.steps)
+        self.owner.apply(self.exchange.inbox, self.exchange.replies, self.steps)
 
     def _answer(self) -> None:
-        self.service.answer(self.exchange.inbox, self.exchange.replies, self.steps)
+        self.owner.answer(self.exchange.inbox, self.exchange.replies, self.steps)
 
     def _receive(self) -> None:
         if self.replay is not None:
-            self.replay.take_receipts(
+            self.replay.take_acks(
                 self._ranks, self.exchange.sent, self.exchange.replies_in, self._cursors
             )
         self._messages.receive(
-            (self.replay or self.collector).actors,
+            (self.replay or self.collector).batch,
             self.windows,
             self._discount,
             self.job.learning.trace_decay,
@@ -271,7 +273,7 @@ class Learner:
 
     def drop_updates(self) -> None:
         """Forget what would become updates: nothing is learned from the ticks so far."""
-        self.collector.actors.update_pending[:] = False
+        self.collector.batch.update_pending[:] = False
         self.windows.length[:] = 0
         self.windows.due[:] = 0
 

@@ -3,13 +3,13 @@
 from mpi4py import MPI
 
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.job.job import Job
-from hpcq.learning.asynchronous import Asynchronous
+from hpcq.learning.asynchronous import AsynchronousLearner
 from hpcq.learning.learner import Learner
-from hpcq.learning.periodic import Periodic
+from hpcq.learning.periodic import PeriodicLearner
 
-_LEARNERS = {"lockstep": Learner, "periodic": Periodic, "asynchronous": Asynchronous}
+_LEARNERS = {"lockstep": Learner, "periodic": PeriodicLearner, "asynchronous": AsynchronousLearner}
 
 
 def learner(

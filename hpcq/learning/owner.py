@@ -1,230 +1,94 @@
-"""What a row's owner does: answer queries and apply updates, as rule and policy say.
-
-The owner of s' answers with the action that the policy takes there and with the value that the rule
-bootstraps from; the rank that steps the environment forms the target; the owner of s applies it.
-"""
-
-import functools
-from typing import Any, NamedTuple
+"""What a rank does for all: apply the updates of the states that it owns, and answer queries."""
 
 import numpy as np
 
-from hpcq.exchange.mail import QUERIES, RECEIPTS, UPDATES
-from hpcq.exchange.records import NO_COLUMN
-from hpcq.learning import choosing, locating
-from hpcq.learning.locating import BLOCK, EVERY, LEAD, RING, clamp, recall, recalls
-from hpcq.learning.policy import Policy
-from hpcq.learning.rule import Rule
-from hpcq.native.kernels import bind, inlined, template
-from hpcq.table.rows import holds, insert, probe
-
-MAX_VISITS = np.uint32(0xFFFFFFFF)
+from hpcq.exchange.base import Inbox, Replies
+from hpcq.job.job import Job
+from hpcq.job.schedules import Visits
+from hpcq.learning.algorithm import Algorithm
+from hpcq.learning.prefetch import RING_SIZE, empty_hints
+from hpcq.table.shard import Shard
 
 
-@inlined
-def _keep_none(masks, slot, update):
-    pass
-
-
-@inlined
-def _keep_mask(masks, slot, update):
-    masks[slot, 0] = update.mask
-
-
-def _answer(table, inbox, parameter, seen, replies):
-    """Answer the queries of all sources, in rank order, from the table as it stands.
-
-    inbox      `exchange.mail.Inbox`: of each source its updates, then its queries
-    parameter  float, of the policy
-    seen       `locating.Seen`, out: where the rows are
-    replies    `exchange.mail.Replies`, out: behind receipts one reply per query, in order
-
-    Returns -1, or, with nothing done, for how many queries `seen` needs room.
-    """
-    hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
-    ranks, buckets, q_init, places = table.ranks, table.buckets, table.q_init, seen.slots
-    total = 0
-    for source in range(inbox.starts.size):
-        seen.starts[source] = total
-        total += inbox.counts[source, QUERIES]
-    if total > places.size:
-        return total
-    for source in range(inbox.starts.size):
-        start = inbox.starts[source] + inbox.counts[source, UPDATES]
-        end = start + inbox.counts[source, QUERIES]
-        far = inbox.is_far[source]
-        box = inbox.far if far else inbox.near
-        out = replies.far if far else replies.near
-        # What is written goes with the number of the message, that far on.
-        as_seen = np.uint64(seen.starts[source] - start)
-        as_reply = np.uint64(replies.starts[source] + inbox.counts[source, RECEIPTS] - start)
-        for block in range(start, end + 2 * LEAD, BLOCK):
-            for i in locate(hashes, ranks, buckets, box, block, start, end, places, as_seen, EVERY):
-                query = box[i]
-                slot = probe(hashes, places[i + as_seen], query.hash)
-                places[i + as_seen] = slot
-                reply, greedy = out[i + as_reply], True
-                draw, mask = query.draw, mask_of(query)
-                if holds(hashes, state, slot, query.hash):
-                    best = largest(q, slot, mask)
-                    action = choose(q, visits, slot, mask, best, draw, parameter)
-                    reply.value = value(q, visits, slot, mask, best, action, draw, parameter)
-                    reply.action = action
-                    greedy = acting(q, slot, action) == best
-                else:
-                    reply.value = q_init
-                    reply.action = anything(mask, draw)
-                if TELLS_GREEDY:
-                    reply.greedy = greedy
-                if TABLES == 2:
-                    reply.table = coin(draw)
-    return -1
-
-
-@inlined
-def _note_largest(largest_error, error):
-    largest_error[0] = max(largest_error[0], abs(np.float64(error)))
-
-
-@inlined
-def _note_nothing(largest_error, error):
-    pass
-
-
-@inlined
-def _give_receipt(replies, far, source, number, error):
-    out = replies.far if far else replies.near
-    out[replies.starts[source] + number].value = error
-
-
-@inlined
-def _give_none(replies, far, source, number, error):
-    pass
-
-
-# These see records with and without masks, of which the one begins like the other (see records.py):
-# each kernel needs its own.
-@template
-def _weighted(step, update):
-    return min(1.0, step * update.weight)
-
-
-@template
-def _unweighted(step, update):
-    return step
-
-
-def _apply(table, inbox, rate, exponent, least, ring, seen, done, largest_error=None, replies=None):
-    """Apply the updates of all sources, in rank order, from number `done` on.
-
-    rate, exponent, least
-        the learning rate is `rate`; where the exponent is above 0, it is
-        max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
-    ring
-        uint64 (PLACES,), scratch of `locating`
-    seen
-        `locating.Seen`: where the rows may be
-    largest_error
-        float64 (1,), in and out: of all |TD errors|, if the kernel notes them
-    replies
-        `exchange.mail.Replies`, out: of each source a receipt per update, if the kernel gives them
-
-    Returns -1, or, if the shard is full, the number of updates done.
-    """
-    hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
-    ranks, buckets = table.ranks, table.buckets
-    counted, by_visits = visits.shape[1] > 0, exponent > 0.0
-    before, step = 0, rate
-    for source in range(inbox.starts.size):
-        at, updates = inbox.starts[source], inbox.counts[source, UPDATES]
-        # Of this source's updates, those numbered before `done` have been applied.
-        start, end = at + clamp(done - before, 0, updates), at + updates
-        far = inbox.is_far[source]
-        box = inbox.far if far else inbox.near
-        known = recalls(hashes, seen, source, box, at, updates)
-        places, on, mask = ring, np.uint64(0), RING
-        if known:
-            places, on, mask = seen.slots, np.uint64(seen.starts[source] - at), EVERY
-        for block in range(start, end + 2 * LEAD, BLOCK):
-            if known:
-                ready = recall(hashes, box, block, start, end, places, on)
-            else:
-                ready = locate(hashes, ranks, buckets, box, block, start, end, places, on, mask)
-            for i in ready:
-                message = box[i]
-                if message.column == NO_COLUMN:
-                    continue
-                # Inserted rows push others on, never back: the place found still serves.
-                slot = probe(hashes, places[(i + on) & mask], message.hash)
-                if not holds(hashes, state, slot, message.hash):
-                    made = insert(table, message.hash)
-                    if made < 0:
-                        return before + np.int64(i) - at
-                    slot = np.uint64(made)
-                column = np.uint64(message.column)
-                if counted:
-                    earlier = visits[slot, column]
-                    if by_visits:
-                        step = max(least, rate * (1.0 + earlier) ** -exponent)
-                    if earlier < MAX_VISITS:
-                        visits[slot, column] = earlier + np.uint32(1)
-                error = message.target - q[slot, column]
-                note_error(largest_error, error)
-                give_receipt(replies, far, source, np.int64(i) - at, error)
-                update(q, slot, column, message.target, weighted(step, message))
-                keep_mask(table.masks, slot, message)
-        before += updates
-    return -1
-
-
-class Kernels(NamedTuple):
-    """The owner's part of a tick, compiled: see `_answer` and `_apply` for the arguments."""
-
-    answer: Any
-    apply: Any
-
-
-@functools.cache
-def kernels(
-    rule: Rule,
-    policy: Policy,
-    actions: int,
-    width: int,
-    masked: bool = False,
-    tells_greedy: bool = False,
-    notes_errors: bool = False,
-    weighted: bool = False,
-) -> Kernels:
-    """Return the kernels for rows of `actions` actions, `width` of them to a cache line.
-
-    Known at that time, both let loops unroll: 1.2 times the ticks.
+class Owner:
+    """The kernels of `learning.owner` with what they need from tick to tick.
 
     Parameters
     ----------
-    masked
-        whether queries and updates carry the legal actions.
-    tells_greedy
-        whether replies say if the action is greedy.
-    notes_errors
-        whether the largest |TD error| is kept.
-    weighted
-        whether updates carry weights and get receipts.
+    rows
+        which are updated and read; they grow as states are met.
     """
-    locate = bind(locating.locate, WIDTH=width)
-    return Kernels(
-        bind(
-            _answer,
-            **choosing.names(rule, policy, actions, masked),
-            locate=locate,
-            TELLS_GREEDY=tells_greedy,
-        ),
-        bind(
-            _apply,
-            locate=locate,
-            update=bind(rule.update),
-            keep_mask=_keep_mask if masked else _keep_none,
-            note_error=_note_largest if notes_errors else _note_nothing,
-            give_receipt=_give_receipt if weighted else _give_none,
-            weighted=bind(_weighted if weighted else _unweighted),
-        ),
-    )
+
+    def __init__(self, job: Job, algorithm: Algorithm, rows: Shard) -> None:
+        self._rows = rows
+        self._rate = job.learning.learning_rate
+        self._exponent, self._least = 0.0, 0.0
+        if isinstance(self._rate, Visits):
+            self._exponent, self._least = self._rate.exponent, self._rate.end
+        parameter = algorithm.policy.parameter
+        self._exploration = getattr(job.exploration, parameter) if parameter else None
+        self._gives_receipts = algorithm.weighted
+        watches = job.stop.td_error is not None
+        self._kernels = algorithm.owner_kernels(rows.table.width, watches)
+        self._largest_error = np.zeros(1)
+        self._ring = np.empty(RING_SIZE, np.uint64)
+        # What the last answer but one has seen, and the last one.
+        self._hints = self._newer_hints = empty_hints(0)
+
+    def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
+        """Apply the updates of all sources.
+
+        Parameters
+        ----------
+        replies
+            get a receipt for each update where replay is prioritised.
+        steps
+            environment steps done, for the learning rate's schedule.
+        """
+        rate = float(self._rate.at(steps))
+        acks, done = replies if self._gives_receipts else None, 0
+        if self._hints.starts.size != inbox.starts.size:
+            self._hints = empty_hints(inbox.starts.size)
+        while True:
+            done = self._kernels.apply(
+                self._rows.table,
+                inbox,
+                rate,
+                self._exponent,
+                self._least,
+                self._ring,
+                self._hints,
+                done,
+                self._largest_error,
+                acks,
+            )
+            if done < 0:
+                return
+            self._rows.grow()
+
+    def answer(self, inbox: Inbox, replies: Replies, steps: int) -> None:
+        """Answer the queries of all sources from the rows as they stand.
+
+        Parameters
+        ----------
+        steps
+            environment steps done, for the schedule of exploration.
+        """
+        parameter = float(self._exploration.at(steps)) if self._exploration else 0.0
+        while True:
+            needed = self._kernels.answer(self._rows.table, inbox, parameter, self._hints, replies)
+            if needed < 0:
+                break
+            self._hints = empty_hints(inbox.starts.size, 2 * needed)
+        # What was seen before has served: the next updates follow the answer before this one.
+        self._hints, self._newer_hints = self._newer_hints, self._hints
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| of the updates so far; `reset`: begin to look anew.
+
+        0 unless the job stops by it.
+        """
+        found = float(self._largest_error[0])
+        if reset:
+            self._largest_error[0] = 0.0
+        return found

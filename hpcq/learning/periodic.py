@@ -27,13 +27,13 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import CheckpointError
-from hpcq.exchange.flat import Flat
-from hpcq.exchange.mail import QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.alltoallv import AlltoallvExchange
+from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.hashing import first_hash, hashes_of, keys_of
 from hpcq.job.job import Job
-from hpcq.learning import merging
+from hpcq.learning import periodic_kernels
 from hpcq.learning.learner import Learner
 from hpcq.table.shard import Shard
 
@@ -45,12 +45,12 @@ def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
     """Return what a rank sends of a row at a merge, and what it gets back."""
     counts = columns if visits else 0
     return (
-        np.dtype([("words", "u8", (merging.COLUMNS + 2 * columns,))]),
+        np.dtype([("words", "u8", (periodic_kernels.COLUMNS + 2 * columns,))]),
         np.dtype([("values", "f8", (columns,)), ("visits", "u8", (counts,))]),
     )
 
 
-class Periodic(Learner):
+class PeriodicLearner(Learner):
     """A learner whose ranks tick by themselves, on `rows`, and merge into `shard`.
 
     A tick sends nothing; `advance` is collective at merges alone, and only there are flags agreed.
@@ -70,8 +70,8 @@ class Periodic(Learner):
             self.rows.columns,
             self.rows.dtype,
             job.learning.q_init,
-            visits=self.method.visits,
-            masks=self.method.masked,
+            visits=self.algorithm.visits,
+            masks=self.algorithm.masked,
         )
         # Hashes of the rows that the last merge brought, ascending, and their visit counts then.
         self._held = np.empty(0, np.uint64)
@@ -79,9 +79,9 @@ class Periodic(Learner):
         self._traffic = 0, 0
 
     @property
-    def quiet_every(self) -> int:
+    def reset_every(self) -> int:
         """The job can be saved at merges that are quiet ticks, too."""
-        return math.lcm(self.job.mode.merge_every, self.collector.quiet_every)
+        return math.lcm(self.job.mode.merge_every, self.collector.reset_every)
 
     @property
     def tables(self) -> tuple[Shard, ...]:
@@ -109,15 +109,15 @@ class Periodic(Learner):
 
     def _meet(self) -> None:
         """Hold a row for every state that has just been read."""
-        actors, done = self.collector.actors, 0
-        while (done := merging.meet(self.rows.table, actors, done)) < actors.hash.size:
+        batch, done = self.collector.batch, 0
+        while (done := periodic_kernels.meet(self.rows.table, batch, done)) < batch.hash.size:
             self.rows.grow()
 
     def _merge(self, flags: int) -> int:
         """Merge all ranks' rows at their owners, and take the result. Collective."""
         rows = len(self.rows)
-        records = record_types(self.rows.columns, self.method.visits)
-        exchange = Flat(self.comm, *records, rows, rows)
+        records = record_types(self.rows.columns, self.algorithm.visits)
+        exchange = AlltoallvExchange(self.comm, *records, rows, rows)
         self._write_records(exchange.outbox["words"])
         # Local rows stand in the order of their hashes: so they do by owner.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
@@ -127,13 +127,13 @@ class Periodic(Learner):
         exchange.sent[:, QUERIES] = np.diff([0, *starts, rows])
         agreed = exchange.send(flags)
         received = int(exchange.inbox.counts[:, QUERIES].sum())
-        words = exchange.inbox.far["words"][:received]
-        self._merge_records(words)
-        replies = exchange.replies.far
-        merging.read(self.shard.table, words, replies["values"], replies["visits"])
+        stream_ids = exchange.inbox.remote["words"][:received]
+        self._merge_records(stream_ids)
+        replies = exchange.replies.remote
+        periodic_kernels.read(self.shard.table, stream_ids, replies["values"], replies["visits"])
         exchange.reply()
-        self._counted = merging.room_to_count(exchange.replies_in["visits"])
-        merging.take(self.rows.table, exchange.replies_in["values"], self._counted)
+        self._counted = periodic_kernels.room_to_count(exchange.replies_in["visits"])
+        periodic_kernels.take(self.rows.table, exchange.replies_in["values"], self._counted)
         self._traffic = exchange.network_messages(), exchange.bytes_sent_elsewhere()
         exchange.free()
         return agreed
@@ -143,23 +143,23 @@ class Periodic(Learner):
         columns = self.rows.columns
         for hashes, q, visits, masks in self.rows.pieces_with_masks(len(out)):
             met = np.isin(hashes, self._held, assume_unique=True)
-            if self.method.visits:
+            if self.algorithm.visits:
                 visits[met] -= self._counted
-            out[:, merging.HASH], out[:, merging.NEW] = hashes, ~met
-            out[:, merging.MASK] = masks[:, 0] if self.rows.keeps_masks else 0
-            out[:, merging.COLUMNS : merging.COLUMNS + columns] = visits
-            out.view(np.float64)[:, merging.COLUMNS + columns :] = q
+            out[:, periodic_kernels.HASH], out[:, periodic_kernels.NEW] = hashes, ~met
+            out[:, periodic_kernels.MASK] = masks[:, 0] if self.rows.keeps_masks else 0
+            out[:, periodic_kernels.COLUMNS : periodic_kernels.COLUMNS + columns] = visits
+            out.view(np.float64)[:, periodic_kernels.COLUMNS + columns :] = q
             self._held = hashes
 
-    def _merge_records(self, words: NDArray[np.uint64]) -> None:
+    def _merge_records(self, stream_ids: NDArray[np.uint64]) -> None:
         rate = self.job.learning.learning_rate.at(self.steps)
         decay = -math.log1p(-min(rate, _MOST_RATE))
-        order = np.argsort(words[:, merging.HASH], kind="stable")
+        order = np.argsort(stream_ids[:, periodic_kernels.HASH], kind="stable")
         importance = self.job.mode.averaging == "importance"
-        values, done = words.view(np.float64), 0
+        values, done = stream_ids.view(np.float64), 0
         while True:
-            done = merging.merge(
-                self.shard.table, words, values, order, done, self.comm.size, decay, importance
+            done = periodic_kernels.merge(
+                self.shard.table, stream_ids, values, order, done, self.comm.size, decay, importance
             )
             if done == order.size:
                 return
@@ -190,7 +190,7 @@ class Periodic(Learner):
         start = int(counts[: self.comm.rank].sum())
         self._held = hashes_of(file["local/key"][start : start + int(counts[self.comm.rank])])
         nothing = np.zeros((self._held.size, self.rows.columns), np.uint32)
-        masks = np.zeros((self._held.size, int(self.method.masked)), np.uint64)
+        masks = np.zeros((self._held.size, int(self.algorithm.masked)), np.uint64)
         self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing, masks)
         self._counted = nothing
 

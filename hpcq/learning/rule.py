@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hpcq.native.kernels import template
+from hpcq.jit.compiler import template
 
 
 @template
@@ -44,9 +44,9 @@ class Rule:
     """action values of a (state, action); a fair coin says which one is updated"""
     acting: Callable = plain
     """template: acting(q, slot, action), the value that the policy acts on"""
-    cuts: bool = True
+    cuts_traces: bool = True
     """whether returns of several steps end at the first action that is not greedy"""
-    mixes: bool = True
+    supports_lambda: bool = True
     """whether lambda-returns are defined: averages of returns of different lengths"""
     self_play: bool = False
     """whether the next observation is the other player's: the discount changes its sign"""

@@ -10,18 +10,18 @@ import numpy as np
 from numba.core import types as numba_types
 from numba.core.errors import NumbaError
 
-from hpcq.collectors.checked import MAX_REWARD
-from hpcq.envs.adapter import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.load import told
+from hpcq.collectors.validation import MAX_REWARD
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.loading import format_error
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import EnvironmentFault
-from hpcq.hashing import environment_words, seed_word
+from hpcq.hashing import environment_streams, seed_word
+from hpcq.jit.compiler import bind, kernel
+from hpcq.jit.fingerprint import is_kernel, is_ours
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.evaluation import evaluating
-from hpcq.learning.warm import warm
-from hpcq.native.kernels import bind, kernel
-from hpcq.native.origin import is_kernel, is_ours
+from hpcq.learning.warmup import warm_up
 from hpcq.spaces.codec import Codec
 
 STEPS = 200
@@ -42,9 +42,9 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
     if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
         own = environment
     try:
-        warm(job, environment, modes.learner)
+        warm_up(job, environment, modes.learner)
         if job.evaluation.every is not None:
-            warm(evaluating(job), environment)
+            warm_up(evaluating(job), environment)
         if own:
             check_compiled(own)
     except EnvironmentFault as error:
@@ -52,7 +52,7 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
     except Exception as error:
         if not own:
             raise
-        text = _reason(error, own) if isinstance(error, NumbaError) else told(error)
+        text = _reason(error, own) if isinstance(error, NumbaError) else format_error(error)
         fault = EnvironmentFault(f"{environment.id} cannot be compiled:\n{text}")
     return result
 
@@ -111,7 +111,7 @@ def check_compiled(environment: CompiledEnvironment) -> None:
         naming the first step that differs, or leaves the space.
     """
     n, model = STEPS, environment.model
-    draws = environment_words(seed_word(0), 0, n + 1)
+    draws = environment_streams(seed_word(0), 0, n + 1)
     actions = np.arange(n) * 7 // 3 % environment.actions
     before, keys = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
     rewards, ends = np.zeros(n), np.zeros(n, np.bool_)
@@ -187,7 +187,7 @@ def _call(environment: CompiledEnvironment, where: str, function: Callable, *val
             return function(*values)
     except Exception as error:
         raise EnvironmentFault(
-            f"{environment.id}: {where} in plain Python raised\n{told(error)}"
+            f"{environment.id}: {where} in plain Python raised\n{format_error(error)}"
         ) from error
 
 

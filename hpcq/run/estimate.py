@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.checkpoint.schema import EXTRAS, Header, layout
+from hpcq.checkpoint.header import EXTRAS, Header, layout
 from hpcq.collectors.replay import replay_shapes, unsaved_bytes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
-from hpcq.learning import extras
-from hpcq.learning.method import Method
+from hpcq.learning import saved_state
+from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.periodic import record_types
 from hpcq.table.shard import Shard
 
@@ -32,24 +32,24 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         rows of the table in the end, over all ranks.
     """
     environment = resolve(job.environment)
-    method = Method.of(job, environment)
+    algorithm = Algorithm.of(job, environment)
     dtype = np.dtype(job.learning.dtype)
-    shard = Shard(ranks, method.columns, dtype, 0.0, method.visits, method.masked)
+    shard = Shard(ranks, algorithm.columns, dtype, 0.0, algorithm.visits, algorithm.masked)
     # Hashes spread states evenly but for chance: four standard deviations more on the fullest.
     rows = math.ceil(states / ranks + 4 * math.sqrt(states / ranks)) if ranks > 1 else states
     held, peak = shard.memory_for(rows)
     senders = job.environment.count * (1 + job.replay.ratio)
-    messages = (method.steps + 2) * MESSAGE_BYTES * senders
-    shapes = replay_shapes(job.replay, job.environment.count, method.masked)
+    messages = (algorithm.steps + 2) * MESSAGE_BYTES * senders
+    shapes = replay_shapes(job.replay, job.environment.count, algorithm.masked)
     rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
     rings += unsaved_bytes(job.replay, job.environment.count)
-    copies = _copies(job, method, states)
+    copies = _copies(job, algorithm, states)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks + copies
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
-        environment.action, 0, 0, states, job.learning.dtype, method.visits,
-        job.environment.count, ranks, method.rule.tables, method.masked,
-        extra=extras.shapes(method, job.environment.count),
+        environment.action, 0, 0, states, job.learning.dtype, algorithm.visits,
+        job.environment.count, ranks, algorithm.rule.tables, algorithm.masked,
+        extra=saved_state.shapes(algorithm, job.environment.count),
     )  # fmt: skip
     return {
         "environment": environment.id,
@@ -70,12 +70,12 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     }
 
 
-def _copies(job: Job, method: Method, states: int) -> int:
+def _copies(job: Job, algorithm: Algorithm, states: int) -> int:
     """Return the bytes that a periodic rank needs for copies of all states, and to merge them."""
     if job.mode.kind != "periodic":
         return 0
-    shard = Shard(1, method.columns, np.dtype(job.learning.dtype), 0.0, True, method.masked)
-    record, reply = record_types(method.columns, method.visits)
+    shard = Shard(1, algorithm.columns, np.dtype(job.learning.dtype), 0.0, True, algorithm.masked)
+    record, reply = record_types(algorithm.columns, algorithm.visits)
     return shard.memory_for(states)[1] + states * 2 * (record.itemsize + reply.itemsize)
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from hpcq.run import terminal
 from hpcq.run.estimate import size
-from hpcq.run.words import EXPLORATION, number_text, rate_text, time_text
+from hpcq.run.formatting import EXPLORATION, number_text, rate_text, time_text
 
 _SECONDS = 1.0
 _REMEMBERED = 30

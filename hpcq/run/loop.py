@@ -12,16 +12,16 @@ from hpcq.errors import ExitCode
 from hpcq.job.job import Job
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
-from hpcq.parallel import count_nodes, on_root
-from hpcq.run.evaluations import Evaluations
+from hpcq.mpi import count_nodes, on_root
+from hpcq.run.checkpoint_schedule import CheckpointSchedule
+from hpcq.run.evaluation_schedule import EvaluationSchedule
+from hpcq.run.memory_limit import MemoryLimit
 from hpcq.run.reporter import Reporter
-from hpcq.run.room import Room
-from hpcq.run.saveplan import SavePlan
 from hpcq.run.stopping import Stopping, tick_of
 from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 # Yields a report now and then, the same on all ranks, and returns how the run ended.
 Training = Generator[dict[str, Any], None, ExitCode]
 
@@ -39,9 +39,9 @@ class Flag:
     TIME = 16
 
 
-def last_tick(job: Job, quiet_every: int) -> int:
+def last_tick(job: Job, reset_every: int) -> int:
     """Return the tick after which the job is done: whole ticks, whole quiet periods."""
-    return tick_of(job.run.steps, job, quiet_every)
+    return tick_of(job.run.steps, job, reset_every)
 
 
 class Run:
@@ -60,22 +60,22 @@ class Run:
         learner: Learner,
         path: Path | None,
         writer: str,
-        say: Say,
-        caught: list[int],
+        log: Log,
+        pending_signals: list[int],
         watchdog: Watchdog,
     ) -> None:
         self.learner, self.path, self.writer = learner, path, writer
-        self.say, self.caught, self.watchdog = say, caught, watchdog
-        job, quiet = learner.job, learner.quiet_every
+        self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
+        job, quiet = learner.job, learner.reset_every
         self.last = last_tick(job, quiet)
         title = _title(learner)
         self._announce(title)
-        self.plan = SavePlan(job, quiet, learner.tick)
-        self.room = Room(learner)
+        self.plan = CheckpointSchedule(job, quiet, learner.tick)
+        self.room = MemoryLimit(learner)
         self.room.check()
-        self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, say)
+        self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, log)
         self.rules = Stopping(learner)
-        self.evaluations = Evaluations(learner, watchdog.beat)
+        self.evaluations = EvaluationSchedule(learner, watchdog.beat)
         if path is not None:
             self.evaluations.keep(path)
         self.stopping = 0
@@ -85,13 +85,13 @@ class Run:
 
     def _announce(self, title: str) -> None:
         learner = self.learner
-        if self.writer == "funnel" and (nodes := count_nodes(learner.comm)) > 1:
-            self.say(
-                f"warning: {nodes} nodes save through rank 0 (writer funnel): slow for big tables; "
+        if self.writer == "gather" and (nodes := count_nodes(learner.comm)) > 1:
+            self.log(
+                f"warning: {nodes} nodes save through rank 0 (writer gather): slow for big tables; "
                 "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
             )
-        self.say(f"{title}, {_plan(learner, self.last, self.writer)}")
-        self.say(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
+        self.log(f"{title}, {_plan(learner, self.last, self.writer)}")
+        self.log(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
 
     def training(self) -> Training:
         """Tick until the job is done or a stop is asked for."""
@@ -118,13 +118,13 @@ class Run:
             if self.plan.due(learner.tick, bool(wanted or evaluations.best_now)):
                 self._save()
             if agreed & Flag.REPORT or found:
-                yield from self._tell(found)
+                yield from self._report(found)
         self.seconds = time.perf_counter() - self.started
-        yield from self._tell()
+        yield from self._report()
 
     def _asked(self) -> int:
         """Return the flags of this rank."""
-        flags = Flag.STOP if self.caught else 0
+        flags = Flag.STOP if self.pending_signals else 0
         if self.room.short():
             flags |= Flag.FULL
         if self.learner.comm.rank == 0:
@@ -139,14 +139,14 @@ class Run:
     def _stop(self, agreed: int) -> None:
         self.stopping = agreed
         why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
-        self.say(f"{why}: saving in {-self.learner.tick % self.learner.quiet_every:,} ticks")
+        self.log(f"{why}: saving in {-self.learner.tick % self.learner.reset_every:,} ticks")
 
     def _save(self) -> None:
         learner, section = self.learner, self.learner.job.checkpoint
         self.rules.remember()
         nbytes = learner.comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
         with self.watchdog.patient(patience(nbytes)):
-            learner.settle()
+            learner.quiesce()
             self.path, _ = saving.save(
                 learner, learner.job.directory, self.writer, section.keep, self.plan.milestones
             )
@@ -154,7 +154,7 @@ class Run:
         self.reporter.saved = learner.steps
         self.evaluations.keep(self.path)
 
-    def _tell(self, found: Evaluation | None = None) -> Iterator[dict[str, Any]]:
+    def _report(self, found: Evaluation | None = None) -> Iterator[dict[str, Any]]:
         """Yield a report, if there is one, and be patient with who looks at it."""
         line = self.reporter.report(found)
         if line is not None:
@@ -171,22 +171,22 @@ class Run:
         learner.close()
         if learner.tick < self.last and not self.ended:
             if self.stopping & Flag.FULL:
-                self.say(self.room.explain())
-            self.say(
+                self.log(self.room.explain())
+            self.log(
                 f"stopped at step {learner.steps:,}; go on with `hpcq resume "
                 f"{learner.job.directory}`"
             )
             learner.comm.Barrier()
             return ExitCode.STOPPED
         if self.ended:
-            self.say(f"ended by {self.ended}")
+            self.log(f"ended by {self.ended}")
         done = learner.steps - self.first_step
         clipped = learner.comm.allreduce(learner.collector.clipped)
         with self.watchdog.patient(START_SECONDS):
             on_root(
                 learner.comm,
                 lambda: summarise(
-                    learner, path, digest, done, seconds, clipped, self.ended, self.say
+                    learner, path, digest, done, seconds, clipped, self.ended, self.log
                 ),
             )
         learner.comm.Barrier()
@@ -204,9 +204,9 @@ def _title(learner: Learner) -> str:
 
 
 def _plan(learner: Learner, last: int, writer: str) -> str:
-    job, share = learner.job, learner.collector.actors.hash.size
+    job, share = learner.job, learner.collector.batch.hash.size
     steps, rounded = last * job.environment.count, ""
-    if learner.quiet_every > 1 and steps != job.run.steps:
+    if learner.reset_every > 1 and steps != job.run.steps:
         rounded = f" (run.steps = {job.run.steps:,}, up to a quiet tick)"
     idle = learner.comm.size - job.environment.count // (job.environment.vector or 1)
     each = f"none on {idle} of them" if idle > 0 else f"about {max(share, 1)} each"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcq.run import rundir
+from hpcq.run import run_directory
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def read(directory: Path) -> list[dict[str, Any]]:
     A line that a killed run left unfinished is not among them.
     """
     try:
-        text = (directory / rundir.METRICS).read_text()
+        text = (directory / run_directory.METRICS).read_text()
     except FileNotFoundError:
         return []
     lines = []
@@ -43,8 +43,8 @@ def cut(directory: Path, step: int) -> dict[str, Any] | None:
     """
     lines = [line for line in read(directory) if line["step"] <= step]
     jsonl = "".join(json.dumps(line) + "\n" for line in lines)
-    rundir.write_text(directory / rundir.METRICS, jsonl)
-    rundir.write_text(directory / rundir.METRICS_CSV, "")
+    run_directory.write_text(directory / run_directory.METRICS, jsonl)
+    run_directory.write_text(directory / run_directory.METRICS_CSV, "")
     for line in lines:
         _append_csv(directory, line, list(lines[0]))
     return lines[-1] if lines else None
@@ -58,13 +58,13 @@ def append(directory: Path, line: dict[str, Any]) -> None:
     OSError
         if they cannot be written.
     """
-    with open(directory / rundir.METRICS, "a") as file:
+    with open(directory / run_directory.METRICS, "a") as file:
         file.write(json.dumps(line) + "\n")
     _append_csv(directory, line, list(line))
 
 
 def _append_csv(directory: Path, line: dict[str, Any], columns: Sequence[str]) -> None:
-    with open(directory / rundir.METRICS_CSV, "a", newline="") as file:
+    with open(directory / run_directory.METRICS_CSV, "a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             writer.writerow(columns)

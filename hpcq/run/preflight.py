@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.choose import make_collector
-from hpcq.collectors.collector import block
-from hpcq.envs.adapter import PythonEnvironment
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.collectors.base import block
+from hpcq.collectors.factory import make_collector
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.hashing import seed_word
 from hpcq.job.job import Job
 from hpcq.spaces.masks import legal_actions
@@ -34,11 +34,11 @@ def check(
         collector.begin()
         numbers = np.arange(unit)
         for tick in range(1, STEPS + 1):
-            collector.actors.hash[:] = collector.actors.next
+            collector.batch.hash[:] = collector.batch.next
             wanted = (numbers + tick - 1) % environment.actions
             if environment.masked:
-                wanted = _legal_from(wanted, collector.actors.next_mask, environment.actions)
-            collector.actors.action[:] = wanted
+                wanted = _legal_from(wanted, collector.batch.next_mask, environment.actions)
+            collector.batch.action[:] = wanted
             collector.step(tick)
     finally:
         collector.close()

@@ -9,14 +9,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.collector import EPISODES, LENGTHS, RETURNS
-from hpcq.exchange.mail import QUERIES, UPDATES
+from hpcq.collectors.base import EPISODES, LENGTHS, RETURNS
+from hpcq.exchange.base import QUERIES, UPDATES
 from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
-from hpcq.run import metrics_files, rundir
+from hpcq.run import metrics_files, run_directory
+from hpcq.run.formatting import EXPLORATION, rate_text, time_text
 from hpcq.run.tensorboard import TensorBoard
-from hpcq.run.words import EXPLORATION, rate_text, time_text
 
 # What a rank tells of itself; the time of each phase follows.
 _TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
@@ -61,12 +61,12 @@ class Reporter:
         last: int,
         saved: int | None,
         title: str,
-        say: Callable[[str], object],
+        log: Callable[[str], object],
     ) -> None:
         self._learner = learner
         self._total = last * learner.job.environment.count
-        self._say = say
-        self._view = say if isinstance(say, View) else None
+        self._say = log
+        self._view = log if isinstance(log, View) else None
         self._title = title
         self._phases = list(dict.fromkeys(name for name, _ in learner.phases))
         self._every = learner.job.run.report_every
@@ -123,14 +123,26 @@ class Reporter:
     def _own(self) -> NDArray[np.float64]:
         """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""
         learner, shard = self._learner, self._learner.shard
-        tally = learner.collector.tally
+        episode_stats = learner.collector.episode_stats
         messages = learner.exchange.inbox.counts[:, [UPDATES, QUERIES]].sum()
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         spent = learner.stopwatch.take()
         load = len(shard) / shard.table.hashes.shape[0]
-        told = (tally[EPISODES], tally[RETURNS], tally[LENGTHS], len(shard), load, messages)
-        values = (*told, shard.nbytes, memory, *(spent.get(p, math.nan) for p in self._phases))
-        tally[:] = 0
+        format_error = (
+            episode_stats[EPISODES],
+            episode_stats[RETURNS],
+            episode_stats[LENGTHS],
+            len(shard),
+            load,
+            messages,
+        )
+        values = (
+            *format_error,
+            shard.nbytes,
+            memory,
+            *(spent.get(p, math.nan) for p in self._phases),
+        )
+        episode_stats[:] = 0
         return np.array(values)
 
     def _line(
@@ -138,8 +150,8 @@ class Reporter:
     ) -> dict[str, Any]:
         """Return a report: the line of the metrics files. See the README for its keys."""
         learner = self._learner
-        told = dict(zip(_TOLD, ranks.T, strict=False))
-        episodes = int(told["episodes"].sum())
+        format_error = dict(zip(_TOLD, ranks.T, strict=False))
+        episodes = int(format_error["episodes"].sum())
         learning_rate = learner.job.learning.learning_rate
         line: dict[str, Any] = {
             "step": learner.steps,
@@ -148,21 +160,21 @@ class Reporter:
             "seconds": round(self._seconds, 3),
             "steps_per_second": rate,
             "episodes": episodes,
-            "mean_return": float(told["returns"].sum()) / episodes if episodes else None,
-            "mean_length": float(told["lengths"].sum()) / episodes if episodes else None,
+            "mean_return": float(format_error["returns"].sum()) / episodes if episodes else None,
+            "mean_length": float(format_error["lengths"].sum()) / episodes if episodes else None,
             **{key: learner.exploration.get(key) for key in EXPLORATION},
             "learning_rate": (
                 None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
             ),
-            "states": int(told["rows"].sum()),
-            "table_bytes": int(told["table"].sum()),
-            "load": float(told["load"].max()),
-            "memory_bytes": int(told["memory"].max()),
+            "states": int(format_error["rows"].sum()),
+            "table_bytes": int(format_error["table"].sum()),
+            "load": float(format_error["load"].max()),
+            "memory_bytes": int(format_error["memory"].max()),
         }
         for name in _BALANCED:
-            line[f"{name}_min"] = int(told[name].min())
-            line[f"{name}_mean"] = float(told[name].mean())
-            line[f"{name}_max"] = int(told[name].max())
+            line[f"{name}_min"] = int(format_error[name].min())
+            line[f"{name}_mean"] = float(format_error[name].mean())
+            line[f"{name}_max"] = int(format_error[name].max())
         share = learner.job.environment.count / learner.comm.size
         spent = ranks[:, len(_TOLD) :] / share
         for name, values in zip(self._phases, spent.T, strict=True):
@@ -217,7 +229,7 @@ class Reporter:
 
     def _warn(self, error: OSError) -> None:
         # Training is worth more than its log.
-        self._say(f"warning: {rundir.METRICS} not written: {error.strerror}")
+        self._say(f"warning: {run_directory.METRICS} not written: {error.strerror}")
 
 
 def _number(value: float) -> float | None:

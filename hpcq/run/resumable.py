@@ -6,9 +6,9 @@ from pathlib import Path
 
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import CheckpointError, FormatError, JobError
-from hpcq.job.files import beside, override, placeless
 from hpcq.job.job import Job
-from hpcq.run import rundir
+from hpcq.job.toml_io import beside, override, placeless
+from hpcq.run import run_directory
 
 MAY_CHANGE = (
     "run.steps",
@@ -42,10 +42,10 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
     for assignment in overrides:
         if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if anew else ())):
             raise _kept(f"--set {assignment}", anew)
-    path = directory / rundir.JOB
+    path = directory / run_directory.JOB
     if not path.exists():
         raise CheckpointError(
-            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            f"{directory} holds no run (no {run_directory.JOB}); expected a run directory, such as "
             "runs/NAME of an earlier `hpcq run`; to use the table of a checkpoint, "
             "start a run with --set run.start_from=CHECKPOINT"
         )
@@ -91,13 +91,13 @@ def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str
     A damaged file is renamed, so that it counts no longer among those to keep.
     """
     notes: list[str] = []
-    for path in rundir.list_checkpoints(directory):
+    for path in run_directory.list_checkpoints(directory):
         try:
             header, _ = verify(path)
         except FormatError:
             raise
         except CheckpointError as error:
-            notes.append(f"skipped {error}; renamed to {rundir.set_aside(path).name}")
+            notes.append(f"skipped {error}; renamed to {run_directory.set_aside(path).name}")
             continue
         differences = job.differences(Job.check(json.loads(header.job), str(path)))
         refused = [key for key in differences if not (anew and key in MAY_OVERRIDE)]

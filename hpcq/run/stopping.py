@@ -10,8 +10,8 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.table import TableModel
+from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.tabular import TableModel
 from hpcq.errors import JobError
 from hpcq.hashing import unmix64
 from hpcq.job.job import Job
@@ -31,7 +31,7 @@ class Stopping:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._rules = rules = learner.job.stop
-        quiet = learner.quiet_every
+        quiet = learner.reset_every
         self._looks = tick_of(rules.every, learner.job, quiet)
         self._windows = tick_of(rules.td_window, learner.job, quiet)
         self._model = None
@@ -70,7 +70,7 @@ class Stopping:
             found = self._converged()
         if self._seen // self._looks > seen // self._looks:
             # What is looked at is what would be saved.
-            learner.settle()
+            learner.quiesce()
             learner.progress.looked = learner.tick
             found = found or self._episodes() or self._residual()
         return found or (self._evaluation() if evaluated else None)
@@ -92,7 +92,7 @@ class Stopping:
     def _largest_error(self) -> float:
         """Return the largest |TD error| of this window, of all ranks. Collective."""
         learner = self._learner
-        mine = max(learner.service.largest_error(), learner.progress.window_error)
+        mine = max(learner.owner.largest_error(), learner.progress.window_error)
         return float(learner.comm.allreduce(mine, MPI.MAX))
 
     def _end_window(self) -> None:
@@ -100,7 +100,7 @@ class Stopping:
             progress = self._learner.progress
             progress.last_error = self._largest_error()
             progress.window_error = 0.0
-            self._learner.service.largest_error(reset=True)
+            self._learner.owner.largest_error(reset=True)
 
     def _converged(self) -> str | None:
         rule, error = self._rules.td_error, self._learner.progress.last_error
@@ -112,7 +112,7 @@ class Stopping:
         wanted, learner = self._rules.episodes, self._learner
         if wanted is None:
             return None
-        ended = learner.comm.allreduce(int(learner.collector.actors.episodes.sum()))
+        ended = learner.comm.allreduce(int(learner.collector.batch.episodes.sum()))
         return f"stop.episodes = {wanted:,}: {ended:,} have ended" if ended >= wanted else None
 
     def _residual(self) -> str | None:
@@ -144,7 +144,7 @@ def _model(learner: Learner) -> TableModel:
             f"stop.bellman_residual is given, but learning.rule = {rule!r} does not look for the "
             "optimum's equation; expected q_learning or negamax"
         )
-    if learner.method.masked:
+    if learner.algorithm.masked:
         raise JobError(
             "stop.bellman_residual is given, but the model does not say which actions are legal "
             "(environment.action_mask); use stop.td_error"
@@ -173,6 +173,6 @@ def bellman_residual(learner: Learner, model: TableModel) -> float:
     learner.comm.Allreduce(MPI.IN_PLACE, has_row, MPI.SUM)
     seen = has_row > 0
     q = np.where(seen[:, None], mine, job.learning.q_init)
-    discount = learner.method.sign * job.learning.gamma
+    discount = learner.algorithm.sign * job.learning.gamma
     wanted = exact.action_values(model, q.max(axis=1), discount)
     return float(np.abs(q - wanted)[seen].max(initial=0.0))

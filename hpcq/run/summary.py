@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.checkpoint.layout_check import describe
 from hpcq.checkpoint.reader import opened, table_pieces
-from hpcq.checkpoint.structure import describe
-from hpcq.envs.compiled import CompiledEnvironment
-from hpcq.envs.table import TableModel
+from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.tabular import TableModel
 from hpcq.hashing import unmix64
 from hpcq.learning import exact
 from hpcq.learning.learner import Learner
-from hpcq.run import rundir
-from hpcq.run.words import rate_text
+from hpcq.run import run_directory
+from hpcq.run.formatting import rate_text
 from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest
@@ -86,7 +86,7 @@ def summarise(
     seconds: float,
     clipped: int,
     ended: str | None,
-    say: Callable[[str], object],
+    log: Callable[[str], object],
 ) -> None:
     """Print the end of a run and write summary.json; for rank 0.
 
@@ -118,9 +118,11 @@ def summarise(
         "digest": str(digest),
         "checkpoint": str(path),
     }
-    rundir.write_text(learner.job.directory / rundir.SUMMARY, json.dumps(summary, indent=1) + "\n")
+    run_directory.write_text(
+        learner.job.directory / run_directory.SUMMARY, json.dumps(summary, indent=1) + "\n"
+    )
     for line in _lines(summary, steps):
-        say(line)
+        log(line)
 
 
 def _lines(summary: dict[str, Any], steps: int) -> Iterator[str]:

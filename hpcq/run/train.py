@@ -11,15 +11,15 @@ from mpi4py import MPI
 from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.envs import PythonEnvironment, resolve
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import ExitCode, JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
-from hpcq.parallel import agree, first_on_each_node, on_root
-from hpcq.run import compiling, preflight, rundir, tensorboard
+from hpcq.mpi import agree, first_on_each_node, on_root
+from hpcq.run import compiling, preflight, run_directory, tensorboard
 from hpcq.run.lock import RunLock
-from hpcq.run.loop import Run, Say, Training, last_tick
+from hpcq.run.loop import Log, Run, Training, last_tick
 from hpcq.run.resumable import newest, read_job
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
@@ -48,7 +48,7 @@ def _load_start(learner: Learner, watchdog: Watchdog) -> None:
         return
     named = learner.job.run.start_from
     with watchdog.patient(math.inf):
-        source = on_root(learner.comm, lambda: rundir.checkpoint_of(named))
+        source = on_root(learner.comm, lambda: run_directory.checkpoint_of(named))
         header, _ = on_root(learner.comm, lambda: verify(source))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
         restore.load_table(learner, source)
@@ -64,47 +64,47 @@ def to_end(training: Training) -> ExitCode:
 
 
 def start(
-    job: Job, comm: MPI.Intracomm, say: Say, caught: list[int], overwrite: bool = False
+    job: Job, comm: MPI.Intracomm, log: Log, pending_signals: list[int], overwrite: bool = False
 ) -> ExitCode:
     """Run a job from the beginning; see `starting`. Collective."""
-    return to_end(starting(job, comm, say, caught, overwrite))
+    return to_end(starting(job, comm, log, pending_signals, overwrite))
 
 
 def starting(
-    job: Job, comm: MPI.Intracomm, say: Say, caught: list[int], overwrite: bool = False
+    job: Job, comm: MPI.Intracomm, log: Log, pending_signals: list[int], overwrite: bool = False
 ) -> Training:
-    """Run a job from the beginning; `caught` fills with stop signals. Collective."""
+    """Run a job from the beginning; `pending_signals` fills with stop signals. Collective."""
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
     if job.run.tensorboard:
         on_root(comm, tensorboard.check)
     with _guarded(job, comm) as watchdog:
-        on_root(comm, lambda: rundir.check(job.directory, overwrite))
+        on_root(comm, lambda: run_directory.check(job.directory, overwrite))
         learner = _make_learner(job, comm, watchdog)
         # The old run goes last: the new one may start from its table, or not start at all.
         _load_start(learner, watchdog)
-        on_root(comm, lambda: rundir.prepare(job.directory, job.text()))
+        on_root(comm, lambda: run_directory.prepare(job.directory, job.text()))
         learner.begin()
-        return (yield from Run(learner, None, writer, say, caught, watchdog).training())
+        return (yield from Run(learner, None, writer, log, pending_signals, watchdog).training())
 
 
 def resume(
     directory: Path,
     overrides: tuple[str, ...],
     comm: MPI.Intracomm,
-    say: Say,
-    caught: list[int],
+    log: Log,
+    pending_signals: list[int],
     override: bool = False,
 ) -> ExitCode:
     """Go on with a run; see `resuming`. Collective."""
-    return to_end(resuming(directory, overrides, comm, say, caught, override))
+    return to_end(resuming(directory, overrides, comm, log, pending_signals, override))
 
 
 def resuming(
     directory: Path,
     overrides: tuple[str, ...],
     comm: MPI.Intracomm,
-    say: Say,
-    caught: list[int],
+    log: Log,
+    pending_signals: list[int],
     override: bool = False,
 ) -> Training:
     """Go on with the newest checkpoint of a run directory that verifies. Collective."""
@@ -116,10 +116,10 @@ def resuming(
         with watchdog.patient(math.inf):
             path, notes = on_root(comm, lambda: newest(directory, job, override))
         for note in notes:
-            say(note)
+            log(note)
         learner = _make_learner(job, comm, watchdog)
         if path is None:
-            say(f"no checkpoint in {directory} yet: starting from the beginning")
+            log(f"no checkpoint in {directory} yet: starting from the beginning")
             _load_start(learner, watchdog)
         else:
             header = on_root(comm, lambda: read_header(path))
@@ -128,20 +128,20 @@ def resuming(
             with watchdog.patient(START_SECONDS + patience(nbytes)):
                 restore.load_run(learner, path)
             _check_length(learner, Job.check(json.loads(header.job), str(path)))
-            say(f"resuming {path} at step {learner.steps:,}")
-        on_root(comm, lambda: rundir.write_job(directory, job.text()))
+            log(f"resuming {path} at step {learner.steps:,}")
+        on_root(comm, lambda: run_directory.write_job(directory, job.text()))
         if path is None:
             learner.begin()
-        return (yield from Run(learner, path, writer, say, caught, watchdog).training())
+        return (yield from Run(learner, path, writer, log, pending_signals, watchdog).training())
 
 
 @contextmanager
 def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
     """Hold the run directory, and watch over the ranks. Collective."""
     lock = RunLock(job.directory)
-    made = on_root(comm, lambda: rundir.take(job.directory, lock, job.name))
+    made = on_root(comm, lambda: run_directory.take(job.directory, lock, job.name))
     try:
-        with Watchdog(comm, job.run.stalled_after, lock.touch) as watchdog:
+        with Watchdog(comm, job.run.stall_timeout, lock.touch) as watchdog:
             yield watchdog
     finally:
         lock.release()
@@ -153,7 +153,7 @@ def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
 
 def _check_length(learner: Learner, before: Job) -> None:
     """Refuse to make a run shorter than it is; asynchronous runs end a little after their steps."""
-    last = last_tick(learner.job, learner.quiet_every)
+    last = last_tick(learner.job, learner.reset_every)
     if learner.tick > last and learner.job.run.steps < before.run.steps:
         error = JobError(
             f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.errors import JobError
-from hpcq.native.kernels import kernel
+from hpcq.jit.compiler import kernel
 
 FEW = 16
 
@@ -117,10 +117,10 @@ def dimensions(found: list[tuple[str, float | None, float | None]], section: Any
     names = [name for name, _, _ in found]
     if section.edges is not None:
         edges = one_for_each(section.edges, len(found), f"{key}.edges", names)
-        for name, cuts in zip(names, edges, strict=True):
-            if any(b <= a for a, b in pairwise(cuts)):
-                raise JobError(f"{key}.edges of {name} are not ascending: {cuts}")
-        return [{"edges": [float(cut) for cut in cuts]} for cuts in edges]
+        for name, cuts_traces in zip(names, edges, strict=True):
+            if any(b <= a for a, b in pairwise(cuts_traces)):
+                raise JobError(f"{key}.edges of {name} are not ascending: {cuts_traces}")
+        return [{"edges": [float(cut) for cut in cuts_traces]} for cuts_traces in edges]
     counts = one_for_each(section.bins, len(found), f"{key}.bins", names)
     return [
         {"bins": n, "low": low, "high": high}

@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.native.kernels import kernel
+from hpcq.jit.compiler import kernel
 from hpcq.spaces.canonical import digest
-from hpcq.spaces.discretise import (
-    FEW,
-    bin_index,
-    edges_of,
-    middles_of,
-    range_of,
-    rounded_up,
-)
+from hpcq.spaces.discretise import FEW, bin_index, edges_of, middles_of, range_of, rounded_up
 
 _INT64 = np.iinfo(np.int64)
 MASK = (1 << 64) - 1

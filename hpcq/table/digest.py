@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.hashing import MASK, mix64
-from hpcq.native.kernels import inlined, kernel
+from hpcq.jit.compiler import inlined, kernel
 
 _FIRST, _SECOND = np.uint64(0x9FB21C651E98DF25), np.uint64(0xC2B2AE3D27D4EB4F)
 

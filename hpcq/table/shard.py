@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.native.memory import allocate, release
-from hpcq.table.rows import (
+from hpcq.jit.memory import allocate, release
+from hpcq.table.hash_table import (
     HAS_MAX,
     LIMIT,
     ROWS,

@@ -64,7 +64,7 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
         found = _Difference(a, b, top)
         for mine, theirs in merged(a, b):
             found.add(mine, theirs)
-        return found.told()
+        return found.format_error()
 
 
 class _Difference:
@@ -114,7 +114,7 @@ class _Difference:
     def _pair(self, mine: Rows, theirs: Rows) -> list[dict[str, Any]]:
         return [describe_row(t, r) for t, r in zip(self._tables, (mine, theirs), strict=True)]
 
-    def told(self) -> dict[str, Any]:
+    def format_error(self) -> dict[str, Any]:
         """Return what is known."""
         a, b = self._tables
         return {

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.collectors.actors import Outcome
-from hpcq.collectors.choose import make_collector
+from hpcq.collectors.batch import Outcome
+from hpcq.collectors.factory import make_collector
 from hpcq.confidence import half_width
 from hpcq.envs import PythonEnvironment, resolve
-from hpcq.envs.compiled import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import keys_of, seed_word
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
-from hpcq.run import rundir
+from hpcq.run import run_directory
 from hpcq.run.resumable import check_places
 from hpcq.spaces.masks import legal_actions
 from hpcq.view.policy import Policy
@@ -41,7 +41,7 @@ def job_of(table: Table, given: Path | None = None) -> Job:
     """
     if given is not None:
         return Job.load(given)
-    stored = table.path.parent / rundir.JOB
+    stored = table.path.parent / run_directory.JOB
     if stored.exists():
         job = load_job(stored)
         check_places(job, "if it has moved, give the job file: --job JOB.toml")
@@ -134,7 +134,7 @@ def _play(
     count = -(-min(episodes, AT_ONCE) // unit) * unit
     left = np.array([(episodes + count - 1 - i) // count for i in range(count)])
     collector = make_collector(environment, seed_word(seed), 0, count, 1 << 60)
-    actors = collector.actors
+    batch = collector.batch
     returned, elapsed, strange = np.zeros(count), np.zeros(count, int), np.zeros(count, bool)
     returns: list[float] = []
     lengths: list[int] = []
@@ -143,21 +143,21 @@ def _play(
         collector.begin()
         while left.any():
             tick += 1
-            actors.hash[:] = actors.next
+            batch.hash[:] = batch.next
             if environment.masked:
-                legal = legal_actions(actors.next_mask, environment.actions)
-            for i, key in enumerate(keys_of(actors.hash).tolist()):
-                actors.action[i] = policy.number(key, legal[i] if environment.masked else None)
+                legal = legal_actions(batch.next_mask, environment.actions)
+            for i, key in enumerate(keys_of(batch.hash).tolist()):
+                batch.action[i] = policy.number(key, legal[i] if environment.masked else None)
                 strange[i] = policy.row(key) is None
             collector.step(tick)
-            for i in np.flatnonzero((actors.outcome != Outcome.RESET) & (left > 0)).tolist():
-                returned[i] += actors.reward[i]
+            for i in np.flatnonzero((batch.outcome != Outcome.RESET) & (left > 0)).tolist():
+                returned[i] += batch.reward[i]
                 elapsed[i] += 1
                 unseen += int(strange[i])
-                if actors.outcome[i] != Outcome.CONTINUES:
+                if batch.outcome[i] != Outcome.CONTINUES:
                     returns.append(float(returned[i]))
                     lengths.append(int(elapsed[i]))
-                    truncated += int(actors.outcome[i] == Outcome.TRUNCATED)
+                    truncated += int(batch.outcome[i] == Outcome.TRUNCATED)
                     returned[i] = elapsed[i] = 0
                     left[i] -= 1
     return returns, lengths, truncated, unseen

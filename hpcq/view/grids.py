@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.schema import Header
+from hpcq.checkpoint.header import Header
 
 # Cells of a side that are shown; of a larger grid the corner with the goal.
 LARGEST = 300

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.envs import PythonEnvironment
-from hpcq.envs.load import told
+from hpcq.envs.loading import format_error
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError, StorageError
 from hpcq.job.job import Job
 from hpcq.view.evaluate import environment_of, job_of
@@ -99,7 +99,7 @@ def _frames(policy: Policy, environment: PythonEnvironment, env: Any, seed: int)
 
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
             raise DependencyError(f"{environment.id}: {error}") from error
-        raise EnvironmentFault(f"{environment.id}:\n{told(error)}") from error
+        raise EnvironmentFault(f"{environment.id}:\n{format_error(error)}") from error
     for frame in frames:
         if np.ndim(frame) != 3 or np.shape(frame)[2] not in (3, 4):
             raise JobError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcq import __version__
 from hpcq.errors import StorageError
-from hpcq.run import rundir
+from hpcq.run import run_directory
 from hpcq.view import curves, drawing, grids
 from hpcq.view.distribution import distribution
 from hpcq.view.inspect import inspect
@@ -102,7 +102,7 @@ def report(directory: Path, output: Path | None = None) -> Path:
     output = output or directory / PAGE
     page = page_of(load_run(directory))
     try:
-        rundir.write_text(output, page)
+        run_directory.write_text(output, page)
     except OSError as error:
         raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
     return output

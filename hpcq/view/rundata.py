@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcq.errors import CheckpointError
 from hpcq.job.job import Job
-from hpcq.run import metrics_files, rundir
+from hpcq.run import metrics_files, run_directory
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ def load_run(directory: Path) -> RunData:
     CheckpointError
         if it holds no run, or what it holds is damaged.
     """
-    if not (directory / rundir.JOB).is_file():
+    if not (directory / run_directory.JOB).is_file():
         raise CheckpointError(
-            f"{directory} holds no run (no {rundir.JOB}); expected a run directory, such as "
+            f"{directory} holds no run (no {run_directory.JOB}); expected a run directory, such as "
             "runs/NAME"
         )
-    summary = directory / rundir.SUMMARY
+    summary = directory / run_directory.SUMMARY
     return RunData(
         directory,
-        load_job(directory / rundir.JOB),
+        load_job(directory / run_directory.JOB),
         metrics_files.read(directory),
         _json(summary) if summary.exists() else None,
-        next(iter(rundir.list_checkpoints(directory)), None),
+        next(iter(run_directory.list_checkpoints(directory)), None),
     )
 
 

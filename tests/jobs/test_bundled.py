@@ -9,8 +9,9 @@ import pytest
 from launch import hpcq, summary
 from truths import rows
 
-from hpcq.envs import games, nim, resolve
-from hpcq.envs import rows as board
+from hpcq.envs import resolve
+from hpcq.envs.bundled import games, nim
+from hpcq.envs.bundled import mnk_game as board
 from hpcq.job.job import Job
 from hpcq.learning import exact
 from hpcq.run.summary import dense_table

@@ -14,7 +14,7 @@ from hpcq.checkpoint.h5 import HAS_MPI
 SUPPORT = Path(__file__).parents[1] / "support"
 PARALLEL = "mpio" if HAS_MPI else "direct"
 # Ranks, and the writer of their checkpoints; the file is the same.
-RUNS = [(1, "direct"), (2, "direct"), (2, "funnel"), (3, PARALLEL), (4, "funnel"), (7, PARALLEL)]
+RUNS = [(1, "direct"), (2, "direct"), (2, "gather"), (3, PARALLEL), (4, "gather"), (7, PARALLEL)]
 JOBS = {
     "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 15_000}),
     "python": make_job.make(make_job.CORRIDOR, run={"steps": 2000}),
@@ -23,7 +23,7 @@ JOBS = {
             "id": "CartPole-v1",
             "count": 12,
             "vector": 4,
-            "quiet_every": 50,
+            "reset_every": 50,
             "discretise": {"bins": [6], "low": [-2.4, -3, -0.2, -3], "high": [2.4, 3, 0.2, 3]},
             "wrappers": [
                 {

@@ -12,7 +12,7 @@ import make_job
 import pytest
 from launch import AT_ONCE, end, hpcq, ranks_of, start, wait_for
 
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
 
 def broken(tmp_path, how, **kwargs):
@@ -143,7 +143,7 @@ def test_an_environment_that_sleeps_on_the_only_rank(tmp_path):
 def endless(tmp_path):
     """Start a job on three ranks that would never end; return (process, run directory)."""
     directory = tmp_path / "run"
-    job = make_job.make({"id": "Taxi-v4", "count": 64}, run={"steps": 10**12, "stalled_after": 5})
+    job = make_job.make({"id": "Taxi-v4", "count": 64}, run={"steps": 10**12, "stall_timeout": 5})
     file = make_job.write(tmp_path / "job.toml", job)
     process = start(
         3, "run", file, f"--set=run.directory='{directory}'", "--set=checkpoint.every=50"

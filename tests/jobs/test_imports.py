@@ -40,7 +40,7 @@ def test_a_rank_loads_only_what_it_trains_with(environment, tmp_path):
     found = loaded(*run)
     # The view, the files and pictures of other commands; numba's functions for compiled code.
     assert not found & {"rich", "matplotlib", "jsonschema", "tensorboardX", "numba.np.arraymath"}
-    assert not found & {"hpcq.view", "hpcq.doctor", "hpcq.propose", "hpcq.cluster.submit"}
+    assert not found & {"hpcq.view", "hpcq.doctor", "hpcq.scaffold", "hpcq.cluster.submit"}
     assert ("gymnasium" in found) == (environment is make_job.CORRIDOR)
 
 

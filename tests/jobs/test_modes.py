@@ -6,7 +6,7 @@ import make_job
 import pytest
 from launch import end, hpcq, start, summary, wait_for
 
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
 MODES = {
     "periodic": {"kind": "periodic", "merge_every": 8},

@@ -68,7 +68,7 @@ def test_the_readmes_example_runs_and_every_change_is_noticed(tmp_path):
 def test_a_change_in_a_file_that_the_users_file_imports_is_noticed(tmp_path):
     text = EXAMPLE.replace("import numpy as np", "import numpy as np\nfrom pay import amount")
     text = text.replace("1.0 if at", "amount(key) if at")
-    helper = "from hpcq.native.kernels import kernel\nGOAL = {}\n\n\n@kernel\ndef amount(key):\n"
+    helper = "from hpcq.jit.compiler import kernel\nGOAL = {}\n\n\n@kernel\ndef amount(key):\n"
     for goal in (1.0, 3.0):
         (tmp_path / "pay.py").write_text(helper.format(goal) + "    return GOAL\n")
         job = write(tmp_path, text, kwargs={"length": 5})

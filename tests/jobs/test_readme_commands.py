@@ -12,7 +12,7 @@ COMMANDS = [line for block in blocks(kind="bash") for line in block.commands]
 # Smaller than what people want to see, by the same words.
 SMALLER = [
     (r"hpcq run (.*)", r"hpcq run \1 --set run.steps=200_000"),
-    (r"(blackjack.toml .*)200_000", r"\g<1>1000 --set environment.quiet_every=50"),
+    (r"(blackjack.toml .*)200_000", r"\g<1>1000 --set environment.reset_every=50"),
     (r"run.steps=500_000", "run.steps=10_000"),
     (r"run.steps=40_000_000", "run.steps=400_000"),
     (r"--episodes 1000", "--episodes 20"),

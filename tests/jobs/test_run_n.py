@@ -102,7 +102,7 @@ def test_a_stop_after_the_end_changes_nothing(delay, tmp_path):
 @pytest.mark.parametrize("ranks", [[], ["-n", "2"]], ids=["one process", "two ranks"])
 def test_a_second_ctrl_c_ends_the_run_at_once(ranks, tmp_path):
     """This job could be saved in hours only."""
-    job = make_job.make({**make_job.CORRIDOR, "quiet_every": 10**9}, run={"steps": 10**10})
+    job = make_job.make({**make_job.CORRIDOR, "reset_every": 10**9}, run={"steps": 10**10})
     file = make_job.write(tmp_path / "job.toml", job)
     run = start(None, "run", *ranks, file, f"--set=run.directory={tmp_path}/run")
     try:

@@ -9,8 +9,8 @@ import make_job
 import pytest
 from launch import AT_ONCE, hpcq, summary
 
-from hpcq.checkpoint.schema import Header
-from hpcq.run.rundir import list_checkpoints
+from hpcq.checkpoint.header import Header
+from hpcq.run.run_directory import list_checkpoints
 
 TAXI = make_job.make({"id": "Taxi-v4", "count": 64})
 GARNET = make_job.make(

@@ -10,11 +10,11 @@ def test_mpio_is_refused_with_the_remedy(tmp_path):
     directory = f"--set=run.directory='{tmp_path / 'run'}'"
     done = hpcq(2, "run", job, directory, "--set=checkpoint.writer=mpio", code=69)
     assert "h5py was built without MPI" in done.stderr
-    assert "checkpoint.writer = 'direct' or 'funnel'" in done.stderr
+    assert "checkpoint.writer = 'direct' or 'gather'" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("asked", "used"), [("auto", "direct"), ("funnel", "funnel")])
+@pytest.mark.parametrize(("asked", "used"), [("auto", "direct"), ("gather", "gather")])
 def test_the_others_need_no_mpi(tmp_path, asked, used):
     job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
     writer = f"--set=checkpoint.writer={asked}"

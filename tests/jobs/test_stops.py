@@ -13,7 +13,7 @@ import pytest
 from launch import end, hpcq, ranks_of, start, summary, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
 JOBS = {
     "compiled": make_job.make(
@@ -89,8 +89,8 @@ def test_a_signal_during_start_up_is_not_lost(tmp_path, uninterrupted):
 def catches_usr1(pid):
     """Return whether a process has come so far as to install its handlers."""
     status = Path(f"/proc/{pid}/status").read_text()
-    caught = int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16)
-    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
+    pending_signals = int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16)
+    return bool(pending_signals >> (signal.SIGUSR1 - 1) & 1)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again_as_it_did(tmp_path, uninterrupted):
@@ -203,7 +203,7 @@ def test_resume_with_the_other_writer(tmp_path, uninterrupted):
         job,
         f"--set=run.directory='{directory}'",
         "--set=run.steps=614_400",
-        "--set=checkpoint.writer=funnel",
+        "--set=checkpoint.writer=gather",
     )
     hpcq(3, "resume", directory, "--set=run.steps=1_500_000", "--set=checkpoint.writer=mpio")
     assert summary(directory)["digest"] == uninterrupted["compiled"]

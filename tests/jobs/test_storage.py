@@ -10,9 +10,9 @@ import pytest
 from launch import HPCQ, end, hpcq, start, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
-WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
+WRITERS = ["direct", "gather", *(["mpio"] if HAS_MPI else [])]
 
 # More states than `hpcq run` solves exactly at the end; the table grows to about a megabyte.
 JOB = make_job.make(
@@ -45,7 +45,7 @@ def small_disk_works(folder):
 LATE = """
 import os, sys, mpi4py
 mpi4py.rc.initialize = mpi4py.rc.finalize = False
-from hpcq.checkpoint import partial
+from hpcq.checkpoint import staging
 from hpcq.cli import main
 partial._free_bytes = lambda folder, found=[1 << 40]: found.pop() if found else 12_345
 if sys.argv[1] == "late":

@@ -13,8 +13,8 @@ from hpcq.checkpoint import restore, saving
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner
-from hpcq.learning.warm import warm
-from hpcq.parallel import first_on_each_node
+from hpcq.learning.warmup import warm
+from hpcq.mpi import first_on_each_node
 
 pytestmark = pytest.mark.mpi
 
@@ -50,8 +50,8 @@ PROBLEMS = st.sampled_from(
         (make_job.GARNET | {"max_episode_steps": 7}, RULES),
         (GAME | {"kwargs": {"opponent": "random"}, "action_mask": True}, RULES),
         (GAME | {"action_mask": True}, st.just("negamax")),
-        (make_job.CORRIDOR | {"quiet_every": 20}, RULES),
-        ({"id": "problems:Masked", "action_mask": True, "quiet_every": 20}, RULES),
+        (make_job.CORRIDOR | {"reset_every": 20}, RULES),
+        ({"id": "problems:Masked", "action_mask": True, "reset_every": 20}, RULES),
     ]
 )
 
@@ -62,7 +62,7 @@ EXPONENTS = st.sampled_from(
 SIZES = {"ratio": st.sampled_from([1, 3]), "capacity": st.sampled_from([24, 100])}
 REPLAY = st.one_of(
     st.just(ReplaySection()),
-    st.builds(ReplaySection, **SIZES, least=st.sampled_from([1, 3])),
+    st.builds(ReplaySection, **SIZES, learning_starts=st.sampled_from([1, 3])),
     st.builds(
         ReplaySection,
         **SIZES,

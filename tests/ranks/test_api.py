@@ -17,7 +17,7 @@ def job(folder, **changes):
 
 
 def test_all_ranks_see_the_same_reports(comm, folder):
-    reports = list(hpcq.training(job(folder)))
+    reports = list(hpcq.iter_train(job(folder)))
     assert reports[-1]["step"] == 6_000
     assert all(other == reports for other in comm.allgather(reports))
     path = hpcq.train(job(folder, steps=12_000), comm, resume=True)
@@ -43,11 +43,11 @@ def test_who_leaves_the_loop_keeps_what_was_saved(comm, folder):
             update={"every": 100}
         )}
     )  # fmt: skip
-    for report in hpcq.training(changed):
+    for report in hpcq.iter_train(changed):
         if report["checkpoint_step"]:
             break
     comm.Barrier()
-    reports = hpcq.training(job(folder, steps=10_000_000), resume=True)
+    reports = hpcq.iter_train(job(folder, steps=10_000_000), resume=True)
     assert next(reports)["step"] > report["checkpoint_step"]
     reports.close()
     comm.Barrier()

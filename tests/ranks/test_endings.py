@@ -87,7 +87,7 @@ def test_it_ends_at_the_same_step(ending, comm, folder):
         assert outcome(folder / "stopped") == alone
 
 
-MODES = {"periodic": {"merge_every": 10}, "asynchronous": {"parts": 2, "lead": 4}}
+MODES = {"periodic": {"merge_every": 10}, "asynchronous": {"parts": 2, "max_staleness": 4}}
 
 
 @pytest.mark.parametrize(

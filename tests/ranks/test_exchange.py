@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from hpcq.exchange import make_exchange
-from hpcq.exchange.flat import Flat
-from hpcq.exchange.mail import QUERIES, RECEIPTS, REPLIES_AT, START, UPDATES
-from hpcq.exchange.nodes import Nodes
+from hpcq.exchange.alltoallv import AlltoallvExchange
+from hpcq.exchange.base import ACKS, QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.node_aware import NodeAwareExchange
 from hpcq.exchange.records import record_types
 
 pytestmark = pytest.mark.mpi
@@ -25,7 +25,7 @@ def build(routing, comm, dtype, most):
     if routing == "flat":
         return make_exchange(comm, *sizes, flat=True), None
     if routing == "flat, small rounds":
-        return Flat(comm, *sizes, round_bytes=100), None
+        return AlltoallvExchange(comm, *sizes, round_bytes=100), None
     color = {
         "one node": 0,
         "nodes of 2": comm.rank // 2,
@@ -33,7 +33,7 @@ def build(routing, comm, dtype, most):
         "round robin": comm.rank % 2,
     }[routing]
     node = comm.Split(color, comm.rank)
-    return Nodes.make(comm, node, *sizes), node
+    return NodeAwareExchange.make(comm, node, *sizes), node
 
 
 def fill(exchange, rank, counts, receipts):
@@ -41,7 +41,7 @@ def fill(exchange, rank, counts, receipts):
     at = replies = 0
     for to, (updates, queries) in enumerate(counts):
         exchange.sent[to, [UPDATES, QUERIES]] = updates, queries
-        exchange.sent[to, [RECEIPTS, START, REPLIES_AT]] = updates * receipts, at, replies
+        exchange.sent[to, [ACKS, START, REPLIES_AT]] = updates * receipts, at, replies
         for place in range(updates + queries):
             exchange.outbox[at]["hash"] = rank * 1_000_000 + to * 1000 + place
             at += 1
@@ -78,14 +78,16 @@ def test_records_come_by_source_and_replies_go_back(group, pattern, routing):
         assert np.array_equal(inbox.counts[:, [UPDATES, QUERIES]], counts[:, group.rank])
         for source in range(group.size):
             updates, queries = counts[source, group.rank]
-            far = inbox.is_far[source]
+            far = inbox.is_remote[source]
             start = inbox.starts[source]
-            found = (inbox.far if far else inbox.near)["hash"][start : start + updates + queries]
+            found = (inbox.remote if far else inbox.local)["hash"][
+                start : start + updates + queries
+            ]
             first = source * 1_000_000 + group.rank * 1000
             assert found.tolist() == list(range(first, first + updates + queries))
             # Reply to each query, or message, with its own number.
             start, asked = replies.starts[source], found[0 if receipts else updates :]
-            out = (replies.far if far else replies.near)[start : start + asked.size]
+            out = (replies.remote if far else replies.local)[start : start + asked.size]
             out["value"], out["action"] = asked, asked % 65_536
         exchange.reply()
         wanted = [

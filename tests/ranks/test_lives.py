@@ -7,14 +7,14 @@ from outcomes import outcome, silent
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.errors import ExitCode
 from hpcq.run import train
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
 pytestmark = pytest.mark.mpi
 
 MODES = {
     "lockstep": {},
     "periodic": {"merge_every": 10},
-    "asynchronous": {"parts": 3, "lead": 4},
+    "asynchronous": {"parts": 3, "max_staleness": 4},
 }
 ENVIRONMENTS = {"compiled": make_job.GARNET, "python": make_job.CORRIDOR}
 

@@ -7,7 +7,7 @@ from hpcq.bench.modes import gathered, regions
 from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.reader import verify
 from hpcq.envs import resolve
-from hpcq.envs.table import table_environment
+from hpcq.envs.tabular import table_environment
 from hpcq.errors import CheckpointError
 from hpcq.hashing import unmix64
 from hpcq.learning import exact, modes
@@ -52,7 +52,7 @@ def test_importance_averaging_beats_equal_averaging_where_ranks_see_different_re
         assert errors["importance"] < 0.6 * errors["equal"]
 
 
-MASKED = {"id": "problems:Masked", "action_mask": True, "count": 5, "quiet_every": 40}
+MASKED = {"id": "problems:Masked", "action_mask": True, "count": 5, "reset_every": 40}
 RUNS = {
     "compiled": make_job.make(make_job.GARNET),
     "python": make_job.make(make_job.CORRIDOR),
@@ -67,7 +67,7 @@ RUNS = {
 def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
     job = with_mode(RUNS[case], kind="periodic", merge_every=16)
     learner = begun(job, comm)
-    assert learner.quiet_every == (80 if case in ("python", "masks") else 16)
+    assert learner.reset_every == (80 if case in ("python", "masks") else 16)
     for _ in range(80):
         learner.advance()
     path, digest = saving.save(learner, folder, "direct", keep=3)
@@ -104,7 +104,7 @@ def test_visit_counts_of_a_periodic_run_are_those_of_all_ranks(comm):
     learner = begun(job, comm)
     for _ in range(64):
         learner.advance()
-    pending = comm.allreduce(int(learner.collector.actors.update_pending.sum()))
+    pending = comm.allreduce(int(learner.collector.batch.update_pending.sum()))
     assert updates_applied(learner) + pending == learner.steps
     # Copies have the counts of their owners: more than this rank has made itself.
     everything = {}
@@ -122,7 +122,7 @@ def test_only_legal_actions_are_taken_and_known(kind, comm):
     learner = begun(with_mode(make_job.make(MASKED), kind=kind), comm)
     while learner.tick < 128:
         learner.advance()
-    learner.settle()
+    learner.quiesce()
     rows = 0
     for hashes, _, _, masks in learner.shard.pieces_with_masks(1000):
         keys = unmix64.py_func(hashes).tolist()
@@ -157,13 +157,13 @@ def test_every_step_is_learned_from_exactly_once(case, comm):
     learner = begun(job, comm)
     while learner.tick < 60:
         learner.advance()
-    learner.settle()
-    pending = comm.allreduce(int(learner.collector.actors.update_pending.sum()))
+    learner.quiesce()
+    pending = comm.allreduce(int(learner.collector.batch.update_pending.sum()))
     if case != "vector":  # Whose environments take resting steps, in which nothing is learned.
         assert updates_applied(learner) + pending == learner.steps
     assert learner.steps >= 60 * job.environment.count
     assert learner.advance(2 if comm.rank == comm.size - 1 else 0) & ~2 == 0
-    learner.settle()
+    learner.quiesce()
     learner.close()
 
 
@@ -178,7 +178,7 @@ def test_asynchronous_learning_reaches_the_exact_values(comm):
     truth = exact.value_iteration(learner.environment.model, 0.8)
     while learner.tick < 2000:
         learner.advance()
-    learner.settle()
+    learner.quiesce()
     assert np.abs(gathered(learner, 50) - truth).max() < 0.05 * np.ptp(truth)
     learner.close()
 
@@ -190,7 +190,7 @@ def test_nobody_waits_for_a_rank_that_only_serves(comm):
     job = with_mode(make_job.make({**make_job.GARNET, "count": 16}), kind="asynchronous")
     learner = begun(job, comm)
     if comm.rank == comm.size - 1:
-        step, answer = learner._step, learner._desk.answer
+        step, answer = learner._step, learner._server.answer
         served = [0]
 
         def count(*arguments):
@@ -205,13 +205,13 @@ def test_nobody_waits_for_a_rank_that_only_serves(comm):
                 learner._serve()
             step()
 
-        learner._step, learner._desk.answer = reluctantly, count
+        learner._step, learner._server.answer = reluctantly, count
     while learner.tick < 200:
         learner.advance()
     taken = comm.allgather(learner._mine)
     if comm.rank == comm.size - 1:
         learner._step = step
-    learner.settle()
+    learner.quiesce()
     assert min(taken[:-1]) > 2 * taken[-1]
     learner.close()
 
@@ -222,7 +222,7 @@ def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
     learner = begun(job, comm)
     while learner.tick < 60:
         learner.advance()
-    learner.settle()
+    learner.quiesce()
     path, digest = saving.save(learner, folder, "direct", keep=3)
     assert verify(path)[1] == digest
     part = comm.Split(0 if comm.rank == 0 else 1, comm.rank)
@@ -233,8 +233,8 @@ def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
         assert again.steps == learner.steps
         while again.tick < 100:
             again.advance()
-        again.settle()
-        pending = group.allreduce(int(again.collector.actors.update_pending.sum()))
+        again.quiesce()
+        pending = group.allreduce(int(again.collector.batch.update_pending.sum()))
         assert updates_applied(again) + pending == again.steps
         again.close()
     part.Free()

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.checkpoint import contents, restore, saving
+from hpcq.checkpoint import restore, saving, snapshot
 from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.checkpoint.header import ENVIRONMENTS
 from hpcq.checkpoint.reader import verify
-from hpcq.checkpoint.schema import ENVIRONMENTS
-from hpcq.collectors.collector import block
+from hpcq.collectors.base import block
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner
 
 pytestmark = pytest.mark.mpi
 
-WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
+WRITERS = ["direct", "gather", *(["mpio"] if HAS_MPI else [])]
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 CASES = {
     "garnet": make_job.make(make_job.GARNET),
@@ -33,7 +33,7 @@ CASES = {
     "vector": make_job.make(make_job.VECTOR, learning=VISITS),
     "vector, fewer units than ranks": make_job.make({**make_job.VECTOR, "count": 2}),
     "continuous": make_job.make(
-        {"id": "hpcq/Pendulum-v0", "count": 5, "max_episode_steps": 30, "quiet_every": 40}
+        {"id": "hpcq/Pendulum-v0", "count": 5, "max_episode_steps": 30, "reset_every": 40}
     ),
     "negamax": make_job.make(
         {"id": "hpcq/TicTacToe-v0", "count": 5}, learning={"rule": "negamax", "gamma": 1.0}
@@ -70,7 +70,7 @@ CASES |= {
     ),
     "replay, vector": replayed(make_job.make(make_job.VECTOR), 2, 30),
     "replay by priority": replayed(
-        make_job.make({**make_job.GARNET, "max_episode_steps": 5}), 3, 100, draw="prioritised"
+        make_job.make({**make_job.GARNET, "max_episode_steps": 5}), 3, 100, sampling="prioritised"
     ),
     "replay by priority, python, double Q": replayed(
         make_job.make(
@@ -78,7 +78,7 @@ CASES |= {
         ),
         1,
         1000,
-        draw="prioritised",
+        sampling="prioritised",
         importance_exponent={"schedule": "linear", "start": 0.4, "end": 1.0, "steps": 700},
     ),
     "replay by priority, masks": replayed(
@@ -88,11 +88,11 @@ CASES |= {
         ),
         2,
         200,
-        draw="prioritised",
-        least=9,
+        sampling="prioritised",
+        learning_starts=9,
     ),
     "replay by priority, vector": replayed(
-        make_job.make(make_job.VECTOR), 2, 30, draw="prioritised"
+        make_job.make(make_job.VECTOR), 2, 30, sampling="prioritised"
     ),
 }
 
@@ -145,7 +145,7 @@ def test_a_file_is_the_same_whoever_writes_it(case, writer, comm, folder):
     alone = train(job, MPI.COMM_SELF, 80)
     own = folder / f"own-{comm.rank}"
     own.mkdir()
-    other, _ = saving.save(alone, own, "funnel", keep=3)
+    other, _ = saving.save(alone, own, "gather", keep=3)
     assert content(path) == content(other)
     other.unlink()
     own.rmdir()
@@ -181,7 +181,7 @@ def test_saved_on_all_ranks_and_resumed_on_fewer(case, writer, comm, folder):
 def test_saved_on_one_rank_and_resumed_on_all(size, comm, folder):
     job = make_job.make({**make_job.GARNET, "count": size})
     if comm.rank == 0:
-        saving.save(train(job, MPI.COMM_SELF, 30), folder, "funnel", keep=1)
+        saving.save(train(job, MPI.COMM_SELF, 30), folder, "gather", keep=1)
     comm.Barrier()
     learner = begin(job, comm)
     restore.load_run(learner, next(folder.glob("ckpt-*.h5")))
@@ -197,7 +197,7 @@ def test_small_pieces_make_the_same_file(comm, folder, monkeypatch):
     whole, _ = saving.save(learner, folder, WRITERS[0], keep=9)
     expected = content(whole)
     for writer in WRITERS:
-        monkeypatch.setattr(contents, "PIECE_BYTES", 64)
+        monkeypatch.setattr(snapshot, "PIECE_BYTES", 64)
         path, _ = saving.save(learner, folder, writer, keep=9)
         verify(path)
         assert content(path) == expected
@@ -213,6 +213,6 @@ def test_environment_columns_are_in_environment_order(comm, folder):
             assert file[name].shape == (12,)
         start, count = block(comm.rank, comm.size, 12)
         mine = file["environments/action"][start : start + count]
-        assert mine.tolist() == learner.collector.actors.action.tolist()
+        assert mine.tolist() == learner.collector.batch.action.tolist()
         assert json.loads(file.attrs["job"])["environment"]["count"] == 12
     learner.close()

@@ -45,7 +45,7 @@ def test_an_environment_that_raises(cluster, tmp_path):
 def test_a_stall_is_retried_so_often_and_no_more(cluster, tmp_path):
     job = make_job.make(
         {"id": "problems:Broken-v0", "kwargs": {"how": "sleep"}, "count": 4},
-        run={"stalled_after": 3},
+        run={"stall_timeout": 3},
     )
     make_job.write(tmp_path / "job.toml", job)
     number = cluster.submit(

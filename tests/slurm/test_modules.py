@@ -13,7 +13,7 @@ import readme
 from launch import summary
 from work import ROOT, TRAIN
 
-from hpcq.native.cache import wanted
+from hpcq.jit.cache import wanted
 
 INIT = Path("/usr/share/modules/init/bash")
 MPI = ("mpi", "orte", "orted", "prte", "ompi")

@@ -37,7 +37,7 @@ def finished(cluster, number, tasks):
 
 
 def test_a_sweep_of_six_jobs_one_of_them_requeued(cluster, hpcq, tmp_path):
-    job = make_job.make({"id": "slowly:Slow-v0", "count": 4, "quiet_every": 50})
+    job = make_job.make({"id": "slowly:Slow-v0", "count": 4, "reset_every": 50})
     file = make_job.write(tmp_path / "lake.toml", job)
     file.write_text(LISTS + file.read_text().replace("steps = 1000", "steps = 2000"))
     assert hpcq("sweep", "list", file).stdout.count("not started") == 6

@@ -20,7 +20,7 @@ JOBS = {
         name="compiled",
     ),
     "python": make_job.make(
-        {"id": "slowly:Slow-v0", "count": 5, "quiet_every": 40},
+        {"id": "slowly:Slow-v0", "count": 5, "reset_every": 40},
         checkpoint={"every": 40},
         run={"steps": 12_500, "directory": "runs/job"},
         name="python",
@@ -49,7 +49,7 @@ class Work:
         )  # fmt: skip
         return self
 
-    def hurry(self):
+    def start_writeback(self):
         """Let the job come to its end (a compiled one from its next start on)."""
         self.mark.unlink(missing_ok=True)
         seldom = self.job.model_copy(

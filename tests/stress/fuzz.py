@@ -37,7 +37,7 @@ mpi4py.rc.finalize = False
 
 from launch import HPCQ
 
-from hpcq.checkpoint import isolated
+from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.h5 import h5py
 from hpcq.cli import main as hpcq_main
 from hpcq.errors import CheckpointError, ExitCode
@@ -51,7 +51,7 @@ MAGIC = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**6
 
 
 def describe_in_a_fork(path):
-    """Stand in for `isolated.describe`, whose fresh interpreter would take most of the time."""
+    """Stand in for `sandbox.describe`, whose fresh interpreter would take most of the time."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
     reading, writing = os.pipe()
@@ -59,7 +59,7 @@ def describe_in_a_fork(path):
     if child == 0:
         os.close(reading)
         with open(writing, "w") as pipe:
-            json.dump(isolated.ask(str(path)), pipe)
+            json.dump(sandbox.ask(str(path)), pipe)
         os._exit(0)
     os.close(writing)
     with open(reading) as pipe:
@@ -67,7 +67,7 @@ def describe_in_a_fork(path):
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         raise CheckpointError(f"{path}: damaged: HDF5 ended with signal {os.WTERMSIG(status)}")
-    return isolated.checked(path, json.loads(text))
+    return sandbox.checked(path, json.loads(text))
 
 
 def damage(rng, data, metadata):
@@ -275,7 +275,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         fuzzer = Fuzzer(Path(folder), options.seed)
         hpcq_main_warm(fuzzer)
-        isolated.describe = describe_in_a_fork
+        sandbox.describe = describe_in_a_fork
         for command in options.commands:
             codes, slowest = collections.Counter(), 0.0
             for number in range(options.count):

@@ -30,9 +30,9 @@ from launch import HPCQ, end, hpcq, kill, ranks_of, start, summary, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.cluster.mpirun import PATIENCE, has_dead_ranks_only
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
-WRITERS = ["direct", "funnel", *(["mpio"] if HAS_MPI else [])]
+WRITERS = ["direct", "gather", *(["mpio"] if HAS_MPI else [])]
 JOBS = {
     "compiled": make_job.make(
         {"id": "Taxi-v4", "count": 256, "max_episode_steps": 50},
@@ -41,7 +41,7 @@ JOBS = {
         run={"steps": 256 * 5000},
     ),
     "python": make_job.make(
-        {**make_job.CORRIDOR, "count": 20, "quiet_every": 10},
+        {**make_job.CORRIDOR, "count": 20, "reset_every": 10},
         checkpoint={"every": 10},
         run={"steps": 30_000},
     ),

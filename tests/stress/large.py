@@ -22,7 +22,7 @@ from hpcq.envs import resolve
 from hpcq.hashing import first_hash, unmix64
 from hpcq.job.job import Job
 from hpcq.learning.learner import Learner
-from hpcq.parallel import agree, on_root
+from hpcq.mpi import agree, on_root
 
 ROWS, ACTIONS = 8_400_000, 256
 STATES = (1 << 63) - 1
@@ -72,7 +72,7 @@ def main():
     )
     learner.begin()
     learner.shard = Shard(comm.rank, comm.size)
-    for writer in ("direct", "funnel", *(["mpio"] if HAS_MPI else [])):
+    for writer in ("direct", "gather", *(["mpio"] if HAS_MPI else [])):
         with tempfile.TemporaryDirectory(dir=directory if comm.rank == 0 else None) as own:
             start = time.perf_counter()
             path, digest = saving.save(learner, Path(comm.bcast(own)), writer, keep=1)

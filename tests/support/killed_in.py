@@ -14,7 +14,7 @@ import mpi4py
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
 
-from hpcq.checkpoint import partial, saving
+from hpcq.checkpoint import saving, staging
 from hpcq.cli import main
 
 # Where, and whether after the function or before it; `write` in the middle of the file.
@@ -38,7 +38,7 @@ def kill_in(phase, rank, number):
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") != rank:
         return
     name, after = PHASES[phase]
-    place = saving if name == "prune" else partial.PartialFile
+    place = saving if name == "prune" else staging.StagingFile
     original, begun = getattr(place, name), []
     save = saving.save
 

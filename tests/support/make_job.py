@@ -56,11 +56,11 @@ def write(path, job):
 
 
 GARNET = {"id": "hpcq/Garnet-v0", "kwargs": {"states": 50, "actions": 3, "seed": 2}, "count": 12}
-CORRIDOR = {"id": "problems:Corridor-v0", "count": 5, "quiet_every": 40}
+CORRIDOR = {"id": "problems:Corridor-v0", "count": 5, "reset_every": 40}
 VECTOR = {
     "id": "problems:ScriptedVector",
     "kwargs": {"mode": "NEXT_STEP"},
     "count": 6,
     "vector": 2,
-    "quiet_every": 40,
+    "reset_every": 40,
 }

@@ -210,7 +210,7 @@ def learn(
 ):
     """Return {state: [q, ...]} after `ticks`, the values of two tables one after the other.
 
-    model      hpcq.envs.table.TableModel
+    model      hpcq.envs.tabular.TableModel
     rate       rate(n, step) of an update that n others of the same value came before
     parameter  of the policy: a number, or a function of the environment step
     legal      legal(state) -> actions; default: all
@@ -221,7 +221,7 @@ def learn(
     draws = Draws(seed)
     table = Table(model.cumulative.shape[1], 2 if rule == "double_q" else 1, q_init, legal)
     gamma = -gamma if rule == "negamax" else gamma
-    cuts = rule in ("q_learning", "double_q", "negamax")
+    cuts_traces = rule in ("q_learning", "double_q", "negamax")
 
     def acts(step):
         return Policy(policy, parameter(step) if callable(parameter) else parameter)
@@ -270,7 +270,7 @@ def learn(
             window = windows[e]
             window.append((state[e], action[e], reward, 0.0 if terminated else value))
             due = 0
-            if terminated or truncated or (cuts and not greedy) or n_step == 1:
+            if terminated or truncated or (cuts_traces and not greedy) or n_step == 1:
                 due = len(window)
             elif len(window) == n_step:
                 due = 1

@@ -14,11 +14,11 @@ from hpcq.envs import resolve
 from hpcq.exchange import make_exchange
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner
-from hpcq.learning.warm import warm
+from hpcq.learning.warmup import warm
 
 job = make_job.make({**make_job.GARNET, "count": 40, "max_episode_steps": 9})
 replayed = job.model_copy(
-    update={"replay": ReplaySection(ratio=2, capacity=800, draw="prioritised")}
+    update={"replay": ReplaySection(ratio=2, capacity=800, sampling="prioritised")}
 )
 comm = MPI.COMM_WORLD
 environment = resolve(job.environment)

@@ -30,7 +30,7 @@ def rates(kind, slow):
         elapsed = time.perf_counter() - start
         over = learner.advance(int(elapsed > SECONDS))
     steps = learner.tick * 64 if kind == "lockstep" else learner._mine
-    learner.settle()
+    learner.quiesce()
     learner.close()
     return comm.allgather(round(steps / elapsed))
 

@@ -14,6 +14,6 @@ def checkpoint(job, directory, ticks=40):
     for _ in range(ticks):
         learner.advance()
     directory.mkdir(parents=True, exist_ok=True)
-    path = save(learner, directory, "funnel", keep=100)[0]
+    path = save(learner, directory, "gather", keep=100)[0]
     learner.close()
     return path

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 
 from hpcq.checkpoint.reader import opened, table_pieces
-from hpcq.envs import control
+from hpcq.envs.bundled import control
 from hpcq.hashing import unmix64
 
 CONTROL = {

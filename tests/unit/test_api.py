@@ -23,7 +23,7 @@ def test_a_stop_saves_the_run_and_resume_ends_it_the_same(tmp_path):
     whole = inspect(hpcq.train(job(tmp_path / "whole"), MPI.COMM_SELF))
     before = signal.getsignal(signal.SIGINT)
     lines, stopped = [], False
-    for _ in hpcq.training(job(tmp_path / "run"), MPI.COMM_SELF, say=lines.append):
+    for _ in hpcq.iter_train(job(tmp_path / "run"), MPI.COMM_SELF, log=lines.append):
         if not stopped:
             signal.raise_signal(signal.SIGINT)
             stopped = True
@@ -36,23 +36,23 @@ def test_a_stop_saves_the_run_and_resume_ends_it_the_same(tmp_path):
 
 
 def test_reports_are_the_lines_of_the_metrics(tmp_path):
-    reports = list(hpcq.training(job(tmp_path), MPI.COMM_SELF))
+    reports = list(hpcq.iter_train(job(tmp_path), MPI.COMM_SELF))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert reports == lines
-    again = list(hpcq.training(job(tmp_path, steps=12_000), MPI.COMM_SELF, overwrite=True))
+    again = list(hpcq.iter_train(job(tmp_path, steps=12_000), MPI.COMM_SELF, overwrite=True))
     assert again[-1]["step"] == 12_000
 
 
 @pytest.mark.parametrize("id_", ["problems:Heap", "problems:DeclaredHeap"])
 def test_two_players_of_a_python_environment_find_out_who_wins(tmp_path, id_):
     job = make_job.make(
-        {"id": id_, "count": 8, "quiet_every": 50},
+        {"id": id_, "count": 8, "reset_every": 50},
         learning={"rule": "negamax", "gamma": 1.0, "learning_rate": 1.0},
         exploration={"epsilon": 1.0},
         run={"steps": 7900, "directory": str(tmp_path)},
     )
     lines = []
-    policy = hpcq.load_policy(hpcq.train(job, MPI.COMM_SELF, say=lines.append))
+    policy = hpcq.load_policy(hpcq.train(job, MPI.COMM_SELF, log=lines.append))
     assert "8,000 steps (run.steps = 7,900, up to a quiet tick)" in "".join(lines)
     # Whoever finds a multiple of four loses; all others leave one.
     for left in range(1, 13):
@@ -86,7 +86,7 @@ class Coin(gymnasium.Env):
         return self.coin, float(action == self.coin), True, False, {}
 
 job = hpcq.Job(
-    environment={"id": "__main__:Coin", "count": 4, "quiet_every": 20},
+    environment={"id": "__main__:Coin", "count": 4, "reset_every": 20},
     learning={"gamma": 0.9, "learning_rate": 0.5},
     run={"steps": 800, "directory": "run"},
 )

@@ -53,9 +53,9 @@ def test_a_step_that_breaks_the_contract(how, words):
             for _ in range(after + 1):
                 learner.advance()
 
-        with pytest.raises(EnvironmentFault) as caught:
+        with pytest.raises(EnvironmentFault) as pending_signals:
             train()
-        message = str(caught.value)
+        message = str(pending_signals.value)
         where = (
             rf"environment 0 \(problems:Bad\), tick {after}, episode \d, action array\(.*\): step: "
         )

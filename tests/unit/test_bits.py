@@ -9,22 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.native import bits
-from hpcq.native.kernels import bind, kernel
+from hpcq.jit import simd
+from hpcq.jit.compiler import bind, kernel
 
 
 @kernel
 def _size(bitset):
-    return bits.size_of(bitset)
+    return simd.size_of(bitset)
 
 
 @kernel
 def _nth(bitset, n):
-    return bits.nth(bitset, n)
+    return simd.nth(bitset, n)
 
 
 def _at_least(rows, row, least):
-    return bits.at_least(rows, row, least, COUNT)  # noqa: F821
+    return simd.at_least(rows, row, least, COUNT)  # noqa: F821
 
 
 def numbers_in(bitset):
@@ -37,7 +37,7 @@ def test_members_of_a_bitset(bitset):
     assert _size(np.uint64(bitset)) == len(members)
     assert [_nth(np.uint64(bitset), n) for n in range(len(members))] == members
     # What processors without the instruction do.
-    steps = bits._nth_by_steps
+    steps = simd._nth_by_steps
     assert [steps(np.uint64(bitset), n) for n in range(len(members))] == members
 
 
@@ -58,7 +58,7 @@ def test_numbers_that_are_large_enough(count, dtype):
 def test_other_processors_than_this_one_can_be_compiled_for(tmp_path):
     """numba can be told to: for a cache that all nodes of a cluster share, say."""
     code = (
-        "import numpy as np; from numba import njit; from hpcq.native import bits;"
+        "import numpy as np; from numba import njit; from hpcq.jit import bits;"
         "nth = njit(lambda bitset, n: bits.nth(bitset, n)); print(nth(np.uint64(0b10110), 2))"
     )
     env = {**os.environ, "NUMBA_CPU_NAME": "generic", "HPCQ_CACHE_DIR": str(tmp_path)}

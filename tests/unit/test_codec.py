@@ -231,12 +231,12 @@ def test_bins_are_where_the_edges_say(edges, seed):
     rng = np.random.default_rng(seed)
     observations = list(rng.uniform(-12, 12, (6, len(edges))).astype(np.float32))
     # Also exactly on an edge.
-    observations += [np.array([(cuts or [0.0])[-1] for cuts in edges], np.float32)]
+    observations += [np.array([(cuts_traces or [0.0])[-1] for cuts_traces in edges], np.float32)]
     expected = []
     for observation in observations:
         key = 0
-        for cuts, value in zip(edges, observation, strict=True):
-            key = key * (len(cuts) + 1) + bisect.bisect_right(cuts, float(value))
+        for cuts_traces, value in zip(edges, observation, strict=True):
+            key = key * (len(cuts_traces) + 1) + bisect.bisect_right(cuts_traces, float(value))
         expected.append(key)
     assert [codec.encode(observation) for observation in observations] == expected
     assert codec.encode_all(observations).tolist() == expected

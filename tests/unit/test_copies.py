@@ -5,17 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.collectors.messages import _occurs
-from hpcq.exchange.copies import look_up, show, show_replies
-from hpcq.exchange.mail import (
-    COLUMNS,
-    FLAGS,
-    QUERIES,
-    RECEIPTS,
-    REPLIES_AT,
-    START,
-    UPDATES,
-)
-from hpcq.native.memory import allocate
+from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.shm_kernels import look_up, publish, publish_replies
+from hpcq.jit.memory import allocate
 
 
 @given(
@@ -34,7 +26,7 @@ def test_all_groups_but_the_hidden_one_are_shown(groups, hidden, words):
     shown = allocate(8 * packed.size).view(np.uint64)
     shown[:] = 0
     sent_shown = np.zeros_like(sent)
-    show(packed, shown, words, sent, hidden, 5, sent_shown)
+    publish(packed, shown, words, sent, hidden, 5, sent_shown)
     expected = np.where(np.arange(packed.size) < total, packed, 0)
     if hidden >= 0:
         start = sent[hidden, START] * words
@@ -54,7 +46,7 @@ def test_replies_come_where_each_rank_expects_them(groups, hidden, words):
     near, segment, reply_segment = np.arange(len(groups)) * 3, 1000, 128
     hidden = hidden * 3 if hidden < len(groups) else -1
     all_sent = np.zeros((len(groups), 2, COLUMNS), np.int64)
-    all_sent[:, 1, [QUERIES, RECEIPTS, START, REPLIES_AT]] = groups
+    all_sent[:, 1, [QUERIES, ACKS, START, REPLIES_AT]] = groups
     all_sent[:, 1, FLAGS] = 1 << np.arange(len(groups))
     ranks = int(near[-1]) + 1
     counts = np.zeros((ranks, COLUMNS), np.int64)
@@ -64,7 +56,7 @@ def test_replies_come_where_each_rank_expects_them(groups, hidden, words):
     written = np.arange(1, total * words + 1, dtype=np.uint64)
     shown = allocate(8 * len(groups) * reply_segment * words).view(np.uint64)
     shown[:] = 0
-    show_replies(written, shown, words, all_sent, 1, near, hidden, reply_segment)
+    publish_replies(written, shown, words, all_sent, 1, near, hidden, reply_segment)
     expected, at = np.zeros_like(shown), 0
     for local, (queries, receipts, start, replies_at) in enumerate(groups):
         source = near[local]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.checkpoint.columns import actors_to_columns
+from hpcq.checkpoint.columns import batch_to_columns
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.envs import resolve
 from hpcq.errors import ExitCode
@@ -16,7 +16,7 @@ from hpcq.learning import exact
 from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.run import train
-from hpcq.run.rundir import list_checkpoints
+from hpcq.run.run_directory import list_checkpoints
 
 LAKE = {"id": "FrozenLake-v1", "count": 20}
 
@@ -88,14 +88,14 @@ def test_it_changes_nothing_and_repeats_itself(environment, learning, exploratio
     )
     learner = trained(job, 60)
     rows, digest = len(learner.shard), learner.digest()
-    before = {k: v.copy() for k, v in actors_to_columns(learner.collector.actors).items()}
+    before = {k: v.copy() for k, v in batch_to_columns(learner.collector.batch).items()}
     evaluator = Evaluator(learner)
     first = evaluator.evaluate()
     assert evaluator.evaluate() == first
     assert evaluate(learner) == first
     evaluator.close()
     assert (len(learner.shard), learner.digest()) == (rows, digest)
-    for name, column in actors_to_columns(learner.collector.actors).items():
+    for name, column in batch_to_columns(learner.collector.batch).items():
         assert np.array_equal(column, before[name])
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hpcq.envs import resolve, table
+from hpcq.envs import resolve, tabular
 from hpcq.job.sections import EnvironmentSection
 from hpcq.learning import exact
 
@@ -16,7 +16,7 @@ def two_states():
         0: {0: [(1.0, 0, 1.0, False)], 1: [(1.0, 1, 0.0, False)]},
         1: {0: [(1.0, 0, 3.0, True)], 1: [(1.0, 0, 3.0, True)]},
     }
-    return table.from_transitions(transitions, np.array([1.0, 0.0]))
+    return tabular.from_transitions(transitions, np.array([1.0, 0.0]))
 
 
 def test_value_iteration_worked_by_hand():
@@ -42,7 +42,7 @@ def test_expected_return_is_finite_for_a_policy_that_never_ends():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.8, 0.99])
 def test_the_optimum_solves_bellmans_equation_and_beats_every_policy(gamma):
-    model = table.garnet(40, 3, 4, seed=2)
+    model = tabular.garnet(40, 3, 4, seed=2)
     q = exact.value_iteration(model, gamma)
     assert np.allclose(q, exact.action_values(model, q.max(axis=1), gamma), atol=1e-9)
     best = exact.policy_values(model, exact.greedy(q), gamma)
@@ -85,7 +85,7 @@ def test_a_return_agrees_with_played_episodes():
     for _ in range(4000):
         state, total = np.uint64(0), 0.0
         for draw in rng.integers(0, 2**64, horizon, dtype=np.uint64):
-            state, reward, ended = table.step(model, np.uint64(state), actions[int(state)], draw)
+            state, reward, ended = tabular.step(model, np.uint64(state), actions[int(state)], draw)
             total += reward
             if ended:
                 break

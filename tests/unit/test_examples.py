@@ -8,14 +8,14 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.envs import resolve
-from hpcq.envs.compiled import CompiledEnvironment, kernel
+from hpcq.envs.protocol import CompiledEnvironment, kernel
 from hpcq.hashing import second_draw, unit_interval, unmix64
 from hpcq.learning.learner import Learner
 
 
 def table_of(learner, states):
     """Return the mean Q (states, actions); 0 where there is no row."""
-    actions = learner.method.actions
+    actions = learner.algorithm.actions
     q = np.zeros((states, actions))
     for hashes, values, _ in learner.shard.pieces(states):
         keys = unmix64.py_func(hashes).astype(np.int64)
@@ -79,7 +79,7 @@ def left_share(rule, copies=2000, episodes=300):
     learner = Learner(job, environment, MPI.COMM_SELF)
     learner.begin()
     shares = []
-    while (done := learner.collector.actors.episodes.sum()) < copies * episodes:
+    while (done := learner.collector.batch.episodes.sum()) < copies * episodes:
         if done >= copies * 10 * len(shares):
             q = table_of(learner, 2 * copies)[::2]
             left = np.where(q[:, LEFT] == q[:, RIGHT], 0.5, q[:, LEFT] > q[:, RIGHT])

@@ -70,14 +70,14 @@ ANNEALED = {"schedule": "linear", "start": 0.4, "end": 1.0, "steps": 700_000}
 
 @pytest.mark.parametrize(
     "keys",
-    [{}] + [{"draw": "prioritised", "importance_exponent": beta} for beta in (1.0, ANNEALED)],
+    [{}] + [{"sampling": "prioritised", "importance_exponent": beta} for beta in (1.0, ANNEALED)],
 )
 def test_replay_reaches_the_fixed_point(keys):
     assert error_of_replay(**keys) <= 0.01
 
 
 def test_replay_by_priority_is_biased_where_weights_do_not_make_up_for_it():
-    assert error_of_replay(draw="prioritised", importance_exponent=0.0) > 0.02
+    assert error_of_replay(sampling="prioritised", importance_exponent=0.0) > 0.02
 
 
 def test_fixed_points_of_fixed_policies_are_those_of_the_linear_system():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import games, nim, resolve, rows
+from hpcq.envs import resolve
+from hpcq.envs.bundled import games, mnk_game, nim
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection
@@ -38,7 +39,7 @@ def tictactoe_value(board):
 
 def test_tictactoe_is_solved_as_by_independent_rules():
     model = make("TicTacToe").model
-    found = games.solve(model, rows.legal, rows.play)
+    found = games.solve(model, mnk_game.legal, mnk_game.play)
     tictactoe_value.cache_clear()
     assert tictactoe_value((0,) * 9) == 0
     # 5,478 positions occur, in 958 of them the game is over.
@@ -63,25 +64,25 @@ def test_tictactoe_is_solved_as_by_independent_rules():
 # John Tromp, "John's Connect Four Playground": legal positions, and who wins (= nobody).
 def test_connect_four_has_the_published_positions_and_value():
     model = make("ConnectFour").model
-    found = games.solve(model, rows.legal, rows.play)
+    found = games.solve(model, mnk_game.legal, mnk_game.play)
     assert found[0][0] == 0
     every = {0}
     for key, _ in found.items():
-        allowed = int(rows.legal(model, np.uint64(key)))
+        allowed = int(mnk_game.legal(model, np.uint64(key)))
         for move in range(4):
             if allowed >> move & 1:
-                every.add(int(rows.play(model, np.uint64(key), move)[0]))
+                every.add(int(mnk_game.play(model, np.uint64(key), move)[0]))
     assert len(every) == 161_029
 
 
 def test_stones_fall_and_full_columns_are_closed():
     model = make("ConnectFour", width=4, height=2).model
-    key, _ = rows.play(model, model.start, 2)
+    key, _ = mnk_game.play(model, model.start, 2)
     # The other's stone (2) lies at the bottom of the third column.
     assert key == key_of((0, 0, 0, 0, 0, 0, 2, 0))
-    key, _ = rows.play(model, np.uint64(key), 2)
+    key, _ = mnk_game.play(model, np.uint64(key), 2)
     assert key == key_of((0, 0, 2, 0, 0, 0, 1, 0))
-    assert rows.legal(model, np.uint64(key)) == 0b1011
+    assert mnk_game.legal(model, np.uint64(key)) == 0b1011
 
 
 @pytest.mark.parametrize("heaps", [[3, 5, 7], [1, 2, 3, 4], [6]])

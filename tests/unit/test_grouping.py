@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from hpcq.collectors.grouping import _by_cursors, _by_passes, group
-from hpcq.native import bits
-from hpcq.native.kernels import kernel
+from hpcq.jit import simd
+from hpcq.jit.compiler import kernel
 
 
 @kernel
 def _equal(array, start, value):
-    return bits.equal(array, start, np.uint32(value))
+    return simd.equal(array, start, np.uint32(value))
 
 
 @pytest.mark.parametrize("how", [group, _by_passes, _by_cursors])

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq import hashing
-from hpcq.native.kernels import kernel
+from hpcq.jit.compiler import kernel
 
 WORDS = st.integers(0, 2**64 - 1)
 MASK = 2**64 - 1
@@ -71,15 +71,15 @@ def test_unit_interval_is_below_one(word):
 
 def test_words_of_environments_do_not_depend_on_how_they_are_split():
     seed = hashing.seed_word(7)
-    whole = hashing.environment_words(seed, 0, 100)
-    parts = [hashing.environment_words(seed, start, 25) for start in (0, 25, 50, 75)]
+    whole = hashing.environment_streams(seed, 0, 100)
+    parts = [hashing.environment_streams(seed, start, 25) for start in (0, 25, 50, 75)]
     assert np.array_equal(whole, np.concatenate(parts))
     assert np.unique(whole).size == 100
 
 
 def test_draws_are_uniform_and_uncorrelated():
     seed = hashing.seed_word(1)
-    words = hashing.environment_words(seed, 0, 1000)
+    words = hashing.environment_streams(seed, 0, 1000)
     draws = {}
     for purpose in hashing.Purpose:
         rows = [hashing.tick_word(seed, tick, purpose) ^ words for tick in range(200)]

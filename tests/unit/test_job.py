@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hpcq.errors import ExitCode, JobError
-from hpcq.job.files import toml
 from hpcq.job.job import Job
+from hpcq.job.toml_io import toml
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
 
@@ -100,17 +100,17 @@ def test_the_effective_job_is_a_job(tmp_path, change):
     ],
 )
 def test_a_mistake_is_explained(tmp_path, change, message):
-    with pytest.raises(JobError, match=message) as caught:
+    with pytest.raises(JobError, match=message) as pending_signals:
         load(tmp_path, GOOD, change)
-    assert caught.value.exit_code == ExitCode.USAGE
+    assert pending_signals.value.exit_code == ExitCode.USAGE
     if not change.startswith("run.steps."):
-        assert "job.toml" in str(caught.value) or "--set" in str(caught.value)
+        assert "job.toml" in str(pending_signals.value) or "--set" in str(pending_signals.value)
 
 
 def test_every_mistake_is_listed(tmp_path):
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(JobError) as pending_signals:
         load(tmp_path, "[environment]\nid = 3\n[learning]\ngamma = 2\n")
-    text = str(caught.value)
+    text = str(pending_signals.value)
     for part in (
         "environment.id",
         "learning.gamma",

@@ -11,14 +11,14 @@ import numba
 import numpy as np
 
 from hpcq.exchange.records import record_types
-from hpcq.native import kernels
+from hpcq.jit import compiler
 
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import template
 from users import step
-from hpcq.native.kernels import bind
+from hpcq.jit.compiler import bind
 print(bind(template.run, step=step, TIMES=int(sys.argv[2]))(1))
 """
 TEMPLATE = """
@@ -27,7 +27,7 @@ def run(x):
         x = step(x)
     return x
 """
-STEP = "from hpcq.native.kernels import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
+STEP = "from hpcq.jit.compiler import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
 
 
 def run(folder, times, program=PROGRAM):
@@ -58,7 +58,7 @@ NESTED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import template
-from hpcq.native.kernels import bind
+from hpcq.jit.compiler import bind
 inner = bind(template.inner, ADDED=int(sys.argv[2]))
 print(bind(template.outer, inner=inner)(1))
 """
@@ -77,30 +77,30 @@ def test_what_a_bound_kernel_was_bound_to_counts_in_those_that_use_it(tmp_path):
 
 
 def test_every_file_that_shapes_a_kernel_names_the_cache(tmp_path, monkeypatch):
-    package = shutil.copytree(kernels._PACKAGE, tmp_path / "hpcq")
-    monkeypatch.setattr(kernels, "_PACKAGE", package)
-    seen = {kernels._sources_digest()}
+    package = shutil.copytree(compiler._PACKAGE, tmp_path / "hpcq")
+    monkeypatch.setattr(compiler, "_PACKAGE", package)
+    seen = {compiler._sources_digest()}
     for name in (
-        "native/memory.py",
+        "jit/memory.py",
         "hashing.py",
         "learning/owner.py",
-        "collectors/collector.py",
+        "collectors/base.py",
         "envs/table.py",
     ):
         with open(package / name, "a") as file:
             file.write("# changed\n")
-        seen.add(kernels._sources_digest())
+        seen.add(compiler._sources_digest())
     assert len(seen) == 6
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HPCQ_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    found = kernels.cache_root()
+    found = compiler.cache_root()
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
-    assert found != kernels.cache_root()
+    assert found != compiler.cache_root()
     monkeypatch.setenv("HPCQ_CACHE_DIR", str(tmp_path / "cache"))
-    assert kernels.cache_root() == tmp_path / "cache"
+    assert compiler.cache_root() == tmp_path / "cache"
 
 
 SAVE_SLOWLY = """
@@ -109,7 +109,7 @@ from numba.core.caching import IndexDataCacheFile as Index
 sys.path.insert(0, sys.argv[1])
 save = Index._save_index
 Index._save_index = lambda *arguments: (time.sleep(0.5), save(*arguments))
-from hpcq.native.kernels import bind
+from hpcq.jit.compiler import bind
 import template
 twice = bind(template.twice)
 print(int(twice(int(sys.argv[2]) if sys.argv[3] == "int" else float(sys.argv[2]))))
@@ -145,7 +145,7 @@ def test_no_record_that_travels_is_taken_for_another():
         assert one.can_convert_to(None, other) is None
 
 
-@kernels.kernel
+@compiler.kernel
 def add(pair, by):
     for i in range(pair[0].size):
         pair[0][i] += pair[1][i] * by
@@ -153,7 +153,7 @@ def add(pair, by):
 
 
 def test_a_kernel_called_directly():
-    direct = kernels.Direct(add)
+    direct = compiler.PrecompiledCall(add)
     for size in (3, 0, 5):
         pair = np.zeros(size), np.arange(size)
         assert direct(pair, 2.0) == size

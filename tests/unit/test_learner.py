@@ -55,14 +55,14 @@ def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rate)
     assert {key: row(learner, key) for key in expected} == expected
 
 
-def scripted(script, gamma=0.5, ticks=None, quiet_every=1000):
+def scripted(script, gamma=0.5, ticks=None, reset_every=1000):
     """Learn with rate 1, so that the last target of each state is its value."""
     job = make_job.make(
         {
             "id": "problems:Scripted-v0",
             "kwargs": {"script": script},
             "count": 1,
-            "quiet_every": quiet_every,
+            "reset_every": reset_every,
         },
         learning={"gamma": gamma, "learning_rate": 1.0, "q_init": 100.0},
     )
@@ -106,7 +106,7 @@ def test_truncation_bootstraps_from_the_final_observation_not_the_reset_one():
 def test_a_quiet_tick_is_a_truncation():
     # Every third step is quiet: 0 -> 1 -> 2 -> 3, cut, and the script starts again from 0.
     script = [(n, float(n), False, False) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9)]
-    found = scripted(script, ticks=9, quiet_every=3)
+    found = scripted(script, ticks=9, reset_every=3)
     assert found[2] == 3.0 + 0.5 * 100.0
     assert found[3] == 100.0
     assert found[0] == 1.0 + 0.5 * found[1]

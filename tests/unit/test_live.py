@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from hpcq.errors import DependencyError, ExitCode
 from hpcq.run import live, tensorboard, terminal, train
-from hpcq.run.words import number_text, time_text
+from hpcq.run.formatting import number_text, time_text
 
 
 @pytest.mark.parametrize(

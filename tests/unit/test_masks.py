@@ -10,9 +10,9 @@ from mpi4py import MPI
 
 from hpcq.checkpoint import saving
 from hpcq.checkpoint.reader import opened, stored_pieces, table_pieces
-from hpcq.collectors.actors import Outcome
+from hpcq.collectors.batch import Outcome
 from hpcq.envs import resolve
-from hpcq.envs.compiled import compiled_environment, kernel
+from hpcq.envs.protocol import compiled_environment, kernel
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.hashing import unmix64
 from hpcq.learning.learner import Learner
@@ -49,19 +49,19 @@ def test_bitsets_and_back():
     assert legal_actions(np.zeros(1, np.uint64), 2).tolist() == [[True, True]]
 
 
-@pytest.mark.parametrize("quiet_every", [1000, 7])
+@pytest.mark.parametrize("reset_every", [1000, 7])
 @pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP", "DISABLED"])
-def test_a_vector_environments_masks_are_those_of_the_states(mode, quiet_every):
+def test_a_vector_environments_masks_are_those_of_the_states(mode, reset_every):
     # The environment itself refuses an illegal action.
     environment = {"id": "problems:MaskedVector", "kwargs": {"mode": mode}, "vector": 4}
-    learner = begun({**environment, "quiet_every": quiet_every}, exploration={"epsilon": 0.9})
-    actors, truncated = learner.collector.actors, 0
+    learner = begun({**environment, "reset_every": reset_every}, exploration={"epsilon": 0.9})
+    batch, truncated = learner.collector.batch, 0
     for tick in range(1, 40):
         learner.advance()
         # `receive` leaves what the step has written.
-        assert actors.next_mask.tolist() == bits_of(actors.next).tolist(), tick
-        cut = actors.outcome == Outcome.TRUNCATED
-        assert actors.final_mask[cut].tolist() == bits_of(actors.final[cut]).tolist(), tick
+        assert batch.next_mask.tolist() == bits_of(batch.next).tolist(), tick
+        cut = batch.outcome == Outcome.TRUNCATED
+        assert batch.final_mask[cut].tolist() == bits_of(batch.final[cut]).tolist(), tick
         truncated += cut.sum()
     assert truncated > 10
 
@@ -69,7 +69,7 @@ def test_a_vector_environments_masks_are_those_of_the_states(mode, quiet_every):
 @pytest.mark.parametrize("policy", ["uniform", "epsilon_greedy"])
 def test_a_scalar_environments_masks_are_respected(policy):
     learner = advanced({"id": "problems:Masked"}, 300, exploration={"policy": policy})
-    assert learner.collector.actors.episodes.sum() > 0
+    assert learner.collector.batch.episodes.sum() > 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import reference
 from mpi4py import MPI
 
 from hpcq.envs import resolve
-from hpcq.envs.compiled import kernel
+from hpcq.envs.protocol import kernel
 from hpcq.hashing import mix64
 from hpcq.learning.learner import Learner
 

@@ -81,7 +81,7 @@ def test_episodes_and_returns_are_those_of_the_time_since_the_last_line(tmp_path
         "id": "problems:Scripted-v0",
         "kwargs": {"script": [[1, 2.0, True, False]]},
         "count": 3,
-        "quiet_every": 10,
+        "reset_every": 10,
     }
     run = {"steps": 300, "directory": str(tmp_path), "report_every": 1e-6}
     train.start(make_job.make(environment, run=run), MPI.COMM_SELF, lambda text: None, [])

@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from hpcq.envs import resolve, table
-from hpcq.envs.blackjack import HIT, STICK
+from hpcq.envs import resolve, tabular
+from hpcq.envs.bundled.blackjack import HIT, STICK
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection
@@ -49,8 +49,8 @@ def test_an_inventory_with_a_lead_time_worked_by_hand():
 
 @pytest.mark.parametrize("reward", [5.0, 12.0, 40.0])
 def test_the_queues_threshold_is_naors(reward):
-    arrival, service = 0.3, 0.5
-    model = make("Admission", arrival=arrival, service=service, reward=reward).model
+    arrival, owner = 0.3, 0.5
+    model = make("Admission", arrival=arrival, owner=owner, reward=reward).model
     value = np.zeros(model.start.size)
     for _ in range(4000):
         value = exact.action_values(model, value, 1.0).max(axis=1)
@@ -59,10 +59,10 @@ def test_the_queues_threshold_is_naors(reward):
     admits = q[:20, 1, 1] > q[:20, 1, 0] + 1e-9
     # Naor: the largest n with (n (1 - rho) - rho (1 - rho^n)) / (1 - rho)^2 <= reward * service.
     # A customer costs from the step of admission on, one step more than in his continuous time.
-    rho = arrival / service
+    rho = arrival / owner
     n = np.arange(1, 40)
     cost = (n * (1 - rho) - rho * (1 - rho**n)) / (1 - rho) ** 2
-    threshold = int((cost <= reward * service).sum())
+    threshold = int((cost <= reward * owner).sum())
     assert admits.tolist() == [queue < threshold for queue in range(20)]
 
 
@@ -136,7 +136,7 @@ def test_the_optimal_hand_returns_in_gymnasium_what_the_model_says():
 def test_the_first_hands_are_dealt_as_gymnasium_deals_them():
     environment = make("Blackjack")
     keys = [
-        int(table.reset(environment.model, draw))
+        int(tabular.reset(environment.model, draw))
         for draw in mix64.py_func(np.arange(40_000, dtype=np.uint64))
     ]
     totals, _, usable, natural = np.unravel_index(keys, (32, 11, 2, 2))

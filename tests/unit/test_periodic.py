@@ -10,8 +10,8 @@ from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
-from hpcq.learning.merging import COLUMNS, HASH, MASK, NEW, merge, room_to_count
-from hpcq.learning.owner import MAX_VISITS
+from hpcq.learning.owner_kernels import MAX_VISITS
+from hpcq.learning.periodic_kernels import COLUMNS, HASH, MASK, NEW, merge, room_to_count
 from hpcq.run.estimate import estimate, estimate_text
 from hpcq.table.shard import Shard
 

@@ -89,7 +89,7 @@ def test_a_policy_walks_the_cliff_in_gymnasiums_loop(cliff):
 
 
 def test_actions_look_as_the_space_has_them(tmp_path):
-    environment = {"id": "problems:Mirrored", "count": 4, "quiet_every": 20}
+    environment = {"id": "problems:Mirrored", "count": 4, "reset_every": 20}
     job = make_job.make(environment)
     space = gymnasium.spaces.MultiDiscrete([2, 3], start=[5, -1])
     policy = hpcq.load_policy(trained.checkpoint(job, tmp_path, 20))
@@ -180,7 +180,7 @@ def test_a_library_that_is_missing_is_named(lake, tmp_path, monkeypatch):
 def test_an_episode_becomes_a_gif(tmp_path):
     from PIL import Image
 
-    environment = {"id": "problems:Drawn", "count": 2, "quiet_every": 20}
+    environment = {"id": "problems:Drawn", "count": 2, "reset_every": 20}
     path = trained.checkpoint(make_job.make(environment), tmp_path, 20)
     frames = render(path, tmp_path / "x.gif", job=job_file(tmp_path, environment))
     with Image.open(tmp_path / "x.gif") as image:

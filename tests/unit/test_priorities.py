@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.collectors import priorities
-from hpcq.collectors.actors import make_actors
+from hpcq.collectors.batch import make_batch
 from hpcq.collectors.outcome import Outcome
-from hpcq.hashing import Purpose, environment_words, seed_word, tick_word
+from hpcq.hashing import Purpose, environment_streams, seed_word, tick_word
 
 VALUES = st.one_of(st.integers(0, 9), st.integers(0, 2**32 - 1))
 
@@ -45,17 +45,17 @@ def drawn(values, added, least, beta):
     rings, found = len(values), priorities.make_priorities(len(values), len(values[0]), RATIO)
     found.value[:] = values
     priorities.build(found)
-    actors = make_actors(rings * (1 + RATIO))
-    actors.outcome[:] = Outcome.RESET
+    batch = make_batch(rings * (1 + RATIO))
+    batch.outcome[:] = Outcome.RESET
     seed = seed_word(5)
-    words = environment_words(seed, 0, rings * (1 + RATIO))
+    words = environment_streams(seed, 0, rings * (1 + RATIO))
     places = np.empty((TICKS, rings, RATIO), np.int64)
     weights, numbers = np.empty(places.shape), np.empty_like(places)
     for tick in range(TICKS):
         word = tick_word(seed, tick, Purpose.REPLAY)
         taken = np.full(rings, added)
-        priorities.draw(found, actors, taken, words, word, least, beta, places[tick])
-        weights[tick], numbers[tick] = found.weight[:, 1:], found.drawn[:, 1:]
+        priorities.draw(found, batch, taken, words, word, least, beta, places[tick])
+        weights[tick], numbers[tick] = found.weight[:, 1:], found.sampled[:, 1:]
     return places, weights, numbers
 
 

@@ -12,9 +12,9 @@ from hpcq.envs import resolve
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
-from hpcq.propose import write
-from hpcq.propose.choose import choose
-from hpcq.propose.look import look
+from hpcq.scaffold import write
+from hpcq.scaffold.profile import look
+from hpcq.scaffold.suggest import choose
 
 
 class Scripted(gymnasium.Env):
@@ -127,7 +127,7 @@ def test_floats_of_actions_get_levels(monkeypatch, tmp_path):
 def test_episodes_without_end_get_one(monkeypatch, tmp_path):
     job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=None, cost=True)
     assert job["environment"]["max_episode_steps"] == 1000
-    assert job["environment"]["quiet_every"] == 4000
+    assert job["environment"]["reset_every"] == 4000
     assert job["learning"]["gamma"] == 0.995
     assert job["learning"]["q_init"] == 0.0
 
@@ -165,7 +165,7 @@ def test_the_greedy_policy_is_evaluated(monkeypatch, tmp_path):
     job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=10)
     every, environment = job["evaluation"]["every"], job["environment"]
     # Not more often than a job of this kind can stop.
-    assert every >= environment["count"] * environment["quiet_every"]
+    assert every >= environment["count"] * environment["reset_every"]
     assert 20 <= job["evaluation"]["episodes"] <= 100
     assert job["stop"] == {}
     text = (tmp_path / "first.toml").read_text()
@@ -175,7 +175,7 @@ def test_the_greedy_policy_is_evaluated(monkeypatch, tmp_path):
 
 def test_what_is_given_stands_in_its_place(tmp_path):
     sections = {
-        "environment": {"count": 8, "quiet_every": 50},
+        "environment": {"count": 8, "reset_every": 50},
         "learning": {"gamma": 0.5, "n_step": 3},
         "run": {"steps": 5000},
         "mode": {"kind": "lockstep"},

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from stickers import cube_distances, eight_puzzle_distances
 
-from hpcq.envs import permutations, resolve
-from hpcq.envs.gridworld import is_wall
+from hpcq.envs import resolve
+from hpcq.envs.bundled import permutations
+from hpcq.envs.bundled.gridworld import is_wall
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection
 from hpcq.learning import exact

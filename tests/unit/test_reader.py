@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.checkpoint import isolated
+from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.checksum import crc32
+from hpcq.checkpoint.header import Header, extent
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
-from hpcq.checkpoint.schema import Header, extent
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError
 from hpcq.learning.learner import Learner
@@ -32,7 +32,7 @@ def whole(tmp_path_factory):
     learner.begin()
     for _ in range(40):
         learner.advance()
-    return save(learner, tmp_path_factory.mktemp("run"), "funnel", keep=1)[0]
+    return save(learner, tmp_path_factory.mktemp("run"), "gather", keep=1)[0]
 
 
 @pytest.fixture
@@ -245,17 +245,17 @@ def test_a_shape_beyond_the_end_of_the_file_is_refused(copy):
     ],
 )
 def test_whatever_happens_in_the_child_is_told(whole, program, message, tmp_path, monkeypatch):
-    child = "from hpcq.checkpoint import isolated, structure\nimport json, sys\n"
-    child += f"def look(path):\n    {program}\nstructure.describe = look\n"
-    child += "print(json.dumps(isolated.ask(sys.argv[1])))\n"
-    run = isolated.subprocess.run
+    child = "from hpcq.checkpoint import layout_check, sandbox\nimport json, sys\n"
+    child += f"def look(path):\n    {program}\nlayout_check.describe = look\n"
+    child += "print(json.dumps(sandbox.ask(sys.argv[1])))\n"
+    run = sandbox.subprocess.run
     monkeypatch.setattr(
-        isolated.subprocess,
+        sandbox.subprocess,
         "run",
         lambda command, **options: run([sys.executable, "-c", child, command[-1]], **options),
     )
     if "sleep" in program:
-        monkeypatch.setattr(isolated, "WAIT_SECONDS", 1.5)
+        monkeypatch.setattr(sandbox, "WAIT_SECONDS", 1.5)
     with pytest.raises(CheckpointError, match=message):
         verify(whole)
 

@@ -8,11 +8,11 @@ import pytest
 import readme
 
 from hpcq.errors import JobError
-from hpcq.job import bundled, reference
+from hpcq.job import library, reference
 from hpcq.job.job import Job
 from hpcq.job.schema import job_schema
 
-JOBS = sorted(bundled.FOLDER.glob("**/*.toml"))
+JOBS = sorted(library.FOLDER.glob("**/*.toml"))
 VALIDATOR = jsonschema.Draft202012Validator(job_schema())
 GOOD = {
     "environment": {"id": "Taxi-v4"},
@@ -52,7 +52,7 @@ def test_a_key_is_told_in_full():
     (rate,) = [k for p in reference.parts() for k in p.keys if k.name == "learning.learning_rate"]
     assert (rate.type, rate.default) == ("number, 0 ... 1, or schedule", reference.REQUIRED)
     text = reference.reference_text(("quiet",))
-    assert "environment.quiet_every: whole number, at least 1; default 1000" in text
+    assert "environment.reset_every: whole number, at least 1; default 1000" in text
     assert "learning.gamma" not in text
     with pytest.raises(JobError, match="no key with 'nonsense'"):
         reference.reference_text(("nonsense",))

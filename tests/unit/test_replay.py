@@ -7,7 +7,7 @@ from mpi4py import MPI
 from hpcq.bench.modes import gathered
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
-from hpcq.envs import resolve, table
+from hpcq.envs import resolve, tabular
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
 from hpcq.job.job import Job
@@ -56,7 +56,7 @@ def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule,
     learning = {"learning_rate": 0.3, "q_init": 0.25, "gamma": 0.95, "rule": rule}
     job = make_job.make(environment, learning=learning, exploration={"epsilon": 0.3})
     count = environment["count"]
-    keys = {} if draw is None else {"draw": "prioritised", **draw}
+    keys = {} if draw is None else {"sampling": "prioritised", **draw}
     job = with_replay(job, ratio=3, capacity=7 * count, **keys)
     learner = trained(job, 120)
     model = learner.environment.model
@@ -86,8 +86,8 @@ def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule,
 def test_nothing_is_replayed_before_a_ring_holds_enough():
     job = make_job.make(make_job.GARNET)
     plain = trained(job, 50)
-    assert trained(with_replay(job, ratio=2, least=51), 50).digest() == plain.digest()
-    assert trained(with_replay(job, ratio=2, least=40), 50).digest() != plain.digest()
+    assert trained(with_replay(job, ratio=2, learning_starts=51), 50).digest() == plain.digest()
+    assert trained(with_replay(job, ratio=2, learning_starts=40), 50).digest() != plain.digest()
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,24 @@ def test_nothing_is_replayed_before_a_ring_holds_enough():
     [
         ("learning", {"n_step": 3}, "single transitions are replayed"),
         ("mode", {"kind": "asynchronous"}, "replay goes with lockstep"),
-        ("replay", {"priority_exponent": 0.5}, "draw = 'uniform' has no priority_exponent"),
-        ("replay", {"priority_floor": 0.5}, "draw = 'uniform' has no priority_floor"),
-        ("replay", {"importance_exponent": 1.0}, "draw = 'uniform' has no importance_exponent"),
-        ("replay", {"draw": "prioritised", "ratio": 0}, "draws nothing: give ratio, too"),
-        ("replay", {"draw": "prioritized"}, "expected 'uniform' or 'prioritised'"),
-        ("replay", {"draw": "prioritised", "priority_floor": -1.0}, "replay.priority_floor = -1"),
+        ("replay", {"priority_exponent": 0.5}, "sampling = 'uniform' has no priority_exponent"),
+        ("replay", {"priority_floor": 0.5}, "sampling = 'uniform' has no priority_floor"),
+        ("replay", {"importance_exponent": 1.0}, "sampling = 'uniform' has no importance_exponent"),
+        ("replay", {"sampling": "prioritised", "ratio": 0}, "draws nothing: give ratio, too"),
+        ("replay", {"sampling": "prioritized"}, "expected 'uniform' or 'prioritised'"),
         (
             "replay",
-            {"draw": "prioritised", "importance_exponent": 1.5},
+            {"sampling": "prioritised", "priority_floor": -1.0},
+            "replay.priority_floor = -1",
+        ),
+        (
+            "replay",
+            {"sampling": "prioritised", "importance_exponent": 1.5},
             "replay.importance_exponent = 1.5: expected a number",
         ),
         (
             "replay",
-            {"draw": "prioritised", "capacity": 24},
+            {"sampling": "prioritised", "capacity": 24},
             "capacity = 24 and environment.count = 12.* expected at least 36",
         ),
     ],
@@ -127,13 +131,13 @@ def test_the_rings_count_as_memory():
     before, after = (estimate(j, 1000, 2, 2)["rank_bytes"] for j in (job, ringed))
     # Key, action, reward, next state, terminated: 29 bytes each.
     assert 6_000_000 * 29 <= after - before < 6_100_000 * 29
-    ringed = with_replay(job, ratio=1, capacity=12 << 20, draw="prioritised")
+    ringed = with_replay(job, ratio=1, capacity=12 << 20, sampling="prioritised")
     after = estimate(ringed, 1000, 2, 2)["rank_bytes"]
     # Beside these the priority, and a sum of the tree: 12 bytes.
     assert (6 << 20) * 41 <= after - before < (6.1 * 2**20) * 41
 
 
-@pytest.mark.parametrize("keys", [{}, {"draw": "prioritised"}])
+@pytest.mark.parametrize("keys", [{}, {"sampling": "prioritised"}])
 def test_an_evaluation_replays_nothing(keys):
     job = make_job.make(make_job.GARNET, evaluation={"every": 1, "episodes": 20, "max_steps": 9})
     learner = trained(with_replay(job, ratio=2, **keys), 50)
@@ -154,7 +158,7 @@ def blind_cliffwalk(n):
         last = s == n - 1
         ways = [(1.0, (s + 1) % n, float(last), last)], [(1.0, 0, 0.0, True)]
         transitions[s] = dict(enumerate(ways if s % 2 else ways[::-1]))
-    return table.from_transitions(transitions, np.eye(n)[0])
+    return tabular.from_transitions(transitions, np.eye(n)[0])
 
 
 def replayed_until_right(seed, **keys):
@@ -168,8 +172,8 @@ def replayed_until_right(seed, **keys):
         run={"seed": seed},
     )
     job = with_replay(job, ratio=1, **keys)
-    learner = begun(job, 0, table.table_environment("cliffwalk", model, None))
-    while not learner.collector.actors.reward[0]:
+    learner = begun(job, 0, tabular.table_environment("cliffwalk", model, None))
+    while not learner.collector.batch.reward[0]:
         learner.advance()
     first, error = learner.tick, np.inf
     while error > 1e-3:
@@ -184,8 +188,8 @@ def test_priorities_find_the_few_transitions_that_teach_something():
         sum(replayed_until_right(seed, **keys) for seed in (1, 2, 3))
         for keys in (
             {},
-            {"draw": "prioritised"},
-            {"draw": "prioritised", "importance_exponent": 0.0},
+            {"sampling": "prioritised"},
+            {"sampling": "prioritised", "importance_exponent": 0.0},
         )
     )
     assert prioritised <= uniform / 3
@@ -193,13 +197,13 @@ def test_priorities_find_the_few_transitions_that_teach_something():
 
 
 def test_numbers_that_cannot_be_are_found_in_a_checkpoint(tmp_path):
-    job = with_replay(make_job.make(make_job.GARNET), ratio=2, draw="prioritised")
+    job = with_replay(make_job.make(make_job.GARNET), ratio=2, sampling="prioritised")
     learner = begun(job, 9)
-    path, _ = save(learner, tmp_path, "funnel", keep=1)
+    path, _ = save(learner, tmp_path, "gather", keep=1)
     verify(path)
     columns = learner.extra_columns()
     columns["replay/pending_number"][3, 1] = -1
-    path, _ = save(learner, tmp_path, "funnel", keep=1)
+    path, _ = save(learner, tmp_path, "gather", keep=1)
     with pytest.raises(CheckpointError, match="replay/pending_number has a value outside 0 "):
         verify(path)
     learner.close()
@@ -207,5 +211,7 @@ def test_numbers_that_cannot_be_are_found_in_a_checkpoint(tmp_path):
 
 def test_a_job_that_draws_otherwise_does_not_go_on_with_a_run():
     job = make_job.make(make_job.GARNET)
-    uniform, prioritised = (with_replay(job, ratio=1, draw=d) for d in ("uniform", "prioritised"))
-    assert list(prioritised.differences(uniform)) == ["replay.draw"]
+    uniform, prioritised = (
+        with_replay(job, ratio=1, sampling=kind) for kind in ("uniform", "prioritised")
+    )
+    assert list(prioritised.differences(uniform)) == ["replay.sampling"]

@@ -20,7 +20,7 @@ from trained import checkpoint as trained_checkpoint
 
 from hpcq.cli import hpcq as cli
 from hpcq.errors import CheckpointError, DependencyError, ExitCode
-from hpcq.run import rundir, train
+from hpcq.run import run_directory, train
 from hpcq.view import distribution, grids, maps, report
 from hpcq.view.table import Table
 
@@ -116,10 +116,12 @@ def test_pictures_become_files(lake, tmp_path):
 
 def test_a_run_that_has_told_little_is_no_error(lake, tmp_path):
     """Before its first report and checkpoint; then with a line from which keys are missing."""
-    shutil.copy(lake / rundir.JOB, tmp_path)
+    shutil.copy(lake / run_directory.JOB, tmp_path)
     page = Page(report.report(tmp_path).read_text())
     assert page.images == {}
-    (tmp_path / rundir.METRICS).write_text('{"step": 100, "mean_return": null, "states": 3}\n')
+    (tmp_path / run_directory.METRICS).write_text(
+        '{"step": 100, "mean_return": null, "states": 3}\n'
+    )
     text = report.report(tmp_path).read_text()
     assert list(Page(text).images) == ["Progress"]
     assert "not finished" in text
@@ -128,7 +130,7 @@ def test_a_run_that_has_told_little_is_no_error(lake, tmp_path):
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="holds no run"):
         report.report(tmp_path)
-    (tmp_path / rundir.JOB).write_text("{")
+    (tmp_path / run_directory.JOB).write_text("{")
     with pytest.raises(CheckpointError, match="not valid JSON"):
         report.plot(tmp_path)
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.exchange.mail import COLUMNS, QUERIES, UPDATES, Inbox, Replies
+from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
-from hpcq.learning import choosing, owner, policy, rule
-from hpcq.learning.locating import PLACES, Seen, nothing_seen, recalls
-from hpcq.learning.owner import MAX_VISITS
-from hpcq.table.rows import find
+from hpcq.learning import action_selection, owner_kernels, policy, rule
+from hpcq.learning.owner_kernels import MAX_VISITS
+from hpcq.learning.prefetch import RING_SIZE, SlotHints, empty_hints, hints_valid
+from hpcq.table.hash_table import find
 from hpcq.table.shard import Shard
 
 
@@ -21,8 +21,8 @@ def inbox_of(records, counts):
     table = np.zeros((len(counts), COLUMNS), np.int64)
     table[:, [UPDATES, QUERIES]] = counts
     starts = np.concatenate([[0], np.cumsum(counts.sum(axis=1))[:-1]])
-    is_far = np.arange(len(counts)) % 2 == 1
-    return Inbox(records, records.copy(), is_far, starts, table)
+    is_remote = np.arange(len(counts)) % 2 == 1
+    return Inbox(records, records.copy(), is_remote, starts, table)
 
 
 def updates(dtype, *rows, counts=None):
@@ -35,11 +35,13 @@ def updates(dtype, *rows, counts=None):
 
 def compiled(shard):
     q_learning, epsilon_greedy = rule.find("q_learning"), policy.find("epsilon_greedy")
-    return owner.kernels(q_learning, epsilon_greedy, shard.columns, shard.table.width, False, False)
+    return owner_kernels.kernels(
+        q_learning, epsilon_greedy, shard.columns, shard.table.width, False, False
+    )
 
 
 def scratch():
-    return np.empty(PLACES, np.uint64)
+    return np.empty(RING_SIZE, np.uint64)
 
 
 def ask(shard, hash_, draws, epsilon):
@@ -48,13 +50,13 @@ def ask(shard, hash_, draws, epsilon):
     records["hash"], records["draw"] = hash_, draws
     inbox = inbox_of(records, [(0, len(draws))])
     to = Replies(replies, replies[:0], np.zeros(1, np.int64))
-    seen = nothing_seen(1, len(draws))
+    seen = empty_hints(1, len(draws))
     assert compiled(shard).answer(shard.table, inbox, epsilon, seen, to) == -1
     return replies
 
 
 def apply(shard, inbox, rate, exponent, done=0, seen=None):
-    seen = seen or nothing_seen(inbox.starts.size)
+    seen = seen or empty_hints(inbox.starts.size)
     return compiled(shard).apply(shard.table, inbox, rate, exponent, 0.0, scratch(), seen, done)
 
 
@@ -159,7 +161,7 @@ def test_where_queries_found_their_rows_is_noted():
     inbox = inbox_of(records, [(0, 100), (0, 200)])
     replies = np.zeros(300, reply)
     to = Replies(replies, replies.copy(), inbox.starts)
-    too_small, seen = nothing_seen(2, 299), nothing_seen(2, 300)
+    too_small, seen = empty_hints(2, 299), empty_hints(2, 300)
     assert compiled(shard).answer(shard.table, inbox, 0.0, too_small, to) == 300
     assert compiled(shard).answer(shard.table, inbox, 0.0, seen, to) == -1
     assert seen.starts.tolist() == [0, 100]
@@ -168,12 +170,12 @@ def test_where_queries_found_their_rows_is_noted():
     assert seen.slots[298] == shard.table.hashes.size - 1
     # Updates of the same states are recalled; where one is left out or they are of others, not.
     table, second = shard.table.hashes, np.uint64(hashes[200])
-    assert recalls(table, seen, 0, records, 0, 100)
-    assert recalls(table, seen, 1, records, 100, 198)
-    assert not recalls(table, seen, 1, records, 100, 0)
-    assert not recalls(table, seen, 1, records, 100, 201)
-    assert not recalls(table, seen, 0, np.delete(records, 50), 0, 99)
-    assert not recalls(table, seen, 1, records[records["hash"] != second], 100, 197)
+    assert hints_valid(table, seen, 0, records, 0, 100)
+    assert hints_valid(table, seen, 1, records, 100, 198)
+    assert not hints_valid(table, seen, 1, records, 100, 0)
+    assert not hints_valid(table, seen, 1, records, 100, 201)
+    assert not hints_valid(table, seen, 0, np.delete(records, 50), 0, 99)
+    assert not hints_valid(table, seen, 1, records[records["hash"] != second], 100, 197)
 
 
 @given(st.data())
@@ -189,9 +191,9 @@ def test_what_is_noted_is_a_hint_and_no_more(data):
         apply(shard, updates(np.float64, (state, 0.0, 0)), 0.5, 0.0)
     hint = st.integers(0, shard.table.hashes.size - 1)
     slots = np.array(data.draw(st.lists(hint, min_size=size, max_size=size)), np.uint64)
-    # The last one is what `recalls` looks at.
+    # The last one is what `hints_valid` looks at.
     slots[-1] = max(0, find(shard.table, np.uint64(rows[-1][0])))
-    seen = Seen(slots, np.zeros(1, np.int64))
+    seen = SlotHints(slots, np.zeros(1, np.int64))
     expected = {state: [0.0, 0.0] for state in states}
     for state, target, action in rows:
         expected[state][action] += 0.5 * (target - expected[state][action])
@@ -208,7 +210,7 @@ def test_what_is_noted_is_a_hint_and_no_more(data):
 )
 def test_any_number_of_actions_is_chosen_from(actions, masked, rule_name):
     found = rule.find(rule_name)
-    names = choosing.names(found, policy.find("epsilon_greedy"), actions, masked)
+    names = action_selection.names(found, policy.find("epsilon_greedy"), actions, masked)
     rng = np.random.default_rng(actions)
     q = rng.integers(3, size=(1, found.tables * actions)).astype(np.float32)
     acting = q.reshape(found.tables, actions).mean(axis=0)

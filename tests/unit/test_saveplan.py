@@ -8,8 +8,8 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.errors import JobError
 from hpcq.learning.learner import Learner
-from hpcq.run.room import GIB, Room, most_rows
-from hpcq.run.saveplan import SavePlan
+from hpcq.run.checkpoint_schedule import CheckpointSchedule
+from hpcq.run.memory_limit import GIB, MemoryLimit, most_rows
 from hpcq.table.shard import Shard
 
 
@@ -25,7 +25,7 @@ def saved(plan, ticks, wanted=()):
 
 def plan(quiet=1, **checkpoint):
     job = make_job.make({**make_job.GARNET, "count": 10}, checkpoint={"every": 100, **checkpoint})
-    return SavePlan(job, quiet, 0)
+    return CheckpointSchedule(job, quiet, 0)
 
 
 def test_every_so_many_ticks_since_the_last_checkpoint():
@@ -75,5 +75,5 @@ def test_a_learner_without_room_for_one_tick_does_not_begin():
     job = make_job.make({**make_job.GARNET, "count": 1000}, run={"table_gib": 1e-5})
     learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
     with pytest.raises(JobError, match=r"rank 0 holds 0 states and needs .* GiB to go on"):
-        Room(learner).check()
+        MemoryLimit(learner).check()
     learner.close()

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcq.hashing import MASK, first_hash
-from hpcq.native.memory import release
+from hpcq.jit.memory import release
 from hpcq.table import shard as shard_module
-from hpcq.table.rows import LIMIT, ROWS, find, insert
+from hpcq.table.hash_table import LIMIT, ROWS, find, insert
 from hpcq.table.shard import Shard
 
 

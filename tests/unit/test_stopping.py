@@ -35,10 +35,10 @@ def test_the_largest_td_error_is_that_of_the_window():
     learner = begin(job)
     for _ in range(3):  # the first update is applied in the second tick
         learner.advance()
-    assert learner.service.largest_error(reset=True) == 8.0
+    assert learner.owner.largest_error(reset=True) == 8.0
     learner.advance()
     learner.advance()
-    assert learner.service.largest_error() == 2.0
+    assert learner.owner.largest_error() == 2.0
     learner.close()
 
 
@@ -46,7 +46,7 @@ def test_the_td_error_is_not_looked_at_unless_asked_for():
     learner = begin(make_job.make(LAKE))
     for _ in range(50):
         learner.advance()
-    assert learner.service.largest_error() == 0.0
+    assert learner.owner.largest_error() == 0.0
 
 
 def test_the_residual_of_the_optimum_is_nothing_and_that_of_a_change_is_its_size():

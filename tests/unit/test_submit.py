@@ -57,7 +57,7 @@ def test_notes_say_what_to_expect(file):
     metrics.write_text('{"step": 400, "steps_per_second": 5.0}\n')
     notes = prepare(file, (f"run.directory={file.parent}",), Request()).notes
     assert notes[1] == "time: 600 steps left, 2 min at the last run's 5 steps/s"
-    notes = prepare(file, ("checkpoint.writer=funnel",), Request(nodes=2)).notes
+    notes = prepare(file, ("checkpoint.writer=gather",), Request(nodes=2)).notes
     assert "2 nodes will checkpoint through rank 0" in notes[-1]
 
 

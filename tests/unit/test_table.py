@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.envs import resolve, table
+from hpcq.envs import resolve, tabular
 from hpcq.errors import JobError
 from hpcq.hashing import unit_interval
 from hpcq.job.sections import EnvironmentSection
@@ -62,14 +62,14 @@ def test_a_start_is_the_first_state_whose_running_sum_exceeds_the_draw(weights, 
     states = len(weights)
     shape = (states, 1, 1)
     nowhere = np.zeros(shape)
-    model = table.table_model(
+    model = tabular.table_model(
         np.ones(shape), nowhere, nowhere, nowhere, np.array(weights) / sum(weights)
     )
     sums = model.start_cumulative.tolist()
     for draw in [0, 2**64 - 1, *draws]:
         u = float(unit_interval(np.uint64(draw))) * sums[-1]
         expected = min(bisect.bisect_right(sums, u), states - 1)
-        assert table.reset(model, np.uint64(draw)) == expected
+        assert tabular.reset(model, np.uint64(draw)) == expected
 
 
 @pytest.mark.parametrize("id_", IDS)
@@ -99,7 +99,7 @@ def test_a_taxi_whose_table_is_not_the_truth_is_stepped_in_python():
     ("states", "actions", "branching"), [(100, 4, 5), (7, 1, 7), (3, 2, 1), (50_000, 2, 3)]
 )
 def test_garnet_is_a_model_of_the_asked_size(states, actions, branching):
-    model = table.garnet(states, actions, branching, seed=5)
+    model = tabular.garnet(states, actions, branching, seed=5)
     assert model.probability.shape == (states, actions, branching)
     assert np.allclose(model.probability.sum(axis=2), 1, atol=1e-12)
     assert (model.probability >= 0).all()
@@ -107,18 +107,18 @@ def test_garnet_is_a_model_of_the_asked_size(states, actions, branching):
         assert len(set(row.tolist())) == branching
     assert model.next.min() >= 0
     assert model.next.max() < states
-    again = table.garnet(states, actions, branching, seed=5)
+    again = tabular.garnet(states, actions, branching, seed=5)
     assert all(np.array_equal(a, b) for a, b in zip(model, again, strict=True))
-    other = table.garnet(states, actions, branching, seed=6)
+    other = tabular.garnet(states, actions, branching, seed=6)
     assert not np.array_equal(model.reward, other.reward)
 
 
 def test_sampled_frequencies_are_the_probabilities():
-    model = table.garnet(5, 2, 4, seed=1)
+    model = tabular.garnet(5, 2, 4, seed=1)
     draws = np.random.default_rng(0).integers(0, 2**64, 20_000, dtype=np.uint64)
     found = np.zeros(5)
     for draw in draws:
-        found[table.step(model, np.uint64(3), 1, draw)[0]] += 1
+        found[tabular.step(model, np.uint64(3), 1, draw)[0]] += 1
     expected = np.zeros(5)
     np.add.at(expected, model.next[3, 1], model.probability[3, 1])
     assert np.abs(found / draws.size - expected).max() < 5 * np.sqrt(0.25 / draws.size)
@@ -129,9 +129,9 @@ def test_a_draw_beyond_the_running_sum_takes_the_last_outcome():
         0: {0: [(0.4, 0, 1.0, False), (0.6 - 1e-9, 1, 2.0, True)]},
         1: {0: [(1, 1, 0, True)]},
     }
-    model = table.from_transitions(transitions, np.array([1.0, 0.0]))
-    assert table.step(model, np.uint64(0), 0, np.uint64(2**64 - 1)) == (1, 2.0, True)
-    assert table.step(model, np.uint64(1), 0, np.uint64(2**64 - 1)) == (1, 0.0, True)
+    model = tabular.from_transitions(transitions, np.array([1.0, 0.0]))
+    assert tabular.step(model, np.uint64(0), 0, np.uint64(2**64 - 1)) == (1, 2.0, True)
+    assert tabular.step(model, np.uint64(1), 0, np.uint64(2**64 - 1)) == (1, 0.0, True)
 
 
 @pytest.mark.parametrize(

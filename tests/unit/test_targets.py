@@ -8,8 +8,8 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import hashes_of
+from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.learner import Learner
-from hpcq.learning.method import Method
 
 # Two actions; in state 1 they are worth 4 and 8, in state 2 they are worth 6 and 2.
 ROWS = {1: [4.0, 8.0], 2: [6.0, 2.0]}
@@ -36,7 +36,7 @@ def learner_of(script, rows, learning, exploration, seed=3):
 def target(script, learning, exploration=None, rows=ROWS, ticks=1):
     """Return what the action taken in state 0 is worth after so many steps."""
     learner = learner_of(script, rows, learning, exploration or {"epsilon": 0.0})
-    action = learner.collector.actors.action[0]
+    action = learner.collector.batch.action[0]
     # The update goes with the messages of the tick after.
     for _ in range(ticks + 1):
         learner.advance()
@@ -68,9 +68,9 @@ def test_one_step(rule, exploration, expected):
 
 def test_sarsa_bootstraps_from_the_action_that_is_taken():
     learner = learner_of(TO_1, ROWS, {"rule": "sarsa"}, {"policy": "uniform"})
-    action = learner.collector.actors.action[0]
+    action = learner.collector.batch.action[0]
     learner.advance()
-    following = learner.collector.actors.action[0]
+    following = learner.collector.batch.action[0]
     learner.advance()
     assert learner.shard.row(int(HASHES[0]))[action] == 3 + 0.5 * ROWS[1][following]
 
@@ -107,18 +107,18 @@ def test_two_steps(learning, expected):
         ("expected_sarsa", False, 4),
     ],
 )
-def test_a_return_ends_at_the_first_action_that_is_not_greedy(rule, cuts, last):
+def test_a_return_ends_at_the_first_action_that_is_not_greedy(rule, cuts_traces, last):
     seen = set()
     for seed in range(6):
         learning, policy = {"rule": rule, "n_step": 2}, {"policy": "uniform"}
         learner = learner_of(TO_2, ROWS, learning, policy, seed)
-        actions = learner.collector.actors.action
+        actions = learner.collector.batch.action
         first = actions[0]
         learner.advance()
         greedy = actions[0] == 1
         for _ in range(2):
             learner.advance()
-        expected = 3 + 0.5 * (8 if cuts and not greedy else 5 + 0.5 * last)
+        expected = 3 + 0.5 * (8 if cuts_traces and not greedy else 5 + 0.5 * last)
         assert learner.shard.row(int(HASHES[0]))[first] == expected
         seen.add(bool(greedy))
     assert seen == {False, True}
@@ -133,7 +133,7 @@ def test_a_truncated_episode_asks_with_a_draw_of_its_own(rule):
     for seed in range(24):
         script = [(1, 3.0, False, True)]
         learner = learner_of(script, rows, {"rule": rule}, {"policy": "uniform"}, seed)
-        actions = learner.collector.actors.action
+        actions = learner.collector.batch.action
         first = actions[0]
         learner.advance()
         following = actions[0]
@@ -159,10 +159,10 @@ def test_a_truncated_episode_asks_with_a_draw_of_its_own(rule):
 def test_rules_that_do_not_fit_the_environment_are_refused(environment, rule, words):
     job = make_job.make({**environment, "count": 1}, learning={"rule": rule})
     with pytest.raises(JobError, match=f"learning.rule = '{rule}', but in .*{words}"):
-        Method.of(job, resolve(job.environment))
+        Algorithm.of(job, resolve(job.environment))
 
 
 def test_negamax_in_an_environment_of_ones_own():
     for id_, kwargs in (("problems:Turns", {}), ("problems:Scripted-v0", {"script": TO_1})):
         job = make_job.make({"id": id_, "kwargs": kwargs}, learning={"rule": "negamax"})
-        assert Method.of(job, resolve(job.environment)).sign == -1.0
+        assert Algorithm.of(job, resolve(job.environment)).sign == -1.0

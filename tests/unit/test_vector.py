@@ -8,7 +8,7 @@ import problems
 import pytest
 from mpi4py import MPI
 
-from hpcq.collectors.actors import Actors, Outcome
+from hpcq.collectors.batch import EnvBatch, Outcome
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError, EnvironmentFault, JobError
 from hpcq.hashing import unmix64
@@ -17,7 +17,7 @@ from hpcq.learning.learner import Learner
 MODES = ["NEXT_STEP", "SAME_STEP", "DISABLED"]
 
 
-def vector_job(mode="NEXT_STEP", count=8, vector=4, quiet_every=1000, how=None, **learning):
+def vector_job(mode="NEXT_STEP", count=8, vector=4, reset_every=1000, how=None, **learning):
     name, kwargs = ("BrokenVector", {"how": how, "after": 3}) if how else ("ScriptedVector", {})
     return make_job.make(
         {
@@ -25,7 +25,7 @@ def vector_job(mode="NEXT_STEP", count=8, vector=4, quiet_every=1000, how=None, 
             "kwargs": {"mode": mode, **kwargs},
             "count": count,
             "vector": vector,
-            "quiet_every": quiet_every,
+            "reset_every": reset_every,
         },
         learning=learning,
     )
@@ -42,10 +42,10 @@ def keys(hashes):
     return unmix64.py_func(hashes).tolist()
 
 
-@pytest.mark.parametrize("quiet_every", [1000, 7, 1])
+@pytest.mark.parametrize("reset_every", [1000, 7, 1])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_learned_transitions_are_the_scripted_ones(mode, quiet_every):
-    learner = begun(vector_job(mode, quiet_every=quiet_every))
+def test_the_learned_transitions_are_the_scripted_ones(mode, reset_every):
+    learner = begun(vector_job(mode, reset_every=reset_every))
     log = problems.ScriptedVector.log
     learned, truth = Counter(), Counter()
     for _ in range(60):
@@ -54,17 +54,17 @@ def test_the_learned_transitions_are_the_scripted_ones(mode, quiet_every):
         for name, phase in learner.phases:
             phase()
             if name == "step":
-                actors = Actors(*(column.copy() for column in learner.collector.actors))
-        quiet = learner.tick % quiet_every == 0
+                batch = EnvBatch(*(column.copy() for column in learner.collector.batch))
+        quiet = learner.tick % reset_every == 0
         for s, a, r, s2, terminated, truncated in log[before:]:
             cut = not terminated and (truncated or quiet)
             truth[s, a, r, None if terminated else s2, terminated, cut] += 1
         # What a tick learns from: where it bootstraps follows from the outcome alone.
         for outcome, action, reward, s, final, following in zip(
-            actors.outcome,
-            actors.action,
-            actors.reward,
-            *(keys(column) for column in (actors.hash, actors.final, actors.next)),
+            batch.outcome,
+            batch.action,
+            batch.reward,
+            *(keys(column) for column in (batch.hash, batch.final, batch.next)),
             strict=True,
         ):
             if outcome != Outcome.RESET:
@@ -73,13 +73,13 @@ def test_the_learned_transitions_are_the_scripted_ones(mode, quiet_every):
                 to = None if terminated else final if cut else following
                 learned[s, action + 1, reward, to, terminated, cut] += 1
         # And what the next tick will send is just that.
-        after = learner.collector.actors
-        assert (after.update_pending == (actors.outcome != Outcome.RESET)).all()
+        after = learner.collector.batch
+        assert (after.update_pending == (batch.outcome != Outcome.RESET)).all()
         sent = after.update_pending
-        assert (after.update_hash == actors.hash)[sent].all()
+        assert (after.update_hash == batch.hash)[sent].all()
     learner.close()
     assert learned == truth
-    assert len(log) == 60 * 8 if mode != "NEXT_STEP" or quiet_every == 1 else len(log) < 60 * 8
+    assert len(log) == 60 * 8 if mode != "NEXT_STEP" or reset_every == 1 else len(log) < 60 * 8
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -91,8 +91,8 @@ def test_the_table_is_the_scripts(mode):
         learner.advance()
     # The last tick's updates are still to be sent.
     log = problems.ScriptedVector.log
-    actors = learner.collector.actors
-    pending = set(keys(actors.update_hash[actors.update_pending]))
+    batch = learner.collector.batch
+    pending = set(keys(batch.update_hash[batch.update_pending]))
     expected, values = {}, {}
     for s, a, r, s2, terminated, _ in log:
         # Fresh states are still worth 100 when they are bootstrapped from.
@@ -112,13 +112,13 @@ def test_episodes_are_counted_and_measured(mode):
     for _ in range(100):
         learner.advance()
     ends = [entry for entry in problems.ScriptedVector.log if entry[4] or entry[5]]
-    episodes, returns, lengths = learner.collector.tally
-    assert episodes == len(ends) == learner.collector.actors.episodes.sum()
+    episodes, returns, lengths = learner.collector.episode_stats
+    assert episodes == len(ends) == learner.collector.batch.episodes.sum()
     rewards = sum(entry[2] for entry in problems.ScriptedVector.log)
-    unfinished = learner.collector.actors.episode_return.sum()
+    unfinished = learner.collector.batch.episode_return.sum()
     assert returns == pytest.approx(rewards - unfinished)
     steps = len(problems.ScriptedVector.log)
-    assert lengths == steps - learner.collector.actors.elapsed.sum()
+    assert lengths == steps - learner.collector.batch.elapsed.sum()
 
 
 LIES = [(said, true) for said in MODES for true in MODES if said != true]
@@ -168,13 +168,13 @@ def test_sizes_that_do_not_fit():
 
 
 def test_restore_restarts_the_units(monkeypatch):
-    learner = begun(vector_job(quiet_every=5))
+    learner = begun(vector_job(reset_every=5))
     for _ in range(5):
         learner.advance()
     again = Learner(learner.job, learner.environment, MPI.COMM_SELF)
-    for mine, saved in zip(again.collector.actors, learner.collector.actors, strict=True):
+    for mine, saved in zip(again.collector.batch, learner.collector.batch, strict=True):
         mine[:] = saved
     again.collector.restore(5)
-    again.collector.actors.hash[5] += np.uint64(1)
+    again.collector.batch.hash[5] += np.uint64(1)
     with pytest.raises(CheckpointError, match="environment 5 .*does not restart"):
         again.collector.restore(5)

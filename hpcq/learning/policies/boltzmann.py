@@ -10,8 +10,8 @@ planning, and reacting based on approximating dynamic programming", ICML 1990; S
 import numpy as np
 
 from hpcq.hashing import unit_interval
+from hpcq.jit.compiler import template
 from hpcq.learning.policy import Policy
-from hpcq.native.kernels import template
 
 
 @template

@@ -6,8 +6,8 @@ section 2.2.
 
 import numpy as np
 
+from hpcq.jit.compiler import template
 from hpcq.learning.policy import Policy
-from hpcq.native.kernels import template
 
 
 @template

@@ -4,8 +4,8 @@ What is unknown gets explored if `learning.q_init` is above everything that can 
 optimistic initial values. Sutton and Barto, "Reinforcement Learning", 2018, section 2.6.
 """
 
+from hpcq.jit.compiler import template
 from hpcq.learning.policy import Policy
-from hpcq.native.kernels import template
 
 
 @template

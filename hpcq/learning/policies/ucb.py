@@ -10,8 +10,8 @@ Learning", 2018, equation 2.10.
 
 import numpy as np
 
+from hpcq.jit.compiler import template
 from hpcq.learning.policy import Policy
-from hpcq.native.kernels import template
 
 
 @template

@@ -3,8 +3,8 @@
 Rules that learn off-policy learn the best policy from it, and the others its own values.
 """
 
+from hpcq.jit.compiler import template
 from hpcq.learning.policy import Policy
-from hpcq.native.kernels import template
 
 
 @template

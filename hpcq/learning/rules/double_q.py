@@ -11,8 +11,8 @@ as chosen.
 
 import numpy as np
 
+from hpcq.jit.compiler import template
 from hpcq.learning.rule import Rule
-from hpcq.native.kernels import template
 
 
 @template
@@ -36,4 +36,4 @@ def acting(q, slot, action):
     return (q[slot, action] + q[slot, ACTIONS + action]) * 0.5
 
 
-RULE = Rule(value, tables=2, acting=acting, mixes=False)
+RULE = Rule(value, tables=2, acting=acting, supports_lambda=False)

@@ -7,8 +7,8 @@ Sarsa", ADPRL 2009, equation 5; Sutton and Barto, "Reinforcement Learning", 2018
 7.7 with several steps.
 """
 
+from hpcq.jit.compiler import template
 from hpcq.learning.rule import Rule
-from hpcq.native.kernels import template
 
 
 @template
@@ -17,4 +17,4 @@ def value(q, visits, slot, mask, best, action, draw, parameter):
     return expectation(q, visits, slot, mask, best, parameter)
 
 
-RULE = Rule(value, cuts=False)
+RULE = Rule(value, cuts_traces=False)

@@ -7,8 +7,8 @@ return ends at the first action that is not greedy: with `trace_decay` it is Wat
 (Watkins, "Learning from delayed rewards", 1989, chapter 7) as a truncated forward view.
 """
 
+from hpcq.jit.compiler import template
 from hpcq.learning.rule import Rule
-from hpcq.native.kernels import template
 
 
 @template

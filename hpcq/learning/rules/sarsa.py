@@ -7,8 +7,8 @@ Sutton and Barto, "Reinforcement Learning", 2018, equation 6.7, and 7.4 with sev
 state of a truncated episode has an action of its own draw, which nobody takes.
 """
 
+from hpcq.jit.compiler import template
 from hpcq.learning.rule import Rule
-from hpcq.native.kernels import template
 
 
 @template
@@ -17,4 +17,4 @@ def value(q, visits, slot, mask, best, action, draw, parameter):
     return acting(q, slot, action)
 
 
-RULE = Rule(value, cuts=False)
+RULE = Rule(value, cuts_traces=False)

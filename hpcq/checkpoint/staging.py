@@ -1,0 +1,159 @@
+"""The file of a checkpoint until it is published: laid out at once, filled, read back, named.
+
+HDF5 lays the file out and tells where each dataset begins; all of its space is reserved then, so
+that a full disk is found before the first row is written. Rows are plain bytes at their places.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.checkpoint.checksum import crc32
+from hpcq.checkpoint.h5 import h5py
+from hpcq.checkpoint.header import EXTENT, Header, integrity, layout
+from hpcq.errors import StorageError
+from hpcq.table.digest import Digest
+
+Extent = tuple[bytes, int, int, int]
+
+# They stay in a core's cache until they are summed up.
+_READ_BYTES = 1 << 20
+
+
+class StagingFile:
+    """The temporary file of one checkpoint, laid out by rank 0."""
+
+    def __init__(self, path: Path, header: Header, extents: int) -> None:
+        self.path = path
+        self.header = header
+        self.datasets = {d.name: d for d in layout(header) + integrity(extents)}
+        self.needed = sum(dataset.nbytes for dataset in self.datasets.values())
+        self.offsets: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def failures(self) -> Iterator[None]:
+        """Turn what the disk and HDF5 raise into a StorageError that tells needed and free."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            code = getattr(error, "errno", None)
+            reason = os.strerror(code) if code else str(error)
+            room = f"the checkpoint needs {self.needed:,} bytes"
+            with contextlib.suppress(OSError):
+                room += f", {_free_bytes(self.path.parent):,} are free"
+            raise StorageError(
+                f"{self.path}: {reason}; {room}; older checkpoints are untouched"
+            ) from error
+
+    def create(self) -> dict[str, int]:
+        """Lay the file out, reserve all of its space; return where each dataset begins."""
+        free = _free_bytes(self.path.parent)
+        if self.needed > free:
+            raise StorageError(
+                f"{self.path.parent}: the checkpoint needs {self.needed:,} bytes, "
+                f"{free:,} are free; older checkpoints are untouched"
+            )
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_layout(h5py.h5d.CONTIGUOUS)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        offsets = {}
+        with h5py.File(self.path, "w", libver=("earliest", "v110")) as file:
+            for dataset in self.datasets.values():
+                group = file.require_group(os.path.dirname(dataset.name))
+                made = h5py.h5d.create(
+                    group.id,
+                    os.path.basename(dataset.name).encode(),
+                    h5py.h5t.py_create(dataset.dtype),
+                    h5py.h5s.create_simple(dataset.shape),
+                    plist,
+                )
+                offsets[dataset.name] = made.get_offset() or 0
+            for name, value in self.header.attributes().items():
+                file.attrs[name] = value
+            file.attrs["complete"] = False
+        with self.raw() as raw:
+            os.posix_fallocate(raw.fileno(), 0, os.fstat(raw.fileno()).st_size)
+        return offsets
+
+    def raw(self) -> Any:
+        """Open the file for writing bytes."""
+        return open(self.path, "r+b", buffering=0)
+
+    def write(self, raw: Any, name: str, start: int, rows: NDArray) -> None:
+        """Write contiguous rows to their place in the file that `raw` has opened."""
+        place = self._place(name, start)
+        left = rows.reshape(-1).view(np.uint8).data
+        while left:
+            done = os.pwrite(raw.fileno(), left, place)
+            left, place = left[done:], place + done
+        self.start_writeback(raw, name, start, rows)
+
+    def start_writeback(self, raw: Any, name: str, start: int, rows: NDArray) -> None:
+        """Let the disk begin with rows that have been written, while the next ones are made."""
+        place = self._place(name, start)
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(raw.fileno(), place, rows.nbytes, os.POSIX_FADV_DONTNEED)
+
+    def _place(self, name: str, start: int) -> int:
+        return self.offsets[name] + start * self.datasets[name].row_bytes
+
+    def flush(self) -> None:
+        """Bring to the disk what this process, or this node, has written."""
+        with self.raw() as raw:
+            os.fsync(raw.fileno())
+
+    def compare(self, extents: list[Extent]) -> None:
+        """Read extents back, from the disk where the system lets us, and compare checksums."""
+        buffer = memoryview(bytearray(_READ_BYTES))
+        with open(self.path, "rb", buffering=0) as raw:
+            os.posix_fadvise(raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            for encoded, start, count, crc in extents:
+                name = encoded.decode()
+                nbytes = count * self.datasets[name].row_bytes
+                if _checksum(raw, self._place(name, start), nbytes, buffer) != crc:
+                    raise StorageError(
+                        f"{self.path}: {name} rows {start} ... {start + count - 1} read back "
+                        "differently from what was written; older checkpoints are untouched"
+                    )
+
+    def finish(self, digest: Digest, extents: list[Extent]) -> None:
+        """Write checksums and digest, declare the file complete, flush; its name makes it count."""
+        order = {name.encode(): i for i, name in enumerate(self.datasets)}
+        extents = sorted(extents, key=lambda e: (order[e[0]], e[1]))
+        with self.raw() as raw:
+            self.write(raw, "integrity/extents", 0, np.array(extents, EXTENT))
+            self.write(raw, "integrity/digest", 0, np.array(digest, np.uint64))
+        with h5py.File(self.path, "r+") as file:
+            file.attrs.modify("complete", True)
+        self.flush()
+
+    def publish(self, path: Path) -> None:
+        """Give the file its name, and bring the name to the disk."""
+        os.rename(self.path, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _free_bytes(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _checksum(raw: Any, place: int, nbytes: int, buffer: memoryview) -> int:
+    crc, left = 0, nbytes
+    while left:
+        done = os.preadv(raw.fileno(), [buffer[:left]], place)
+        if not done:
+            raise OSError(errno.EIO, "the file is shorter than what was written")
+        crc, place, left = crc32(buffer[:done], crc), place + done, left - done
+    return crc

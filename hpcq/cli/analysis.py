@@ -1,0 +1,71 @@
+"""The commands that show what a run came to: eval, plot, report."""
+
+import json
+from pathlib import Path
+
+import click
+
+from hpcq.cli.checkpoint import AS_JSON, FILE
+from hpcq.errors import ExitCode
+
+RUN_DIR = click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
+
+
+@click.command("eval")
+@FILE
+@click.option("--episodes", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all draws.")
+@click.option("--job", type=click.Path(path_type=Path), help="Job file; default: the run's own.")
+@click.option("--render", metavar="FILE.gif", type=click.Path(path_type=Path), help="One episode.")
+@AS_JSON
+def evaluate(
+    file: Path, episodes: int, seed: int, job: Path | None, render: Path | None, as_json: bool
+) -> ExitCode:
+    """Play the greedy policy of a checkpoint, and tell its mean return.
+
+    \b
+    hpcq eval runs/taxi --episodes 1000
+    hpcq eval runs/frozenlake --render lake.gif
+    """
+    from hpcq.view.evaluate import evaluate as play
+    from hpcq.view.present import evaluation_text
+
+    if render is not None:
+        from hpcq.view.render import render as draw
+
+        frames = draw(file, render, seed, job)
+        click.echo(f"{render}: {frames} frames", err=as_json)
+    found = play(file, episodes, seed, job)
+    click.echo(json.dumps(found) if as_json else evaluation_text(found))
+    return ExitCode.DONE
+
+
+@click.command()
+@RUN_DIR
+@click.option("--output", type=click.Path(path_type=Path), help="Folder; default: RUN_DIR.")
+def plot(directory: Path, output: Path | None) -> ExitCode:
+    """Write pictures of a run as PNG files: curves, time, balance, distributions, maps.
+
+    \b
+    hpcq plot runs/frozenlake8x8 --output pictures
+    """
+    from hpcq.view.report import plot as draw
+
+    for path in draw(directory, output):
+        click.echo(path)
+    return ExitCode.DONE
+
+
+@click.command()
+@RUN_DIR
+@click.option("--output", type=click.Path(path_type=Path), help="Default: RUN_DIR/report.html.")
+def report(directory: Path, output: Path | None) -> ExitCode:
+    """Write a run as one HTML page: pictures, job, provenance. It needs no network.
+
+    \b
+    hpcq report runs/frozenlake8x8
+    """
+    from hpcq.view.report import report as write
+
+    click.echo(write(directory, output))
+    return ExitCode.DONE

@@ -1,0 +1,157 @@
+"""The commands that read checkpoints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpcq.errors import ExitCode
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _observation(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not JSON; expected an observation such as 42, [3, 1] or '{{\"a\": 1}}'",
+            param_hint="OBSERVATION",
+        ) from None
+
+
+@click.command()
+@FILE
+@AS_JSON
+@click.option("--row", metavar="OBSERVATION", help="Show one state, given as JSON: 42 or [3, 1].")
+@click.option("--key", type=int, help="Show the state of this key, as /table/key has it.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(0), help="States to show.")
+@click.option("--whole", is_flag=True, help="Look at all states, not at a random sample.")
+def inspect(
+    file: Path, as_json: bool, row: str | None, key: int | None, top: int, whole: bool
+) -> ExitCode:
+    """Show what a checkpoint holds; FILE may be a run directory: its newest one.
+
+    \b
+    hpcq inspect runs/taxi
+    hpcq inspect runs/taxi/ckpt-000000020000256.h5 --top 10 --whole
+    """
+    from hpcq.view import inspect as inspection
+    from hpcq.view.present import row_text, summary_text
+
+    if row is not None and key is not None:
+        raise click.UsageError("--row and --key exclude each other")
+    if row is not None or key is not None:
+        if row is not None:
+            (found,) = inspection.query(file, [_observation(row)])
+        else:
+            found = inspection.query_key(file, key or 0)
+        click.echo(json.dumps(found) if as_json else row_text(found))
+    else:
+        summary = inspection.inspect(file, top, whole)
+        click.echo(json.dumps(summary) if as_json else summary_text(summary))
+    return ExitCode.DONE
+
+
+# An observation may be a negative number.
+@click.command(context_settings={"ignore_unknown_options": True})
+@FILE
+@click.argument("observations", metavar="OBSERVATION...", nargs=-1, required=True)
+@AS_JSON
+def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
+    """Show the Q-values of observations, given as JSON, without loading the table.
+
+    Those that are not in the table are told at their turn, and the exit code is 64.
+
+    \b
+    hpcq query runs/taxi 328
+    hpcq query runs/gridworld "[14, 10]" "[20, 1]"
+    hpcq query runs/mine '{"position": [3, 1], "fuel": 2}' --json
+    """
+    from hpcq.errors import JobError
+    from hpcq.view import inspect as inspection
+    from hpcq.view.present import row_text
+    from hpcq.view.table import Table
+
+    code, wanted = ExitCode.DONE, [_observation(text) for text in observations]
+    with Table(file) as table:
+        for given in wanted:
+            try:
+                found = inspection.row_of(table, given)
+                click.echo(json.dumps(found) if as_json else row_text(found))
+            except JobError as error:
+                if as_json:
+                    click.echo(json.dumps({"observation": given, "error": str(error)}))
+                click.echo(f"hpcq: {error}", err=True)
+                code = ExitCode.USAGE
+    return code
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@AS_JSON
+@click.option("--top", default=3, show_default=True, type=click.IntRange(0), help="States to show.")
+def diff(a: Path, b: Path, as_json: bool, top: int) -> ExitCode:
+    """Show how two checkpoints differ: states, Q-values, greedy actions.
+
+    \b
+    hpcq diff runs/taxi/ckpt-000000010000384.h5 runs/taxi/ckpt-000000020000256.h5
+    """
+    from hpcq.view.difference import difference
+    from hpcq.view.present import difference_text
+
+    found = difference(a, b, top)
+    click.echo(json.dumps(found) if as_json else difference_text(found))
+    return ExitCode.DONE
+
+
+@click.command()
+@FILE
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--what",
+    type=click.Choice(["table", "policy"]),
+    default="table",
+    show_default=True,
+    help="All Q-values (and visits), or greedy actions and values alone.",
+)
+def export(file: Path, output: Path, what: str) -> ExitCode:
+    """Write a checkpoint's rows, observations decoded, to OUTPUT: .csv, .npz or .parquet.
+
+    \b
+    hpcq export runs/taxi taxi.csv --what policy
+    """
+    from hpcq.view.export import export as write
+
+    rows = write(file, output, what)
+    click.echo(f"{output}: {rows:,} states")
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+def verify(files: tuple[str, ...]) -> ExitCode:
+    """Check checkpoints in full: structure, checksums, order, digest.
+
+    Of a run directory, its newest checkpoint.
+
+    \b
+    hpcq verify runs/taxi/ckpt-*.h5
+    """
+    from hpcq.checkpoint.reader import verify as check
+    from hpcq.errors import CheckpointError
+    from hpcq.run.run_directory import checkpoint_of
+
+    code = ExitCode.DONE
+    for named in files:
+        try:
+            file = checkpoint_of(named)
+            header, digest = check(file)
+            click.echo(f"{file}: whole, step {header.step:,}, digest {digest}")
+        except CheckpointError as error:
+            click.echo(f"hpcq: {error}", err=True)
+            code = ExitCode.CHECKPOINT
+    return code

@@ -1,0 +1,76 @@
+"""The environments of one rank as arrays.
+
+The collector steps every environment: it fills `reward`, `outcome`, `next` and `final`. The rest of
+a tick is that of messages.py.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.collectors.outcome import Outcome
+
+__all__ = ["EnvBatch", "Outcome", "make_batch"]
+
+
+class EnvBatch(NamedTuple):
+    """What every environment is doing: arrays (n,). A pass over them reads only what it needs."""
+
+    hash: NDArray[np.uint64]
+    """of the current state"""
+    action: NDArray[np.uint32]
+    """to be taken there"""
+    reward: NDArray[np.float64]
+    next: NDArray[np.uint64]
+    """hash of the state to act in next"""
+    final: NDArray[np.uint64]
+    """hash of the last state of a truncated episode"""
+    next_owner: NDArray[np.uint32]
+    """the rank that owns `next`"""
+    order: NDArray[np.uint32]
+    """the environments, grouped by the owners of `next`"""
+    draw: NDArray[np.uint64]
+    """for the action in `next`"""
+    outcome: NDArray[np.uint8]
+    """of the last step, see `Outcome`"""
+    update_pending: NDArray[np.bool_]
+    update_hash: NDArray[np.uint64]
+    update_owner: NDArray[np.uint32]
+    """the rank that owns it"""
+    update_order: NDArray[np.uint32]
+    """the environments, grouped by the owners of `update_hash`"""
+    update_action: NDArray[np.uint32]
+    update_target: NDArray[np.float64]
+    episode_return: NDArray[np.float64]
+    """undiscounted, of the episode so far"""
+    elapsed: NDArray[np.int32]
+    """steps of the episode so far"""
+    episodes: NDArray[np.int64]
+    """ended so far"""
+    mask: NDArray[np.uint64]
+    """legal actions of `hash`; this and the other masks only where the environment delivers them"""
+    next_mask: NDArray[np.uint64]
+    """of `next`"""
+    final_mask: NDArray[np.uint64]
+    """of `final`"""
+    update_mask: NDArray[np.uint64]
+    """of `update_hash`"""
+    update_weight: NDArray[np.float64]
+    """factor of its learning rate; only where replay is prioritised"""
+
+
+def make_batch(count: int) -> EnvBatch:
+    """Return the arrays of `count` environments, all zero."""
+    steps = ("u8", "u4", "f8", "u8", "u8", "u4", "u4", "u8", "u1")
+    updates = ("?", "u8", "u4", "u4", "u4", "f8")
+    episodes = ("f8", "i4", "i8")
+    masks = ("u8",) * 4
+    return EnvBatch(
+        *(np.zeros(count, kind) for kind in (*steps, *updates, *episodes, *masks, "f8"))
+    )
+
+
+def view_of(arrays: Any, places: slice) -> Any:
+    """Return the arrays of some of the environments, views: of `EnvBatch`, or of `Windows`."""
+    return type(arrays)(*(column[places] for column in arrays))

@@ -1,0 +1,40 @@
+"""The collector that fits an environment."""
+
+import numpy as np
+
+from hpcq.collectors.base import Collector, CompiledCollector, EnvBlock
+from hpcq.collectors.continuous import ContinuousCollector
+from hpcq.collectors.python import PythonCollector
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment, ContinuousEnvironment
+
+
+def make_collector(
+    environment: CompiledEnvironment | PythonEnvironment,
+    seed: np.uint64,
+    start: int,
+    count: int,
+    reset_every: int,
+) -> Collector:
+    """Return what steps the environments `start` ... `start + count - 1`.
+
+    Parameters
+    ----------
+    environment
+        from `envs.resolve`.
+    seed
+        a `hashing.seed_word`.
+    reset_every
+        ticks between quiet ticks, for environments that need them.
+    """
+    env_block = EnvBlock(seed, start, count, reset_every)
+    if isinstance(environment, ContinuousEnvironment):
+        return ContinuousCollector(environment, env_block)
+    if isinstance(environment, CompiledEnvironment):
+        return CompiledCollector(environment, env_block)
+    if environment.vector is None:
+        return PythonCollector(environment, env_block)
+    # It imports Gymnasium.
+    from hpcq.collectors.vector import VectorCollector
+
+    return VectorCollector(environment, env_block)

@@ -1,0 +1,208 @@
+"""What stepping Gymnasium's environments and its VectorEnvs have in common.
+
+The environments' results come as columns; one kernel writes them into the arrays.
+"""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.collectors.base import EnvBlock, end_episode
+from hpcq.collectors.batch import Outcome, make_batch
+from hpcq.collectors.validation import MAX_REWARD, ValidatingCollector
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.errors import CheckpointError
+from hpcq.hashing import Purpose, mix64, tick_word
+from hpcq.jit.compiler import PrecompiledCall, kernel
+from hpcq.spaces.codec import Codec
+
+# What `look` finds, as bits.
+ENDED, MORE = 1, 2
+
+_CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
+
+
+@kernel
+def look(rewards, terminated, truncated, resetting):
+    """Return what there is in one step of a unit, as bits.
+
+    ENDED, an episode; MORE, a step of an environment that was only to reset itself.
+    """
+    found = 0
+    for i in range(rewards.size):
+        ended = terminated[i] | truncated[i]
+        found |= np.int64(ended) * ENDED
+        found |= np.int64(resetting[i] & (ended | (rewards[i] != 0.0))) * MORE
+    return found
+
+
+@kernel
+def _record(batch, keys, finals, rewards, terminated, truncated, resetting, ended, episode_stats):
+    """Write one step of every environment into the arrays.
+
+    Returns how many episodes ended; -1, with nothing written, if a reward is not finite.
+
+    keys, finals           uint64 (n,): states to act in next, and last states of ended episodes
+    rewards                float64 (n,), of at most MAX_REWARD in size
+    terminated, truncated  bool (n,)
+    resetting              bool (n,): this was no step, the environment only reset itself
+    ended                  int64 (n + 1,), out: the environments whose episodes ended
+    """
+    unfit = False
+    for i in range(rewards.size):
+        unfit |= not abs(rewards[i]) <= MAX_REWARD
+    if unfit:
+        return -1
+    # Loops without branches become vector instructions.
+    for i in range(keys.size):
+        batch.next[i] = mix64(keys[i])
+    for i in range(rewards.size):
+        batch.reward[i] = rewards[i]
+        batch.episode_return[i] += 0.0 if resetting[i] else rewards[i]
+    for i in range(resetting.size):
+        batch.elapsed[i] += np.int32(not resetting[i])
+    for i in range(resetting.size):
+        outcome = _TRUNCATED if truncated[i] else _CONTINUES
+        outcome = _TERMINATED if terminated[i] else outcome
+        batch.outcome[i] = _RESET if resetting[i] else outcome
+    count = 0
+    for i in range(resetting.size):
+        ended[count] = i
+        count += (terminated[i] | truncated[i]) & (not resetting[i])
+    for n in range(count):
+        i = ended[n]
+        batch.final[i] = mix64(finals[i])
+        end_episode(batch, i, episode_stats)
+    return count
+
+
+@kernel
+def _restart(batch, places, keys):
+    """Let the environments `places`, int64 (k,), act next in the states `keys`, uint64 (k,)."""
+    for i in range(places.size):
+        batch.next[places[i]] = mix64(keys[i])
+
+
+class GymnasiumCollector(ValidatingCollector):
+    """A block of environments that Python steps; see `Collector`.
+
+    An environment's own state cannot be saved. At quiet ticks, every `reset_every`, all episodes
+    end as truncated and restart from seeds that follow from (seed, environment, tick), in every
+    run: there a saved run is brought back exactly.
+
+    A subclass makes the environments, and gives `step` and `_reset_all`.
+
+    Raises
+    ------
+    EnvironmentFault
+        where an environment raises or breaks Gymnasium's contract, naming it, the tick, the
+        episode and the action.
+    """
+
+    def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
+        super().__init__(environment, env_block)
+        self._masked = environment.masked
+        self._resetting = np.zeros(env_block.count, np.bool_)
+        self._ended = np.zeros(env_block.count + 1, np.int64)
+        self._environments: list[Any] = []
+        # As the environments return them.
+        self._rewards: Any = []
+        self._write, self._restart = PrecompiledCall(_record), PrecompiledCall(_restart)
+        self._look = PrecompiledCall(look)
+
+    def _reset_all(self) -> NDArray[np.uint64]:
+        """Reset every environment from this tick's seeds; return the first states' keys."""
+        raise NotImplementedError
+
+    def _reset_one(self) -> NDArray[np.uint64]:
+        """Reset the first environment, or unit, again; return its first states' keys."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Reset every environment: tick 0."""
+        self._tick = 0
+        self._resetting[:] = False
+        if not self.batch.hash.size:
+            return
+        keys = self._reset_all()
+        # The first one twice: what does not follow the seed could never be resumed.
+        again = self._reset_one()
+        if not np.array_equal(again, keys[: again.size]):
+            problem = f"seed {self._seeds()[0]} gave two different first observations"
+            raise self._fault(0, "reset", problem)
+        self.batch.next[:] = mix64.py_func(keys)
+        self.batch.outcome[:] = Outcome.RESET
+
+    def restore(self, tick: int) -> None:
+        """Restart every environment as at the quiet tick at which it was saved."""
+        self._tick = tick
+        keys = self._reset_all()
+        wrong = np.flatnonzero(mix64.py_func(keys) != self.batch.hash)
+        if wrong.size:
+            raise CheckpointError(
+                f"environment {self._start + wrong[0]} ({self._id}) does not restart in the state "
+                f"in which tick {tick} was saved; reset(seed=...) must decide the first "
+                "observation, or the run cannot be resumed"
+            )
+
+    def close(self) -> None:
+        """Close every environment; what goes wrong there no longer matters."""
+        for environment in self._environments:
+            with contextlib.suppress(Exception):
+                environment.close()
+
+    def _record(
+        self,
+        keys: NDArray[np.uint64],
+        finals: NDArray[np.uint64],
+        rewards: NDArray[np.float64],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Write a step into the arrays; return the environments whose episodes ended.
+
+        Raises EnvironmentFault if a reward is not a finite number.
+        """
+        count = self._write(
+            self.batch,
+            keys,
+            finals,
+            rewards,
+            terminated,
+            truncated,
+            self._resetting,
+            self._ended,
+            self.episode_stats,
+        )
+        if count < 0:
+            raise self._unfit(range(rewards.size), self._rewards)
+        return self._ended[:count]
+
+    def _cut(self) -> None:
+        """End what goes on as truncated, and restart everything: a quiet tick."""
+        batch = self.batch
+        going_on = batch.outcome == Outcome.CONTINUES
+        batch.outcome[going_on] = Outcome.TRUNCATED
+        batch.final[going_on] = batch.next[going_on]
+        self._resetting[:] = False
+        batch.next[:] = mix64.py_func(self._reset_all())
+        batch.elapsed[:] = 0
+        batch.episode_return[:] = 0.0
+
+    def _seeds(self) -> list[int]:
+        """Return the seeds of this tick: distinct for all environments of the job."""
+        word = int(tick_word(self._seed, self._tick, Purpose.RESET))
+        return [(word + self._start + i) & 0x7FFFFFFF for i in range(self.batch.hash.size)]
+
+
+def warm_up(environment: PythonEnvironment) -> None:
+    """Compile, or load from the cache, the kernels that stepping this environment uses."""
+    codec = Codec(environment.observation)
+    codec.encode_all([codec.decode(0)])
+    batch, keys, flags = make_batch(1), np.zeros(1, np.uint64), np.zeros(1, np.bool_)
+    ended = np.zeros(2, np.int64)
+    look(np.zeros(1), flags, flags, flags)
+    _restart(batch, ended[:1], keys)
+    _record(batch, keys, keys, np.zeros(1), flags, flags, flags, ended, np.zeros(3))

@@ -1,0 +1,1 @@
+"""The environments that hpcq brings, one family to a file."""

@@ -1,0 +1,176 @@
+"""Puzzles in which every position has its own number: the 8-puzzle and the pocket cube.
+
+Every move costs 1; the solved position has key 0 and ends the episode, so at gamma = 1 a state's
+value is minus its distance. Episodes start with a uniform scramble, or `scramble` random moves
+away from the solved position.
+
+8-puzzle: a key is (blank's cell, order of the tiles). Sliding a tile up or down takes it past two
+others and sliding it sideways past none, so the order's parity never changes: of two orders whose
+ranks differ in the last bit, one occurs. Reinefeld, "Complete solution of the eight-puzzle", IJCAI
+1993: 181,440 positions, the hardest two 31 moves away.
+
+Pocket cube: one corner stays where it is; three faces turn, by a quarter to the right, a half, or
+a quarter to the left. A key is (order of the seven other corners, twists of six of them; the last
+twist follows), and each part moves by itself: two small tables are the whole model.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.envs.bundled.permutations import is_odd, item, rank, replaced, unrank
+from hpcq.envs.protocol import CompiledEnvironment, integer
+from hpcq.hashing import hi64, second_draw
+from hpcq.jit.compiler import bind, kernel
+from hpcq.spaces.actions import numbered
+
+_ORDERS = 20_160  # 8! / 2
+_TILES = 8
+
+
+def _reset(model, draw):
+    if model.scramble == 0:
+        return np.uint64(1) + hi64(draw, model.positions - np.uint64(1))
+    key = np.uint64(0)
+    left = model.scramble
+    while left > 0 or key == np.uint64(0):
+        key = move(model, key, np.int64(hi64(draw, np.uint64(ACTIONS))))
+        draw = second_draw(draw)
+        left -= 1
+    return key
+
+
+def _step(model, key, action, draw):
+    key = move(model, key, action)
+    return key, -1.0, key == np.uint64(0)
+
+
+class Slide(NamedTuple):
+    """The parameters of the 8-puzzle."""
+
+    positions: np.uint64
+    scramble: int
+
+
+@kernel
+def slide(model, key, action):
+    """Move the blank up, down, left or right; at the edge it stays."""
+    blank = np.int64(key // np.uint64(_ORDERS))
+    row, column = blank // 3, blank % 3
+    row += (action == 1) - (action == 0)
+    column += (action == 3) - (action == 2)
+    if not (0 <= row < 3 and 0 <= column < 3):
+        return np.uint64(key)
+    to = 3 * row + column
+    half = key % np.uint64(_ORDERS)
+    if action >= 2:
+        return np.uint64(to) * np.uint64(_ORDERS) + half
+    order = unrank(np.uint64(2) * half, _TILES)
+    if is_odd(order, _TILES):
+        order = unrank(np.uint64(2) * half + np.uint64(1), _TILES)
+    # Without the blank, the tile that slides is at place `to` (or two places on) and passes two.
+    if to < blank:
+        tile = item(order, to)
+        order = replaced(order, to, item(order, to + 1))
+        order = replaced(order, to + 1, item(order, to + 2))
+        order = replaced(order, to + 2, tile)
+    else:
+        tile = item(order, to - 1)
+        order = replaced(order, to - 1, item(order, to - 2))
+        order = replaced(order, to - 2, item(order, to - 3))
+        order = replaced(order, to - 3, tile)
+    return np.uint64(to) * np.uint64(_ORDERS) + rank(order, _TILES) // np.uint64(2)
+
+
+class Cube(NamedTuple):
+    """The parameters of the pocket cube: where a move leads, for both parts of a key."""
+
+    positions: np.uint64
+    scramble: int
+    order: NDArray[np.int64]
+    """(5040, 9)"""
+    twist: NDArray[np.int64]
+    """(729, 9)"""
+
+
+@kernel
+def turn(model, key, action):
+    """Turn a face: actions 0, 1, 2 the first face by 1, 2, 3 quarters, and so on."""
+    order = model.order[np.int64(key) // 729, action]
+    return np.uint64(order * 729 + model.twist[np.int64(key) % 729, action])
+
+
+# Places: 0 right-up-front, 1 left-up-front, 2 left-up-back, 3 right-up-back, 4 right-down-front,
+# 5 left-down-front, 6 right-down-back; left-down-back stays. A quarter turn to the right of a face
+# brings the corner at each place of its cycle to the next one and adds to its twist: how many
+# thirds of a turn to the right, seen from outside, its up or down sticker is away from up or down.
+_CYCLES = ((0, 1, 2, 3), (0, 3, 6, 4), (0, 4, 5, 1))  # up, right, front
+_TWISTS = ((0, 0, 0, 0), (1, 2, 1, 2), (2, 1, 2, 1))
+
+
+def _quarter(face: int, corners: list[int], twists: list[int]) -> tuple[list[int], list[int]]:
+    """Return (corner, twist) at each place after a quarter turn."""
+    corners, twists = corners.copy(), twists.copy()
+    before = list(zip(corners, twists, strict=True))
+    cycle = _CYCLES[face]
+    for i, place in enumerate(cycle):
+        to = cycle[(i + 1) % 4]
+        corners[to] = before[place][0]
+        twists[to] = (before[place][1] + _TWISTS[face][i]) % 3
+    return corners, twists
+
+
+def _cube_tables() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    order, twist = np.zeros((5040, 9), np.int64), np.zeros((729, 9), np.int64)
+    for number in range(5040):
+        packed = int(unrank(np.uint64(number), 7))
+        corners = [packed >> 4 * place & 15 for place in range(7)]
+        for face in range(3):
+            after = corners
+            for quarter in range(3):
+                after, _ = _quarter(face, after, [0] * 7)
+                repacked = sum(corner << 4 * place for place, corner in enumerate(after))
+                order[number, 3 * face + quarter] = int(rank(np.uint64(repacked), 7))
+    for number in range(729):
+        twists = [number // 3**place % 3 for place in range(6)]
+        twists.append(-sum(twists) % 3)
+        for face in range(3):
+            turned = twists
+            for quarter in range(3):
+                _, turned = _quarter(face, [0] * 7, turned)
+                twist[number, 3 * face + quarter] = sum(
+                    value * 3**place for place, value in enumerate(turned[:6])
+                )
+    return order, twist
+
+
+def eight_puzzle(max_episode_steps: int | None, *, scramble: int = 0) -> CompiledEnvironment:
+    """Return the 8-puzzle: job id ``hpcq/EightPuzzle-v0``. `scramble` 0: uniform."""
+    integer("hpcq/EightPuzzle-v0", "scramble", scramble, 0, 10_000)
+    return CompiledEnvironment(
+        "hpcq/EightPuzzle-v0",
+        {"kind": "MultiDiscrete", "nvec": [9, _ORDERS], "start": [0, 0]},
+        4,
+        numbered(4),
+        Slide(np.uint64(9 * _ORDERS), scramble),
+        bind(_reset, move=slide, ACTIONS=4),
+        bind(_step, move=slide),
+        max_episode_steps,
+    )
+
+
+def pocket_cube(max_episode_steps: int | None, *, scramble: int = 0) -> CompiledEnvironment:
+    """Return the 2x2x2 cube: job id ``hpcq/PocketCube-v0``. `scramble` 0: uniform."""
+    integer("hpcq/PocketCube-v0", "scramble", scramble, 0, 10_000)
+    order, twist = _cube_tables()
+    return CompiledEnvironment(
+        "hpcq/PocketCube-v0",
+        {"kind": "MultiDiscrete", "nvec": [5040, 729], "start": [0, 0]},
+        9,
+        numbered(9),
+        Cube(np.uint64(5040 * 729), scramble, order, twist),
+        bind(_reset, move=turn, ACTIONS=9),
+        bind(_step, move=turn),
+        max_episode_steps,
+    )

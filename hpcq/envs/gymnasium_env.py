@@ -1,0 +1,196 @@
+"""Gymnasium environments as the job file names them, ready to be made."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hpcq.envs.loading import call, check_arguments, format_error, load, takes
+from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
+from hpcq.job.sections import EnvironmentSection
+from hpcq.spaces.actions import Actions
+from hpcq.spaces.codec import describe
+
+
+@dataclass(frozen=True)
+class PythonEnvironment:
+    """A Gymnasium environment that Python steps, and what hpcq needs to know of it."""
+
+    id: str
+    observation: dict[str, Any]
+    """the observation space, as `codec.describe` gives it"""
+    action_set: Actions
+    make: Callable[[], Any]
+    """returns a new instance: an Env, or a VectorEnv of `vector` environments"""
+    max_episode_steps: int | None
+    vector: int | None
+    """environments in a native VectorEnv; None: hpcq steps Envs itself"""
+    self_play: bool | None = None
+    """whether every observation is that of the player to move; None: unknown"""
+    masked: bool = False
+    """actions are chosen from those of info["action_mask"] only"""
+
+    @property
+    def actions(self) -> int:
+        """How many there are."""
+        return self.action_set.count
+
+    @property
+    def action(self) -> dict[str, Any]:
+        """What the numbers of the actions stand for, see `Actions.described`."""
+        return self.action_set.description
+
+
+def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
+    """Return a function that makes the environment registered as `id_`."""
+    import gymnasium
+    from gymnasium.envs.registration import load_env_creator
+
+    name, vector = f"environment.id = {section.id!r}", section.vector
+    kwargs = dict(section.kwargs)
+    if section.max_episode_steps is not None:
+        kwargs["max_episode_steps"] = section.max_episode_steps
+
+    def make() -> Any:
+        try:
+            if vector is None:
+                return gymnasium.make(id_, disable_env_checker=True, **kwargs)
+            mode = "vector_entry_point"
+            return gymnasium.make_vec(id_, vector, vectorization_mode=mode, **kwargs)
+        except HpcqError:
+            raise
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+            raise DependencyError(f"{name}: {error}") from error
+        except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+            raise JobError(
+                f"{name}: {error} Gymnasium knows the environments of a package once it is "
+                f"imported: name its module, too, as in 'package:{id_}'"
+            ) from error
+        except gymnasium.error.Error as error:
+            raise JobError(
+                f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"
+            ) from error
+        except Exception as error:
+            raise EnvironmentFault(
+                f"{section.id} cannot be made:\n{format_error(error)}"
+            ) from error
+
+    spec = gymnasium.registry.get(id_)
+    entry = spec and (spec.entry_point if vector is None else spec.vector_entry_point)
+    if spec is not None and vector is not None and entry is None:
+        raise JobError(
+            f"{name} has no VectorEnv of its own (no vector_entry_point); without "
+            "environment.vector, hpcq steps its environments one by one"
+        )
+    if isinstance(entry, str):
+        # Where it cannot be loaded, `make` says why.
+        with contextlib.suppress(Exception):
+            entry = load_env_creator(entry)
+    if spec is not None and callable(entry):
+        given = {**spec.kwargs, **section.kwargs}
+        if vector is not None:
+            given = {"max_episode_steps": spec.max_episode_steps, **kwargs, "num_envs": vector}
+            if given["max_episode_steps"] is None:
+                del given["max_episode_steps"]
+        check_arguments(section.id, entry, **given)
+    return make
+
+
+def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[[], Any]:
+    """Return a function that makes an environment by calling the user's `constructor`."""
+    import gymnasium
+
+    kwargs = dict(section.kwargs)
+    if section.vector is not None:
+        kwargs["num_envs"] = section.vector
+        if not takes(constructor, "num_envs"):
+            raise JobError(
+                f"environment.vector = {section.vector}, but {section.id} takes no num_envs: it "
+                "makes no VectorEnv; without environment.vector, hpcq steps its environments one "
+                "by one"
+            )
+        if section.max_episode_steps is not None:
+            kwargs["max_episode_steps"] = section.max_episode_steps
+
+    def make() -> Any:
+        env = call(section.id, constructor, **kwargs)
+        if section.vector is None and section.max_episode_steps is not None:
+            env = gymnasium.wrappers.TimeLimit(env, section.max_episode_steps)
+        return env
+
+    return make
+
+
+def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function that makes the environment with the job's wrappers around it."""
+    if not section.wrappers:
+        return make
+    try:
+        layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
+    except JobError as error:
+        raise JobError(f"environment.wrappers: {error}") from None
+
+    def made() -> Any:
+        env = make()
+        for wrapper, layer in layers:
+            env = call(wrapper.entry, layer, env, **wrapper.kwargs)
+        return env
+
+    return made
+
+
+def python_environment(
+    section: EnvironmentSection, name: str, make: Callable[[], Any], first: Any
+) -> PythonEnvironment:
+    """Describe an environment by a first instance of it.
+
+    Raises
+    ------
+    JobError
+        if it has spaces that hpcq cannot use.
+    EnvironmentFault
+        if it is no environment of Gymnasium's.
+    """
+    import gymnasium
+    from gymnasium.vector import VectorEnv
+
+    vector = section.vector
+    expected: type = gymnasium.Env if vector is None else VectorEnv
+    if not isinstance(first, expected):
+        hint = ""
+        if isinstance(first, VectorEnv):
+            hint = "; give its size as environment.vector"
+        raise EnvironmentFault(
+            f"{name} is a {type(first).__name__}, expected a gymnasium.{expected.__name__}{hint}"
+        )
+    if vector is not None and section.count % vector:
+        raise JobError(
+            f"environment.count = {section.count}, expected a multiple of environment.vector = "
+            f"{vector}"
+        )
+    spaces = []
+    for kind in ("observation_space", "action_space"):
+        attribute = kind if vector is None else f"single_{kind}"
+        space = getattr(first, attribute, None)
+        if not isinstance(space, gymnasium.Space):
+            raise EnvironmentFault(f"{name}: {attribute} is {space!r}, expected a gymnasium.Space")
+        spaces.append(space)
+    try:
+        observation = describe(spaces[0], section.discretise, section.codec)
+        action_set = Actions(spaces[1], section.discretise_actions)
+    except JobError as error:
+        raise JobError(f"{name}: {error}") from None
+    spec = getattr(first, "spec", None)
+    limit = spec.max_episode_steps if spec else section.max_episode_steps
+    self_play = _self_play(first)
+    masked = section.action_mask
+    return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play, masked)
+
+
+def _self_play(env: Any) -> bool | None:
+    """Return what metadata["self_play"] says; Gymnasium's own have one player."""
+    said = (getattr(env, "metadata", None) or {}).get("self_play")
+    if isinstance(said, bool):
+        return said
+    home = type(getattr(env, "unwrapped", env)).__module__
+    return False if home.startswith("gymnasium.") else None

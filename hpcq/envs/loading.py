@@ -1,0 +1,141 @@
+"""The user's own code, by name: ``module:Name`` or ``path/to/file.py:Name``."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hpcq.errors import EnvironmentFault, HpcqError, JobError
+
+
+def format_error(error: BaseException) -> str:
+    """Return an exception of the user's code with its traceback; a syntax error tells its place."""
+    if isinstance(error, SyntaxError):
+        return "".join(traceback.format_exception_only(error)).rstrip()
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def is_file(place: str) -> bool:
+    """Return whether the part before the colon is a file's path rather than a module's name."""
+    return place.endswith(".py")
+
+
+def load_module(place: str) -> ModuleType:
+    """Import a module by its name, or from a file; a file's neighbours can be imported by it.
+
+    Raises
+    ------
+    JobError
+        if there is no such module or file.
+    EnvironmentFault
+        if it raises.
+    """
+    try:
+        return _from_file(Path(place)) if is_file(place) else importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if not is_file(place) and error.name is not None and f"{place}.".startswith(error.name):
+            raise JobError(
+                f"no module named {error.name!r}; is its package installed, or its folder in "
+                "PYTHONPATH?"
+            ) from None
+        raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
+    except FileNotFoundError:
+        if not Path(place).exists():
+            raise JobError(f"no file {place}") from None
+        raise
+    except HpcqError:
+        raise
+    except Exception as error:
+        raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    name = f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.exists():
+        raise FileNotFoundError(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    # Python tells compiled text by its time and size; a file can change without either.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+        sys.dont_write_bytecode = before
+    return module
+
+
+def load(entry: str) -> Any:
+    """Return what ``module:Name`` or ``file.py:Name`` names.
+
+    Raises
+    ------
+    JobError
+        if there is no such thing.
+    EnvironmentFault
+        if importing it raises.
+    """
+    place, colon, name = entry.rpartition(":")
+    if not colon or not place or not name:
+        raise JobError(f"{entry!r}: expected module:Name or path/to/file.py:Name")
+    found: Any = load_module(place)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise JobError(f"{place} has no {name!r}")
+        found = getattr(found, part)
+    return found
+
+
+def call(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
+    """Call the user's constructor.
+
+    Raises
+    ------
+    JobError
+        if it does not take these arguments; `what` says whose they are.
+    EnvironmentFault
+        if it raises, with its traceback.
+    """
+    check_arguments(what, function, *arguments, **kwargs)
+    try:
+        return function(*arguments, **kwargs)
+    except HpcqError:
+        raise
+    except Exception as error:
+        raise EnvironmentFault(f"{what} cannot be made:\n{format_error(error)}") from error
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Return whether `function` has a parameter of this name, as far as one can tell."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def check_arguments(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> None:
+    """Raise JobError if a call of `function` would not even begin."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments, **kwargs)
+    except TypeError as error:
+        raise JobError(f"kwargs of {what}: {error}; it takes {signature}") from None

@@ -1,0 +1,175 @@
+"""The protocol of environments that run inside hpcq's kernels.
+
+Two functions, compiled with `kernel`:
+
+    reset(model, draw)             -> key
+    step(model, key, action, draw) -> (key, reward, terminated)
+
+`key` (uint64) is the state and its key in the table at once, `action` an int64 from 0 on, `draw`
+a uint64 that is all the randomness of this call (`unit_interval` makes a float64 of it,
+`second_draw` another draw). `model` is a NamedTuple of arrays and numbers, the parameters of the
+environment: data, so that other parameters need no other compilation. Time limits are hpcq's, not
+the environment's.
+
+A continuous environment keeps `numbers` float64 of its own, the array `state`, and is seen through
+the key of it:
+
+    reset(model, state, draw)                        fills `state`
+    step(model, state, action, draw) -> (reward, terminated)
+    observe(model, state)            -> key
+
+In a file of your own, `compiled_environment` puts the two functions together; the README has an
+example.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpcq.errors import JobError
+from hpcq.hashing import second_draw, unit_interval
+from hpcq.jit.compiler import kernel
+from hpcq.spaces.actions import Actions
+from hpcq.spaces.codec import Codec, describe
+
+__all__ = [
+    "CompiledEnvironment",
+    "ContinuousEnvironment",
+    "compiled_environment",
+    "kernel",
+    "second_draw",
+    "unit_interval",
+]
+
+
+@dataclass(frozen=True)
+class CompiledEnvironment:
+    """A compiled environment and what the rest of hpcq needs to know of it."""
+
+    id: str
+    observation: dict[str, Any]
+    """the observation space, as `codec.describe` gives it"""
+    actions: int
+    action: dict[str, Any]
+    """what their numbers stand for, see `Actions.described`"""
+    model: Any
+    reset: Any
+    step: Any
+    max_episode_steps: int | None
+    """an episode is truncated after so many steps; None: never"""
+    self_play: bool | None = field(default=None, kw_only=True)
+    """whether every observation is that of the player to move; None: unknown"""
+    legal: Any = field(default=None, kw_only=True)
+    """kernel: legal(model, key) -> uint64 bitset of the actions to choose from; None: all"""
+
+    @property
+    def masked(self) -> bool:
+        """Whether actions are chosen from the legal ones only."""
+        return self.legal is not None
+
+
+@dataclass(frozen=True)
+class ContinuousEnvironment(CompiledEnvironment):
+    """A compiled environment with a continuous state."""
+
+    observe: Any
+    numbers: int
+    """float64 in a state"""
+
+
+def compiled_environment(
+    reset: Any,
+    step: Any,
+    *,
+    observation: Any,
+    actions: Any,
+    model: Any = (),
+    max_episode_steps: int | None = None,
+    legal: Any = None,
+    self_play: bool | None = None,
+) -> CompiledEnvironment:
+    """Return an environment of your own, to be named in a job file as ``file.py:name``.
+
+    Parameters
+    ----------
+    reset, step
+        the two functions of the protocol, decorated with `kernel`.
+    observation
+        how many states there are, or a Gymnasium space: a state's key is then the mixed-radix
+        number of its digits, the first one the most significant.
+    actions
+        how many actions there are, or a Discrete space.
+    model
+        what both functions get as their first argument.
+    max_episode_steps
+        an episode is truncated after so many steps; the job file can say otherwise.
+    legal
+        kernel legal(model, key) -> uint64, the bitset of the legal actions, for jobs with
+        ``environment.action_mask = true``.
+    self_play
+        whether two players take turns, each observation being that of the player to move; the
+        job's rule must fit then.
+
+    Raises
+    ------
+    JobError
+        for spaces without a number for every state and action.
+    """
+    from gymnasium import spaces
+
+    if isinstance(observation, int):
+        observation = {"kind": "Discrete", "n": observation, "start": 0}
+        Codec(observation)
+    else:
+        observation = describe(observation)
+    action_set = Actions(spaces.Discrete(actions) if isinstance(actions, int) else actions)
+    return CompiledEnvironment(
+        "",
+        observation,
+        action_set.count,
+        action_set.description,
+        model,
+        reset,
+        step,
+        max_episode_steps,
+        legal=legal,
+        self_play=self_play,
+    )
+
+
+def integer(id_: str, name: str, value: Any, least: int, most: int) -> int:
+    """Return `value` where it is an integer in `least` ... `most`.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise JobError(f"{id_}: {name} = {value!r}, expected an integer in {least} ... {most}")
+    return value
+
+
+def number(id_: str, name: str, value: Any, least: float, most: float) -> float:
+    """Return `value` where it is a number in `least` ... `most`, as a float.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise JobError(f"{id_}: {name} = {value!r}, expected a number in {least:g} ... {most:g}")
+    return float(value)
+
+
+def choice(id_: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` where it is one of `choices`.
+
+    Raises
+    ------
+    JobError
+        naming the environment and its argument.
+    """
+    if value not in choices:
+        raise JobError(f"{id_}: {name} = {value!r}, expected one of {', '.join(choices)}")
+    return str(value)

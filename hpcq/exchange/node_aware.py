@@ -1,0 +1,259 @@
+"""Shared memory within a node, few and large messages between nodes.
+
+The ranks of a node show what they have packed in one window of shared memory, and the owners among
+them read what they need where it stands: no message, only a barrier.
+
+What goes to other nodes is gathered: for each rank of another node, one rank of this node (its
+forwarder) sends what all ranks of this node have for it. So a rank sends about as many messages
+as there are nodes, not as there are ranks, and they are larger by the number of ranks of a node;
+tiny messages to everyone are what makes Alltoallv collapse at scale (Maley, DeVinney,
+"Conveyors for streaming many-to-many communication", IA3 2019). Replies go the same way back.
+
+Sources stand apart in what arrives, so the owner takes them in rank order as ever.
+"""
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike, NDArray
+
+from hpcq.exchange import shm_kernels
+from hpcq.exchange.base import COLUMNS, FLAGS, QUERIES, REPLIES, UPDATES, Exchange, ensure_capacity
+from hpcq.exchange.shared_memory import shared_arrays
+from hpcq.jit.compiler import PrecompiledCall
+
+# Bytes of one message between nodes at most.
+PIECE_BYTES = 256 << 20
+
+_COUNTS, _MESSAGES, _REPLIES = 21, 22, 23
+
+
+class NodeAwareExchange(Exchange):
+    """Exchange through shared memory and, between nodes, forwarders; see `mail.Exchange`."""
+
+    @classmethod
+    def make(
+        cls,
+        comm: MPI.Intracomm,
+        node: MPI.Intracomm,
+        message: DTypeLike,
+        reply: DTypeLike,
+        most_messages: int,
+        most_replies: int,
+    ) -> "NodeAwareExchange | None":
+        """Return an exchange, or None if a node has no shared memory to give. Collective."""
+        largest = np.array([most_messages, most_replies], np.int64)
+        node.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
+        # Records are of whole words: with this number every rank's begin with a cache line.
+        largest = -(-largest // 8) * 8
+        shapes = [
+            ((node.size, comm.size, COLUMNS), np.dtype(np.int64)),
+            ((node.size * int(largest[0]),), np.dtype(message)),
+            ((node.size * int(largest[1]),), np.dtype(reply)),
+        ]
+        window, arrays = shared_arrays(comm, node, shapes)
+        if window is None:
+            return None
+        return cls(comm, node, window, arrays, message, reply, most_messages, most_replies)
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        node: MPI.Intracomm,
+        window: MPI.Win,
+        arrays: list[NDArray],
+        *arguments: Any,
+        piece_bytes: int = PIECE_BYTES,
+    ) -> None:
+        super().__init__(comm, *arguments)
+        self.node = node
+        self._window = window
+        self._piece_bytes = piece_bytes
+        self._publish, self._look_up = (
+            PrecompiledCall(shm_kernels.publish),
+            PrecompiledCall(shm_kernels.look_up),
+        )
+        self._publish_replies = PrecompiledCall(shm_kernels.publish_replies)
+        self._all_sent, messages, replies = arrays
+        self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
+        # Packed and answered elsewhere and copied in one go: lines that another rank has read are
+        # slow to take back, record by record.
+        self._packed = self.outbox.view(np.uint64)
+        self._published = messages[node.rank * self._segment :][: self._segment].view(np.uint64)
+        self._published_sent = self._all_sent[node.rank]
+        self._replies_window, self._published_replies = replies, replies.view(np.uint64)
+        self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
+        self.set_buffers(messages, np.empty(0, self.message))
+        self._find_peers()
+        self._self_rank = -1
+        if self._single_node:
+            # Nothing comes from afar: what this rank has for itself is read where it was packed.
+            self._self_rank = comm.rank
+            self._is_remote[comm.rank] = True
+            self.set_buffers(messages, self.outbox)
+            self.set_reply_buffers(self.replies.local, self.replies_in)
+        self._replies_written = self.replies.local.view(np.uint64)
+        self._gathered = np.empty(0, self.message)
+        self._to_scatter = np.empty(0, self.reply_type)
+
+    def _find_peers(self) -> None:
+        """Learn who is near, whom this rank forwards to, and who forwards to it."""
+        comm, node = self.comm, self.node
+        homes = comm.allgather((node.bcast(comm.rank), node.rank))
+        members: dict[int, list[int]] = {}
+        for rank, (home, _) in enumerate(homes):
+            members.setdefault(home, []).append(rank)
+        mine = homes[comm.rank][0]
+        self._local_ranks = np.array(members.pop(mine))
+        self._is_remote[self._local_ranks] = False
+        self._single_node = not members
+        # The forwarder of a rank is the one of the same place in the node, or modulo its size.
+        self._forwards_to = [
+            rank for ranks in members.values() for rank in ranks[node.rank :: node.size]
+        ]
+        self._nodes = [
+            (ranks[node.rank % len(ranks)], np.array(ranks)) for ranks in members.values()
+        ]
+        self._headers_out = np.zeros((len(self._forwards_to), node.size, COLUMNS), np.int64)
+        self._headers_in = [np.zeros((len(r), COLUMNS), np.int64) for _, r in self._nodes]
+
+    def send(self, flags: int) -> int:
+        """Let the node read what is packed, and forward the rest; see `mail.Exchange.send`."""
+        self._publish(
+            self._packed,
+            self._published,
+            self.message.itemsize // 8,
+            self.sent,
+            self._self_rank,
+            flags,
+            self._published_sent,
+        )
+        self._synchronise()
+        agreed, replies = self._look_up(
+            self._all_sent,
+            self.comm.rank,
+            self._local_ranks,
+            self._self_rank,
+            self._segment,
+            self.inbox.counts,
+            self._starts,
+            self._reply_starts,
+        )
+        if replies > self.replies.local.size:
+            self.set_reply_buffers(
+                ensure_capacity(self.replies.local, replies), self.replies.remote
+            )
+            self._replies_written = self.replies.local.view(np.uint64)
+        if self._single_node:
+            return agreed
+        self._forward()
+        return int(np.bitwise_or.reduce(self.inbox.counts[:, FLAGS]))
+
+    def _forward(self) -> None:
+        """Send what this node has for other nodes, and take what they have for this rank."""
+        requests = []
+        for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
+            requests.append(self.comm.Irecv(header, forwarder, _COUNTS))
+        for header, to in zip(self._headers_out, self._forwards_to, strict=True):
+            header[:] = self._all_sent[:, to]
+            requests.append(self.comm.Isend(header, to, _COUNTS))
+        MPI.Request.Waitall(requests)
+        counts = self.inbox.counts
+        messages = replies = 0
+        for (_, ranks), header in zip(self._nodes, self._headers_in, strict=True):
+            counts[ranks] = header
+            for rank in ranks.tolist():
+                self._starts[rank], self._reply_starts[rank] = messages, replies
+                messages += int(counts[rank, UPDATES] + counts[rank, QUERIES])
+                replies += int(counts[rank, REPLIES].sum())
+        if messages > self.inbox.remote.size:
+            self.set_buffers(self.inbox.local, ensure_capacity(self.inbox.remote, messages))
+        if replies > self.replies.remote.size:
+            self.set_reply_buffers(
+                self.replies.local, ensure_capacity(self.replies.remote, replies)
+            )
+        at, requests = 0, []
+        for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
+            end = at + int(header[:, UPDATES].sum() + header[:, QUERIES].sum())
+            requests += self._pieces(
+                self.comm.Irecv, self.inbox.remote[at:end], forwarder, _MESSAGES
+            )
+            at = end
+        out = self._headers_out
+        total = int(out[:, :, UPDATES].sum() + out[:, :, QUERIES].sum())
+        self._gathered = ensure_capacity(self._gathered, total)
+        at = 0
+        for to in self._forwards_to:
+            end = shm_kernels.gather(
+                self.inbox.local, self._segment, self._all_sent, to, self._gathered, at
+            )
+            requests += self._pieces(self.comm.Isend, self._gathered[at:end], to, _MESSAGES)
+            at = end
+        MPI.Request.Waitall(requests)
+
+    def reply(self) -> None:
+        """Let the node read the replies; bring those of other nodes."""
+        self._publish_replies(
+            self._replies_written,
+            self._published_replies,
+            self.reply_type.itemsize // 8,
+            self._all_sent,
+            self.comm.rank,
+            self._local_ranks,
+            self._self_rank,
+            self._reply_segment,
+        )
+        if not self._single_node:
+            self._bring_replies()
+        self._synchronise()
+
+    def _bring_replies(self) -> None:
+        asked = self._headers_out[:, :, REPLIES].sum(axis=(1, 2))
+        self._to_scatter = ensure_capacity(self._to_scatter, int(asked.sum()))
+        ends = np.cumsum(asked).tolist()
+        requests = []
+        for owner, start, end in zip(self._forwards_to, [0, *ends], ends, strict=False):
+            requests += self._pieces(self.comm.Irecv, self._to_scatter[start:end], owner, _REPLIES)
+        at = 0
+        for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
+            end = at + int(header[:, REPLIES].sum())
+            requests += self._pieces(
+                self.comm.Isend, self.replies.remote[at:end], forwarder, _REPLIES
+            )
+            at = end
+        MPI.Request.Waitall(requests)
+        at = 0
+        for owner in self._forwards_to:
+            at = shm_kernels.scatter(
+                self._to_scatter,
+                at,
+                self._all_sent,
+                owner,
+                self._replies_window,
+                self._reply_segment,
+            )
+
+    def _pieces(self, call: Any, records: NDArray, peer: int, tag: int) -> list[MPI.Request]:
+        """Send or receive records in as many messages as their size needs; none for none."""
+        raw = records.view(np.uint8)
+        return [
+            call([raw[at : at + self._piece_bytes], MPI.BYTE], peer, tag)
+            for at in range(0, raw.size, self._piece_bytes)
+        ]
+
+    def _synchronise(self) -> None:
+        """Wait for the node; what was written before is seen after. Collective in the node."""
+        self._window.Sync()
+        self.node.Barrier()
+        self._window.Sync()
+
+    def network_messages(self) -> int:
+        """Return the messages of counts, updates and queries, and replies, to other nodes."""
+        return 2 * len(self._forwards_to) + len(self._nodes)
+
+    def free(self) -> None:
+        """Release the window. Collective."""
+        self.set_buffers(np.empty(0, self.message), np.empty(0, self.message))
+        self._window.Unlock_all()
+        self._window.Free()

@@ -1,0 +1,124 @@
+"""Requests that nobody waits for: each owner replies when it comes to it.
+
+A request holds the updates, then the queries, of some environments to one owner; every request has
+a reply. They are told apart by a number: of one number a rank has one request at a time with each
+owner. That bounds what is under way, and a reply's buffer is free again when the next request of
+that number arrives.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike, NDArray
+
+from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES, Exchange, ensure_capacity
+
+# The tag of requests, and that of the replies to the requests numbered 0.
+_REQUEST, _REPLY = 31, 32
+
+# What precedes the records of a request: its number, updates, queries, nothing.
+_HEAD = np.dtype((np.int32, 4))
+
+Answer = Callable[[NDArray, int, int, NDArray], None]
+
+
+class RequestServer:
+    """Where the requests to this rank come in.
+
+    Parameters
+    ----------
+    answer
+        called as ``answer(records, updates, queries, replies)``: writes the replies to the queries,
+        which follow the updates.
+
+    Attributes
+    ----------
+    messages, nbytes : int
+        sent to other ranks so far, requests included
+    """
+
+    def __init__(
+        self, comm: MPI.Intracomm, message: DTypeLike, reply: DTypeLike, answer: Answer
+    ) -> None:
+        self.comm = comm
+        self.message, self.reply_type = np.dtype(message), np.dtype(reply)
+        self.answer = answer
+        self.messages = self.nbytes = 0
+        self._incoming = np.empty(0, np.uint8)
+        self._status = MPI.Status()
+        self._replies: dict[tuple[int, int], tuple[MPI.Request, NDArray]] = {}
+
+    def serve(self) -> None:
+        """Reply to the requests that have arrived."""
+        status = self._status
+        while self.comm.Iprobe(MPI.ANY_SOURCE, _REQUEST, status):
+            source, size = status.source, status.Get_count(MPI.BYTE)
+            self._incoming = ensure_capacity(self._incoming, size)
+            self.comm.Recv([self._incoming, size, MPI.BYTE], source, _REQUEST)
+            number, updates, queries, _ = self._incoming[: _HEAD.itemsize].view(np.int32).tolist()
+            replies = ensure_capacity(self._free_replies(source, number), queries)
+            records = self._incoming[_HEAD.itemsize : size].view(self.message)
+            self.answer(records, updates, queries, replies)
+            reply = [replies[:queries], MPI.BYTE]
+            request = self.comm.Isend(reply, source, _REPLY + number)
+            self._replies[source, number] = request, replies
+            self.note(queries * replies.itemsize)
+
+    def _free_replies(self, source: int, number: int) -> NDArray:
+        """Return the buffer of the last replies: they have arrived, or none would ask again."""
+        if (source, number) not in self._replies:
+            return np.empty(0, self.reply_type)
+        request, replies = self._replies[source, number]
+        request.Wait()
+        return replies
+
+    def note(self, nbytes: int) -> None:
+        """Count a message to another rank."""
+        self.messages += 1
+        self.nbytes += nbytes
+
+    def close(self) -> None:
+        """Wait until the last replies are sent."""
+        MPI.Request.Waitall([request for request, _ in self._replies.values()])
+
+
+class RequestExchange(Exchange):
+    """The requests of one number; see `Exchange` for its arrays."""
+
+    def __init__(
+        self, server: RequestServer, number: int, most_messages: int, most_replies: int
+    ) -> None:
+        super().__init__(
+            server.comm, server.message, server.reply_type, most_messages, most_replies
+        )
+        self._server, self._number = server, number
+        self._send_buffer = np.empty(self.outbox.nbytes + self.comm.size * _HEAD.itemsize, np.uint8)
+        self._requests: list[MPI.Request] = []
+
+    def isend(self) -> None:
+        """Send `outbox` to its owners as `sent` says; answer this rank's part at once."""
+        records, at, self._requests = self.outbox.view(np.uint8), 0, []
+        for rank, row in enumerate(self.sent.tolist()):
+            updates, queries = row[UPDATES], row[QUERIES]
+            replies = self.replies_in[row[REPLIES_AT] : row[REPLIES_AT] + queries]
+            if rank == self.comm.rank:
+                own = self.outbox[row[START] :], updates, queries, replies
+                continue
+            if updates + queries == 0:
+                continue
+            tag = _REPLY + self._number
+            self._requests.append(self.comm.Irecv([replies, MPI.BYTE], rank, tag))
+            first = row[START] * self.message.itemsize
+            size = (updates + queries) * self.message.itemsize
+            message = self._send_buffer[at : at + _HEAD.itemsize + size]
+            message[: _HEAD.itemsize].view(np.int32)[:] = self._number, updates, queries, 0
+            message[_HEAD.itemsize :] = records[first : first + size]
+            self._requests.append(self.comm.Isend([message, MPI.BYTE], rank, _REQUEST))
+            self._server.note(message.size)
+            at += message.size
+        self._server.answer(*own)
+
+    def test(self) -> bool:
+        """Return whether all replies are there."""
+        return bool(MPI.Request.Testall(self._requests))

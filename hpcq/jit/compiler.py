@@ -1,0 +1,171 @@
+"""How hpcq compiles its kernels: one decorator, and one cache that is never stale.
+
+numba's cache looks at the file of the function it compiles and not at the files of the functions
+that this one calls. Here the cache folder is named after a digest of all of hpcq's source files,
+and a kernel is found in it by the fingerprint of what it closes over: a factory's other kernels and
+constants, the user's own functions and files among them (see fingerprint.py).
+
+A kernel that depends on a rule, a policy or an environment is made by a factory: an ordinary
+function that defines and returns it. What the kernel closes over, other kernels and constants, is
+compiled in; the kernels are inlined and the constants folded.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import numba
+from numba.core import config as numba_config
+from numba.core.caching import FunctionCache
+
+from hpcq.jit.cache import wanted
+from hpcq.jit.fingerprint import fingerprint, is_ours, package_digest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+# nogil: the watchdog's thread runs while a kernel does.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "nogil": True}
+
+
+class Kernel(Protocol[P, R_co]):
+    """A compiled function; numba's dispatcher."""
+
+    @property
+    def py_func(self) -> Callable[P, R_co]:
+        """The plain Python function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run it, compiled at the first call for these types."""
+
+
+def cache_root() -> Path:
+    """Return the folder of all compiled kernels.
+
+    It is ``$HPCQ_CACHE_DIR``, or in the user's cache. Where these cannot be written it is a private
+    one of this process, removed at its end: numba's own choice would be a folder whose name does
+    not tell the sources, and cached kernels in a shared place could be somebody else's.
+    """
+    chosen = wanted()
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        if os.access(chosen, os.W_OK):
+            return chosen
+    except OSError:
+        pass
+    private = tempfile.mkdtemp(prefix="hpcq-")
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return Path(private)
+
+
+class _SharedCache(FunctionCache):
+    """numba's cache, saved to by one process at a time.
+
+    Of two that save at once, numba can enter the code of one under the signature of the other
+    (numba#4807): jobs of an array, say, that start together.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        # numba would pickle what a closure holds: other bytes in every process (numba#6264).
+        return sig, codegen.magic_tuple(), fingerprint(self._py_func)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        # numba would first load all that it compiles with: 65 modules, a quarter of a second.
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        # What cannot be kept, on a full disk, is compiled again.
+        with contextlib.suppress(OSError), open(Path(self.cache_path, "lock"), "a") as lock:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            super().save_overload(sig, data)
+
+
+_FOLDER = cache_root() / f"{package_digest()}-numba{numba.__version__}"
+
+
+def _compile(function: Callable[P, R], inline: bool) -> Kernel[P, R]:
+    config: Any = numba_config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_FOLDER)
+    try:
+        compiled = numba.njit(**_OPTIONS, forceinline=inline)(function)
+        # A kernel outside this package becomes part of one that a factory makes, which has a cache.
+        if is_ours(function):
+            compiled._cache = _SharedCache(function)
+        return compiled
+    finally:
+        config.CACHE_DIR = before
+
+
+def kernel(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile `function` with numba at its first call, cached on disk between processes.
+
+    A kernel cannot allocate: without numba's runtime, arrays are not reference-counted, which in
+    a loop costs more than the work. ``function.py_func`` stays the plain Python text; where it
+    only uses operators it also works on NumPy arrays.
+
+    A kernel outside this package has no cache of its own. It becomes part of a kernel that a
+    factory makes, which has one.
+    """
+    return _compile(function, inline=False)
+
+
+def inlined(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
+    return _compile(function, inline=True)
+
+
+class PrecompiledCall:
+    """A kernel that is called without a look at the types of its arguments.
+
+    With tuples of arrays that look takes longer than a small kernel runs. The types of the first
+    call must be those of every call: numba would read other arguments as if they were of these.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self._code: Callable | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel."""
+        if self._code is None:
+            kinds = tuple(map(self._kernel.typeof_pyval, arguments))
+            self._code = self._kernel.compile(kinds)
+        return self._code(*arguments)
+
+
+def template(function: Callable) -> Callable:
+    """Mark a function that `bind` completes."""
+    return function
+
+
+def bind(template: Callable, **names: Any) -> Any:
+    """Compile `template` with global names standing for other kernels, or for constants."""
+    namespace = {**template.__globals__, **names}
+    bound = types.FunctionType(
+        template.__code__, namespace, template.__name__, template.__defaults__, None
+    )
+    bound.__qualname__ = template.__qualname__
+    bound.__module__ = template.__module__
+    text = b""
+    for name, value in sorted(names.items()):
+        text += f"{name}=".encode()
+        text += fingerprint(value).encode() if hasattr(value, "py_func") else repr(value).encode()
+    bound.__bound__ = text  # type: ignore[attr-defined]
+    compiled = numba.njit(**_OPTIONS, forceinline=True)(bound)
+    config: Any = numba_config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_FOLDER)
+    compiled._cache = _SharedCache(bound)
+    config.CACHE_DIR = before
+    return compiled

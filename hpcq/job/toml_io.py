@@ -1,0 +1,117 @@
+"""Job files as nested dicts: read, changed from the command line, written."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hpcq.errors import JobError
+from hpcq.job import library
+
+
+def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a TOML file as nested dicts, name and overrides filled in, and nothing checked."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise JobError(
+            f"{path}: cannot read the job file: {error.strerror}; {_where_from(path)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise JobError(f"{path}: not a text file; expected TOML in UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        # Beside syntax errors: a number of more digits than Python reads.
+        raise JobError(f"{path}: not valid TOML: {error}") from None
+    beside(data, path.parent)
+    data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
+    override(data, overrides)
+    beside(data, Path())
+    return data
+
+
+def _where_from(path: Path) -> str:
+    """Return how to come by a job file that is not there."""
+    name = path.name.removesuffix(".toml")
+    if Path(f"{path}.toml").is_file():
+        return f"did you mean {path}.toml?"
+    if name in library.names():
+        return f"hpcq brings one of that name: `hpcq jobs copy {name}`"
+    return "`hpcq jobs` lists those that hpcq brings, `hpcq init ENV_ID` writes one"
+
+
+def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
+    """Apply assignments like ``run.steps=1000`` in place; values are TOML, or else text."""
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except (ValueError, RecursionError):
+            value = text
+        override_key(data, key.strip(), value, f"--set {assignment}")
+
+
+def override_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set one ``section.key`` in place; `source` names the wish in messages."""
+    parts = key.split(".")
+    if not all(parts):
+        raise JobError(f"{source}: expected SECTION.KEY=VALUE")
+    place = data
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise JobError(f"{source}: {part} is a value, not a section")
+    place[parts[-1]] = value
+
+
+def beside(data: dict[str, Any], folder: Path) -> None:
+    """Make paths of the user's Python files absolute; they are relative to `folder`."""
+    section = data.get("environment")
+    if not isinstance(section, dict):
+        return
+    wrappers = section.get("wrappers")
+    parts = [(section, "id")] + [
+        (wrapper, "entry")
+        for wrapper in (wrappers if isinstance(wrappers, list) else [])
+        if isinstance(wrapper, dict)
+    ]
+    for part, key in parts:
+        place, _, name = str(part.get(key)).rpartition(":")
+        if place.endswith(".py"):
+            part[key] = f"{(folder / place).resolve()}:{name}"
+
+
+def placeless(value: Any) -> Any:
+    """Return plain data with the names of the user's Python files alone, without their folders."""
+    if isinstance(value, dict):
+        return {key: placeless(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [placeless(part) for part in value]
+    return re.sub(r"^.*/(?=[^/]+\.py:)", "", value) if isinstance(value, str) else value
+
+
+def toml(value: Any, grouped: bool = False) -> str:
+    """Return plain data as a TOML value on one line; `grouped`: 1_000_000 for 1000000."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{_key(k)} = {toml(v, grouped)}" for k, v in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml(part, grouped) for part in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    if grouped and isinstance(value, int) and abs(value) >= 100_000:
+        return f"{value:_}"
+    return _json(value)
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _json(text)
+
+
+def _json(value: Any) -> str:
+    # Of what JSON allows in a text, only DEL is not TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,137 @@
+"""Merging what the ranks of a periodic run have made of their copies of rows: the kernels."""
+
+import math
+
+import numpy as np
+
+from hpcq.collectors.batch import Outcome
+from hpcq.hashing import MAX_HASH
+from hpcq.jit.compiler import kernel
+from hpcq.learning.owner_kernels import MAX_VISITS
+from hpcq.table.hash_table import HAS_MAX, find, insert
+
+# The columns of a record: hash, whether the rank met the state since the last merge, its legal
+# actions if these are told, then the updates and the value of each column of a row.
+HASH, NEW, MASK, COLUMNS = 0, 1, 2, 3
+
+_TRUNCATED = int(Outcome.TRUNCATED)
+
+_MAX_VISITS = np.uint64(MAX_VISITS)
+
+# Counts saturate: as many as that are left for the updates between two merges.
+_MOST_COUNTED = MAX_VISITS // 2
+
+
+@kernel
+def meet(table, batch, done):
+    """Make rows for the states that environments from number `done` on have just read.
+
+    Returns how many environments have theirs: all, if the rows fitted.
+    """
+    for i in range(done, batch.hash.size):
+        if insert(table, batch.hash[i]) < 0:
+            return i
+        if batch.outcome[i] == _TRUNCATED and insert(table, batch.final[i]) < 0:
+            return i
+    return batch.hash.size
+
+
+@kernel
+def brought(table, stream_ids, values, record, a, old, decay):
+    """Return what a rank has made of the owner's value `old`."""
+    value = values[record, COLUMNS + table.columns + a]
+    if stream_ids[record, NEW]:
+        # It has begun with q_init.
+        value += math.exp(-decay * stream_ids[record, COLUMNS + a]) * (old - table.q_init)
+    return value
+
+
+@kernel
+def merge(table, stream_ids, values, order, done, ranks, decay, importance):
+    """Merge what the ranks have made of rows, from place `done` of `order` on.
+
+    words       uint64 (n, 3 + 2 * columns), the ranks' records, in rank order
+    values      float64, the same memory
+    order       int64 (n,), the records in the order of their hashes, else in rank order
+    decay       -log(1 - eta)
+    importance  whether to weigh by updates; else equally
+
+    Returns the place up to which it came: less than n if the table is full.
+    """
+    n = order.size
+    while done < n:
+        hash_ = stream_ids[order[done], HASH]
+        end, touched = done, False
+        while end < n and stream_ids[order[end], HASH] == hash_:
+            for a in range(table.columns):
+                touched |= stream_ids[order[end], COLUMNS + a] > 0
+            end += 1
+        if touched:
+            slot = insert(table, hash_)
+            if slot < 0:
+                return done
+            for k in range(table.masks.shape[1]):
+                for i in range(done, end):
+                    # A rank that has met the state, and done nothing there, has none.
+                    table.masks[slot, k] |= stream_ids[order[i], MASK]
+            for a in range(table.columns):
+                most, updates, absent, leader = np.uint64(0), np.uint64(0), ranks, done
+                for i in range(done, end):
+                    count = stream_ids[order[i], COLUMNS + a]
+                    leader = i if count > most else leader
+                    most = max(most, count)
+                    updates += count
+                    absent -= count > 0
+                if most == 0:
+                    continue
+                if table.visits.shape[1] > 0:
+                    table.visits[slot, a] = min(table.visits[slot, a] + updates, _MAX_VISITS)
+                # Weights are taken relative to the largest, and values to the one that has it:
+                # what all agree on stays as it is, to the last bit.
+                old = np.float64(table.q[slot, a])
+                base = brought(table, stream_ids, values, order[leader], a, old, decay)
+                weights = absent * (math.exp(-decay * most) if importance else 1.0)
+                total = weights * (old - base)
+                for i in range(done, end):
+                    count = stream_ids[order[i], COLUMNS + a]
+                    if count > 0:
+                        weight = math.exp(-decay * (most - count)) if importance else 1.0
+                        value = brought(table, stream_ids, values, order[i], a, old, decay)
+                        total += weight * (value - base)
+                        weights += weight
+                table.q[slot, a] = base + total / weights
+        done = end
+    return done
+
+
+@kernel
+def read(table, stream_ids, values, visits):
+    """Write what is known of the records' states: values, visits (n, columns), or visits (n, 0)."""
+    for i in range(stream_ids.shape[0]):
+        slot = find(table, stream_ids[i, HASH])
+        for a in range(table.columns):
+            values[i, a] = table.q_init if slot < 0 else table.q[slot, a]
+        for a in range(visits.shape[1]):
+            visits[i, a] = 0 if slot < 0 else table.visits[slot, a]
+
+
+def room_to_count(visits):
+    """Return visit counts with room for as many more: exact up to half of what fits."""
+    return np.minimum(visits, _MOST_COUNTED).astype(np.uint32)
+
+
+@kernel
+def take(table, values, visits):
+    """Give the rows, in the order of their hashes, new values (n, columns) and visit counts.
+
+    visits   uint32 (n, columns), or (n, 0) for none
+    """
+    n = 0
+    last = table.hashes.shape[0] - 1
+    for slot in range(last + 1):
+        live = table.state[HAS_MAX] == 1 if slot == last else table.hashes[slot].hash != MAX_HASH
+        if live:
+            for a in range(table.columns):
+                table.q[slot, a] = values[n, a]
+                table.visits[slot, a] = visits[n, a] if visits.shape[1] > 0 else 0
+            n += 1

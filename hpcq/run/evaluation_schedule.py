@@ -1,0 +1,66 @@
+"""The evaluations of a run: when there is one, and the best checkpoint, which is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcq.learning.evaluation import Evaluation, Evaluator
+from hpcq.learning.learner import Learner
+from hpcq.mpi import on_root
+from hpcq.run import run_directory
+from hpcq.run.stopping import tick_of
+
+
+class EvaluationSchedule:
+    """Evaluates every so many ticks, if the job says so. Collective.
+
+    Parameters
+    ----------
+    beat
+        called in every tick of an evaluation.
+
+    Attributes
+    ----------
+    best_now : bool
+        whether the last evaluation is the best so far, and its checkpoint is still to be kept
+    """
+
+    def __init__(self, learner: Learner, beat: Callable[[], None]) -> None:
+        self._learner = learner
+        section = learner.job.evaluation
+        self._keeps = section.keep_best
+        self._every, self._evaluator = 0, None
+        self._seen = learner.tick
+        # A run killed after it was saved, and before that file was kept, makes up for it.
+        self.best_now = self._keeps and learner.steps == learner.progress.best_step
+        if section.every is not None:
+            self._every = tick_of(section.every, learner.job, learner.reset_every)
+            self._evaluator = Evaluator(learner, beat)
+
+    def due(self) -> bool:
+        """Return whether it is time for one: after this tick, or any since this was last asked."""
+        if self._every == 0:
+            return False
+        seen, self._seen = self._seen, self._learner.tick
+        return self._seen // self._every > seen // self._every
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate if it is due; note the result in the learner's progress."""
+        if self._evaluator is None or not self.due():
+            return None
+        # So that what is saved as the best is what was evaluated.
+        self._learner.quiesce()
+        found = self._evaluator.evaluate()
+        best = self._learner.progress.note(found.mean_return, self._learner.steps)
+        self.best_now = self._keeps and best
+        return found
+
+    def keep(self, checkpoint: Path) -> None:
+        """Keep a checkpoint, just written, as the best, if it is."""
+        if self.best_now:
+            self.best_now = False
+            on_root(self._learner.comm, lambda: run_directory.keep_best(checkpoint))
+
+    def close(self) -> None:
+        """Release environments and MPI datatypes."""
+        if self._evaluator is not None:
+            self._evaluator.close()
