@@ -1,55 +1,41 @@
-"""Where a state lives, and every random number: 64-bit mixing.
+"""Where a state lives: 64-bit mixing.
 
 A key is mixed into a hash; the hash alone says which rank owns the state and in which bucket
 of the shard it stands. Both maps are monotone, so ranks own contiguous ranges of hashes and the
 shards, read in rank order, are one sequence in hash order for any number of ranks.
 
-A random draw is a function of (seed, environment, tick, purpose) and of nothing else.
-
-`mix64`, `unmix64` and `unit_interval` are one text for two readers: called, each is a
-numba kernel for scalars; its ``py_func`` does the same to NumPy arrays of uint64. Every operand
-stays uint64: numba computes ``uint64 % int`` with a sign.
+`mix64` and `unmix64` are one text for two readers: called, each is a numba kernel for scalars; its
+``py_func`` does the same to NumPy arrays of uint64. Every operand stays uint64: numba computes
+``uint64 % int`` with a sign.
 """
 
-from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import intrinsic, kernel
 
 MASK = (1 << 64) - 1
 MAX_HASH = np.uint64(MASK)
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _A, _B = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MULTIPLY_A, _MULTIPLY_B = np.uint64(_A), np.uint64(_B)
 _INVERSE_A, _INVERSE_B = np.uint64(pow(_A, -1, 1 << 64)), np.uint64(pow(_B, -1, 1 << 64))
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 _S54, _S60, _S62 = np.uint64(54), np.uint64(60), np.uint64(62)
 _LOW = np.uint64(0xFFFFFFFF)
-_SECOND = np.uint64(0xD1B54A32D192ED03)
+
+Words = TypeVar("Words", np.uint64, NDArray[np.uint64])
 
 # Of fewer, NumPy is done before a kernel has been loaded.
 FEW = 1000
 
 
-class Purpose(IntEnum):
-    """What a draw decides. No two purposes share a draw."""
-
-    BEHAVE = 0
-    STEP = 1
-    RESET = 2
-    REPLAY = 3
-    EVALUATE = 8
-
-
 @kernel
-def mix64(key):
+def mix64(key: Words) -> Words:
     """Return the hash of a key: the finaliser of SplitMix64, a bijection of 64 bits.
 
     Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014
@@ -61,7 +47,7 @@ def mix64(key):
 
 
 @kernel
-def unmix64(hash_):
+def unmix64(hash_: Words) -> Words:
     """Return the key whose hash this is: the inverse of `mix64`."""
     x = (hash_ ^ (hash_ >> _S31) ^ (hash_ >> _S62)) * _INVERSE_B
     x = (x ^ (x >> _S27) ^ (x >> _S54)) * _INVERSE_A
@@ -69,13 +55,13 @@ def unmix64(hash_):
 
 
 @kernel
-def _mix_all(keys, hashes):
+def _mix_all(keys: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
     for i in range(keys.size):
         hashes[i] = mix64(keys[i])
 
 
 @kernel
-def _unmix_all(hashes, keys):
+def _unmix_all(hashes: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
     for i in range(hashes.size):
         keys[i] = unmix64(hashes[i])
 
@@ -113,7 +99,7 @@ def hi64(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @kernel
-def owner(hash_, ranks):
+def owner(hash_: np.uint64, ranks: np.uint64) -> np.uint64:
     """Return the rank, of `ranks` (uint64, below 2**32), that owns a hash.
 
     The upper half of their product, from halves: vector instructions multiply no 64 bits by 64.
@@ -123,51 +109,11 @@ def owner(hash_, ranks):
 
 
 @kernel
-def home_bucket(hash_, ranks, buckets):
+def home_bucket(hash_: np.uint64, ranks: np.uint64, buckets: np.uint64) -> np.uint64:
     """Return the bucket of a hash in its owner's shard of `buckets` (uint64) buckets."""
     return hi64(hash_ * ranks, buckets)
-
-
-@kernel
-def second_draw(draw):
-    """Return a draw that is independent of the one it is made from."""
-    return mix64(draw ^ _SECOND)
-
-
-@kernel
-def unit_interval(draw):
-    """Return a draw as a float64 in [0, 1), 53 bits of it random."""
-    return np.float64(draw >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 def first_hash(rank: int, ranks: int) -> int:
     """Return the smallest hash that `rank` of `ranks` owns; ``2**64`` for ``rank == ranks``."""
     return -(-(rank << 64) // ranks)
-
-
-def seed_word(seed: int) -> np.uint64:
-    """Return the word from which all draws of a seed come."""
-    return mix64.py_func(np.array([seed & MASK], np.uint64))[0]
-
-
-def environment_streams(seed: np.uint64, start: int, count: int) -> NDArray[np.uint64]:
-    """Return the words of the environments `start` ... `start + count - 1`.
-
-    The draw of environment i at one tick for one purpose is
-    ``mix64(tick_word ^ environment_word[i])``; `seed` is a `seed_word`.
-    """
-    index = np.arange(start, start + count, dtype=np.uint64)
-    base = mix64.py_func(np.array([seed], np.uint64) + _GOLDEN)
-    return mix64.py_func(base + index * _GOLDEN)
-
-
-@kernel
-def word_at(seed, tick, purpose):
-    """Return what `tick_word` does, in a kernel."""
-    return mix64(mix64(mix64(seed) + np.uint64(tick)) + np.uint64(purpose) * _GOLDEN)
-
-
-def tick_word(seed: np.uint64, tick: int, purpose: Purpose) -> np.uint64:
-    """Return the word of one tick and purpose, the same for all environments."""
-    # Kernels return Python integers; one beyond 2**63 would not go back in.
-    return np.uint64(word_at(seed, tick, int(purpose)))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from hpcq.bench.workloads import Workload
-from hpcq.hashing import hi64, mix64, second_draw, unit_interval
+from hpcq.hashing import hi64, mix64
 from hpcq.jit.compiler import bind
 from hpcq.jit.memory import allocate, prefetch
+from hpcq.rng import second_draw, unit_interval
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

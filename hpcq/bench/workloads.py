@@ -11,9 +11,10 @@ import numpy as np
 
 from hpcq.envs import resolve
 from hpcq.envs.protocol import CompiledEnvironment
-from hpcq.hashing import mix64, unit_interval
+from hpcq.hashing import mix64
 from hpcq.jit.compiler import kernel
 from hpcq.job.job import Job
+from hpcq.rng import unit_interval
 from hpcq.spaces.actions import numbered
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.batch import EnvBatch, Outcome, make_batch
 from hpcq.envs.protocol import CompiledEnvironment
-from hpcq.hashing import MAX_HASH, Purpose, environment_streams, mix64, unmix64, word_at
+from hpcq.hashing import MAX_HASH, mix64, unmix64
 from hpcq.jit.compiler import PrecompiledCall, bind, inlined, kernel
+from hpcq.rng import Purpose, environment_streams, word_at
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
@@ -35,7 +36,7 @@ class EnvBlock:
     """The environments `start` ... `start + count - 1` of the job, and what they draw from."""
 
     seed: np.uint64
-    """a `hashing.seed_word`"""
+    """a `rng.seed_word`"""
     start: int
     count: int
     reset_every: int
@@ -47,7 +48,7 @@ class Collector:
 
     batch: EnvBatch
     stream_ids: NDArray[np.uint64]
-    """(n,), see `hashing.environment_streams`"""
+    """(n,), see `rng.environment_streams`"""
     episode_stats: NDArray[np.float64]
     """episodes ended, sum of their returns, sum of their lengths, since it was last cleared"""
     reset_every: int

@@ -10,8 +10,9 @@ import numpy as np
 from hpcq.collectors.base import Collector, EnvBlock, end_episode
 from hpcq.collectors.batch import EnvBatch, Outcome, make_batch
 from hpcq.envs.protocol import ContinuousEnvironment
-from hpcq.hashing import Purpose, mix64, word_at
+from hpcq.hashing import mix64
 from hpcq.jit.compiler import PrecompiledCall, bind
+from hpcq.rng import Purpose, word_at
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 _TO_STEP, _TO_RESET = int(Purpose.STEP), int(Purpose.RESET)

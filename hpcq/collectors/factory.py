@@ -23,7 +23,7 @@ def make_collector(
     environment
         from `envs.resolve`.
     seed
-        a `hashing.seed_word`.
+        a `rng.seed_word`.
     reset_every
         ticks between quiet ticks, for environments that need them.
     """

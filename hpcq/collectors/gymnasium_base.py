@@ -14,8 +14,9 @@ from hpcq.collectors.batch import Outcome, make_batch
 from hpcq.collectors.validation import MAX_REWARD, ValidatingCollector
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.errors import CheckpointError
-from hpcq.hashing import Purpose, mix64, tick_word
+from hpcq.hashing import mix64
 from hpcq.jit.compiler import PrecompiledCall, kernel
+from hpcq.rng import Purpose, tick_word
 from hpcq.spaces.codec import Codec
 
 # What `look` finds, as bits.

@@ -14,8 +14,9 @@ from hpcq.collectors import n_step, one_step
 from hpcq.collectors.grouping import group, take
 from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.base import ACKS, FINAL_QUERIES, QUERIES, REPLIES_AT, START, UPDATES
-from hpcq.hashing import Purpose, mix64, owner, second_draw, word_at
+from hpcq.hashing import mix64, owner
 from hpcq.jit.compiler import bind, inlined, kernel, template
+from hpcq.rng import Purpose, second_draw, word_at
 
 _TRUNCATED = int(Outcome.TRUNCATED)
 _TO_BEHAVE = int(Purpose.BEHAVE)

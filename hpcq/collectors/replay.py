@@ -21,9 +21,10 @@ from hpcq.collectors.base import Collector
 from hpcq.collectors.batch import make_batch, view_of
 from hpcq.collectors.outcome import Outcome
 from hpcq.collectors.priorities import make_priorities, tree_bytes
-from hpcq.hashing import Purpose, hashes_of, hi64, keys_of, mix64, second_draw, tick_word
+from hpcq.hashing import hashes_of, hi64, keys_of, mix64
 from hpcq.jit.compiler import kernel
 from hpcq.job.sections import ReplaySection
+from hpcq.rng import Purpose, second_draw, tick_word
 
 HASHES = ("replay/key", "replay/next", "replay/pending_key")
 
@@ -131,7 +132,7 @@ class Replay:
     collector
         of the environments; from here on it works on its places in `batch`.
     seed
-        from `hashing.seed_word`.
+        from `rng.seed_word`.
     environments
         of the whole job: the rings share `section.capacity`.
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpcq.errors import JobError
-from hpcq.hashing import second_draw, unit_interval
 from hpcq.jit.compiler import kernel
+from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec, describe
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.envs.protocol import CompiledEnvironment, integer
-from hpcq.hashing import unit_interval
 from hpcq.jit.compiler import kernel
+from hpcq.rng import unit_interval
 from hpcq.spaces.actions import numbered
 from hpcq.spaces.masks import bitsets
 

@@ -19,9 +19,10 @@ import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import numba
+import numba.extending
 from numba.core import config as numba_config
 from numba.core.caching import FunctionCache
 
@@ -123,6 +124,18 @@ def kernel(function: Callable[P, R]) -> Kernel[P, R]:
 def inlined(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a `kernel` that is copied into its callers: a call would cost more than its work."""
     return _compile(function, inline=True)
+
+
+def intrinsic(define: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
+    """Return numba's `intrinsic` of a function, with the arguments that kernels give it."""
+    made: Any = numba.extending.intrinsic(define)
+    return cast(Callable[P, Any], made)
+
+
+def literal_intrinsic(define: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
+    """Return an `intrinsic` that is told the values of constants, not only their types."""
+    made: Any = numba.extending.intrinsic(prefer_literal=True)(define)
+    return cast(Callable[P, Any], made)
 
 
 class PrecompiledCall:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from hpcq.jit.compiler import intrinsic
 
 HUGE_PAGE = 2 << 20
 

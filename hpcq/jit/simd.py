@@ -7,9 +7,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import config as numba_config
 from numba.core import types
-from numba.extending import intrinsic
 
-from hpcq.jit.compiler import inlined
+from hpcq.jit.compiler import inlined, intrinsic, literal_intrinsic
 from hpcq.jit.memory import pointer_to
 
 WIDTH = 64
@@ -47,7 +46,7 @@ def equal(typingctx: Any, array: Any, start: Any, value: Any) -> Any:
     return types.uint64(array, start, types.uint32), generate
 
 
-@intrinsic(prefer_literal=True)
+@literal_intrinsic
 def at_least(typingctx: Any, rows: Any, row: Any, least: Any, count: Any) -> Any:
     """Return the bitset of the first `count` numbers of ``rows[row]`` that are `least` or more.
 
@@ -112,12 +111,12 @@ def _deposit(typingctx: Any, bits: Any, bitset: Any) -> Any:
 
 
 @inlined
-def _nth_by_deposit(bitset, n):
+def _nth_by_deposit(bitset: np.uint64, n: int) -> Any:
     return lowest(_deposit(np.uint64(1) << np.uint64(n), bitset))
 
 
 @inlined
-def _nth_by_steps(bitset, n):
+def _nth_by_steps(bitset: np.uint64, n: int) -> Any:
     for _ in range(n):
         bitset &= bitset - np.uint64(1)
     return lowest(bitset)

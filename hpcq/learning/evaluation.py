@@ -16,11 +16,11 @@ from mpi4py import MPI
 
 from hpcq.collectors.batch import Outcome
 from hpcq.errors import EnvironmentFault
-from hpcq.hashing import Purpose, seed_word, tick_word
 from hpcq.job.job import Job
 from hpcq.job.schedules import Constant
 from hpcq.job.sections import ExplorationSection, ModeSection
 from hpcq.learning.learner import Learner
+from hpcq.rng import Purpose, seed_word, tick_word
 
 # Ticks between two quiet ones: an evaluation has none.
 _NEVER = 1 << 40

@@ -22,13 +22,13 @@ from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.exchange import make_exchange
 from hpcq.exchange.base import Exchange
 from hpcq.exchange.records import record_types
-from hpcq.hashing import seed_word
 from hpcq.job.job import Job
 from hpcq.learning import saved_state
 from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.owner import Owner
 from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
+from hpcq.rng import seed_word
 from hpcq.table.digest import Digest, digest_pieces
 from hpcq.table.shard import Shard
 

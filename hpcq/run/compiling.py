@@ -15,13 +15,13 @@ from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import format_error
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import EnvironmentFault
-from hpcq.hashing import environment_streams, seed_word
 from hpcq.jit.compiler import bind, kernel
 from hpcq.jit.fingerprint import is_kernel, is_ours
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.evaluation import evaluating
 from hpcq.learning.warmup import warm_up
+from hpcq.rng import environment_streams, seed_word
 from hpcq.spaces.codec import Codec
 
 STEPS = 200

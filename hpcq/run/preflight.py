@@ -7,8 +7,8 @@ from hpcq.collectors.base import block
 from hpcq.collectors.factory import make_collector
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
-from hpcq.hashing import seed_word
 from hpcq.job.job import Job
+from hpcq.rng import seed_word
 from hpcq.spaces.masks import legal_actions
 
 STEPS = 10

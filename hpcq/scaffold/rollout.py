@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcq.envs import CompiledEnvironment, PythonEnvironment
 from hpcq.envs.protocol import ContinuousEnvironment
-from hpcq.hashing import environment_streams, seed_word
+from hpcq.rng import environment_streams, seed_word
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import BITS, legal_actions
 

@@ -12,9 +12,10 @@ from hpcq.confidence import half_width
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import CheckpointError, JobError
-from hpcq.hashing import keys_of, seed_word
+from hpcq.hashing import keys_of
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
+from hpcq.rng import seed_word
 from hpcq.run import run_directory
 from hpcq.run.resumable import check_places
 from hpcq.spaces.masks import legal_actions

@@ -58,8 +58,8 @@ def test_numbers_that_are_large_enough(count, dtype):
 def test_other_processors_than_this_one_can_be_compiled_for(tmp_path):
     """numba can be told to: for a cache that all nodes of a cluster share, say."""
     code = (
-        "import numpy as np; from numba import njit; from hpcq.jit import bits;"
-        "nth = njit(lambda bitset, n: bits.nth(bitset, n)); print(nth(np.uint64(0b10110), 2))"
+        "import numpy as np; from numba import njit; from hpcq.jit import simd;"
+        "nth = njit(lambda bitset, n: simd.nth(bitset, n)); print(nth(np.uint64(0b10110), 2))"
     )
     env = {**os.environ, "NUMBA_CPU_NAME": "generic", "HPCQ_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)

@@ -9,8 +9,9 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.envs.protocol import CompiledEnvironment, kernel
-from hpcq.hashing import second_draw, unit_interval, unmix64
+from hpcq.hashing import unmix64
 from hpcq.learning.learner import Learner
+from hpcq.rng import second_draw, unit_interval
 
 
 def table_of(learner, states):

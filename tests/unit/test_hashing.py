@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq import hashing
+from hpcq import hashing, rng
 from hpcq.jit.compiler import kernel
 
 WORDS = st.integers(0, 2**64 - 1)
@@ -64,31 +64,31 @@ def test_ranks_own_contiguous_ranges_that_cover_everything(ranks):
 
 @given(WORDS)
 def test_unit_interval_is_below_one(word):
-    value = hashing.unit_interval(np.uint64(word))
+    value = rng.unit_interval(np.uint64(word))
     assert 0.0 <= value < 1.0
     assert value == (word >> 11) / 2**53
 
 
 def test_words_of_environments_do_not_depend_on_how_they_are_split():
-    seed = hashing.seed_word(7)
-    whole = hashing.environment_streams(seed, 0, 100)
-    parts = [hashing.environment_streams(seed, start, 25) for start in (0, 25, 50, 75)]
+    seed = rng.seed_word(7)
+    whole = rng.environment_streams(seed, 0, 100)
+    parts = [rng.environment_streams(seed, start, 25) for start in (0, 25, 50, 75)]
     assert np.array_equal(whole, np.concatenate(parts))
     assert np.unique(whole).size == 100
 
 
 def test_draws_are_uniform_and_uncorrelated():
-    seed = hashing.seed_word(1)
-    words = hashing.environment_streams(seed, 0, 1000)
+    seed = rng.seed_word(1)
+    words = rng.environment_streams(seed, 0, 1000)
     draws = {}
-    for purpose in hashing.Purpose:
-        rows = [hashing.tick_word(seed, tick, purpose) ^ words for tick in range(200)]
-        draws[purpose] = hashing.unit_interval.py_func(hashing.mix64.py_func(np.array(rows)))
+    for purpose in rng.Purpose:
+        rows = [rng.tick_word(seed, tick, purpose) ^ words for tick in range(200)]
+        draws[purpose] = rng.unit_interval.py_func(hashing.mix64.py_func(np.array(rows)))
     sigma = 1 / np.sqrt(12)
     for unit in draws.values():
         assert abs(unit.mean() - 0.5) < 5 * sigma / np.sqrt(unit.size)
         # Neighbouring environments, and neighbouring ticks.
         for other in (np.roll(unit, 1, axis=0), np.roll(unit, 1, axis=1)):
             assert abs(np.corrcoef(unit.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(unit.size)
-    a, b = draws[hashing.Purpose.STEP], draws[hashing.Purpose.BEHAVE]
+    a, b = draws[rng.Purpose.STEP], draws[rng.Purpose.BEHAVE]
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / np.sqrt(a.size)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hpcq.collectors import priorities
 from hpcq.collectors.batch import make_batch
 from hpcq.collectors.outcome import Outcome
-from hpcq.hashing import Purpose, environment_streams, seed_word, tick_word
+from hpcq.rng import Purpose, environment_streams, seed_word, tick_word
 
 VALUES = st.one_of(st.integers(0, 9), st.integers(0, 2**32 - 1))
 

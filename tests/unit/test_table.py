@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hpcq.envs import resolve, tabular
 from hpcq.errors import JobError
-from hpcq.hashing import unit_interval
 from hpcq.job.sections import EnvironmentSection
+from hpcq.rng import unit_interval
 
 IDS = ["Taxi-v4", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1"]
 DRAWS = np.random.default_rng(3).integers(0, 2**64, 40, dtype=np.uint64)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hpcq.envs.protocol import ContinuousEnvironment, integer
 from hpcq.errors import JobError
-from hpcq.hashing import second_draw, unit_interval
 from hpcq.jit.compiler import kernel
+from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import numbered
 
 

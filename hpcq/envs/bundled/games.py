@@ -23,8 +23,9 @@ from hpcq.envs.bundled import nim as nim_rules
 from hpcq.envs.bundled.mnk_game import GOES_ON, WON, bit
 from hpcq.envs.protocol import CompiledEnvironment, choice, integer, number
 from hpcq.errors import JobError
-from hpcq.hashing import hi64, second_draw, unit_interval
+from hpcq.hashing import hi64
 from hpcq.jit.compiler import bind, kernel
+from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import numbered
 
 OPPONENTS = ("self", "random", "perfect")

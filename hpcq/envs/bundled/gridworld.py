@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcq.envs.protocol import CompiledEnvironment, integer, number
-from hpcq.hashing import hi64, mix64, second_draw, seed_word, unit_interval
+from hpcq.hashing import hi64, mix64
 from hpcq.jit.compiler import kernel
+from hpcq.rng import second_draw, seed_word, unit_interval
 from hpcq.spaces.actions import numbered
 
 NORTH, SOUTH, WEST, EAST = range(4)

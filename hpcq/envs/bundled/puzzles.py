@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from hpcq.envs.bundled.permutations import is_odd, item, rank, replaced, unrank
 from hpcq.envs.protocol import CompiledEnvironment, integer
-from hpcq.hashing import hi64, second_draw
+from hpcq.hashing import hi64
 from hpcq.jit.compiler import bind, kernel
+from hpcq.rng import second_draw
 from hpcq.spaces.actions import numbered
 
 _ORDERS = 20_160  # 8! / 2

@@ -9,9 +9,9 @@ planning, and reacting based on approximating dynamic programming", ICML 1990; S
 
 import numpy as np
 
-from hpcq.hashing import unit_interval
 from hpcq.jit.compiler import template
 from hpcq.learning.policy import Policy
+from hpcq.rng import unit_interval
 
 
 @template
