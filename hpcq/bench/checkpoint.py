@@ -21,7 +21,7 @@ from hpcq.checkpoint.saving import save
 from hpcq.envs import resolve
 from hpcq.hashing import first_hash, mix64
 from hpcq.job.job import Job
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.mpi import on_root
 from hpcq.run.run_directory import checkpoint_name
 
@@ -51,7 +51,7 @@ def bench(comm: MPI.Intracomm, directory: Path, size: float) -> dict[str, Any]:
     return found
 
 
-def _learner(comm: MPI.Intracomm, states: int) -> Learner:
+def _learner(comm: MPI.Intracomm, states: int) -> LockstepLearner:
     environment = {
         "id": "hpcq/Garnet-v0",
         "kwargs": {"states": 2, "actions": ACTIONS, "branching": 2},
@@ -60,10 +60,10 @@ def _learner(comm: MPI.Intracomm, states: int) -> Learner:
     sections = {"learning": {"gamma": 0.9, "learning_rate": 0.1}, "run": {"steps": 1}}
     job = Job.check({"name": "bench", "environment": environment, **sections}, "bench")
     observation = {"kind": "Discrete", "n": states, "start": 0}
-    return Learner(job, replace(resolve(job.environment), observation=observation), comm)
+    return LockstepLearner(job, replace(resolve(job.environment), observation=observation), comm)
 
 
-def _fill(learner: Learner, states: int) -> None:
+def _fill(learner: LockstepLearner, states: int) -> None:
     """Give the shard its share of so many states, with random Q-values."""
     rank, ranks = learner.comm.rank, learner.comm.size
     hashes = mix64.py_func(np.arange(states, dtype=np.uint64))
@@ -97,7 +97,7 @@ def _write_plain(folder: Path, rows: int) -> float:
     return seconds
 
 
-def _measure(learner: Learner, states: int, folder: Path, writer: str) -> dict[str, Any]:
+def _measure(learner: LockstepLearner, states: int, folder: Path, writer: str) -> dict[str, Any]:
     """Save, verify and load once with one writer. Collective."""
     comm = learner.comm
     # Beside every writer: disks change their speed from one minute to the next. The better of

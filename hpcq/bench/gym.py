@@ -13,7 +13,7 @@ from hpcq.collectors.base import block
 from hpcq.envs import PythonEnvironment, resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm_up
 from hpcq.mpi import agree, first_on_each_node
 from hpcq.spaces.discretise import components
@@ -129,7 +129,7 @@ def bench(
         warm_up(job, environment)
     start, share = block(comm.rank, comm.size, environments, vector or 1)
     loop = (_scalar if vector is None else _vector)(environment, start, share)
-    learner = Learner(job, environment, comm)
+    learner = LockstepLearner(job, environment, comm)
     learner.begin()
     # By turns, and compared turn by turn, since the speed of a shared machine drifts.
     turns: list[tuple[float, float]] = []

@@ -7,6 +7,7 @@ ways from one to another, of which every rank sees others, those in which its ep
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from hpcq.hashing import keys_of
 from hpcq.job.job import Job
 from hpcq.learning import exact, modes
 from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
 
@@ -156,9 +158,10 @@ def bench(
     for label, keys in MODES.items():
         chosen = job.model_copy(update={"mode": type(job.mode)(**keys)})
         with first_on_each_node(comm):
-            warm_up(chosen, environment, modes.learner)
+            warm_up(chosen, environment)
         # Through MPI also within a node, where lockstep would send no message.
-        make = modes.learner if keys else partial(Learner, route=partial(make_exchange, flat=True))
+        flat = partial(LockstepLearner, route=partial(make_exchange, flat=True))
+        make: Callable[..., Learner] = modes.make_learner if keys else flat
         rows[label] = _mean(
             [
                 _measure(make(_seeded(chosen, seed), environment, comm), weights, steps)

@@ -14,7 +14,7 @@ from hpcq.exchange import make_exchange
 from hpcq.exchange.base import Exchange
 from hpcq.hashing import mix64, owner
 from hpcq.jit.compiler import kernel
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
 
@@ -38,7 +38,7 @@ def _select(hashes, rank, ranks, out):
     return n
 
 
-def fill(learner: Learner, states: int) -> None:
+def fill(learner: LockstepLearner, states: int) -> None:
     """Give every state 0 ... `states` - 1 of this rank's a row of zeros."""
     mine = []
     for start in range(0, states, _CHUNK):
@@ -56,7 +56,7 @@ def fill(learner: Learner, states: int) -> None:
 
 
 def measure(
-    learner: Learner, seconds: float, between: Callable[[int, float], None] | None = None
+    learner: LockstepLearner, seconds: float, between: Callable[[int, float], None] | None = None
 ) -> dict[str, Any]:
     """Advance a learner that has begun; return rates and times by phase. Collective.
 
@@ -142,7 +142,7 @@ def bench(
     work = workload(name, environments)
     with first_on_each_node(comm):
         warm_up(work.job, work.environment)
-    learner = Learner(work.job, work.environment, comm, route)
+    learner = LockstepLearner(work.job, work.environment, comm, route)
     if work.states:
         fill(learner, work.states)
     learner.begin()

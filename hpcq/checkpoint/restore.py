@@ -94,7 +94,7 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
         ("action space", header.action, environment.action),
-        ("tables", header.tables, learner.algorithm.rule.tables),
+        ("tables", header.tables, learner.algorithm.tables),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

@@ -58,8 +58,8 @@ class Snapshot:
         shard, algorithm = self._learner.shard, self._learner.algorithm
         start, total = self._first_row, Digest()
         # Where a rule keeps several tables, the file has a dimension for them.
-        several = algorithm.rule.tables > 1
-        shape = (-1, algorithm.rule.tables, algorithm.actions) if several else (-1, shard.columns)
+        several = algorithm.tables > 1
+        shape = (-1, algorithm.tables, algorithm.actions) if several else (-1, shard.columns)
         for hashes, q, visits, masks in shard.pieces_with_masks(self._table_rows()):
             total = total.plus(digest_rows(hashes, q, visits))
             yield "table/key", start, keys_of(hashes)
@@ -113,14 +113,14 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
         observation=environment.observation,
         actions=environment.actions,
         action=environment.action,
-        tick=learner.clock,
+        tick=learner.saved_tick,
         step=learner.steps,
         rows=rows,
         dtype=learner.shard.dtype.name,
         visits=learner.shard.keeps_visits,
         environments=learner.job.environment.count,
         ranks=learner.comm.size,
-        tables=learner.algorithm.rule.tables,
+        tables=learner.algorithm.tables,
         masks=learner.algorithm.masked,
         versions=_versions(),
         progress=learner.progress.as_dict(),

@@ -97,6 +97,10 @@ class Exchange:
         """Return how many MPI messages this rank sends in a tick."""
         raise NotImplementedError
 
+    def received(self) -> int:
+        """Return how many updates and queries came in with the last `send`."""
+        return int(self.inbox.counts[:, [UPDATES, QUERIES]].sum())
+
     def bytes_sent_elsewhere(self) -> int:
         """Return the bytes of the last tick that this rank sent to other ranks."""
         other = np.arange(self.comm.size) != self.comm.rank

@@ -1,11 +1,19 @@
 """The sections of a job file and their keys: types, ranges, defaults."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
-from hpcq.job.choices import PolicyName, RuleName
+from hpcq.job.choices import (
+    POLICY_MEANINGS,
+    RULE_MEANINGS,
+    RULES,
+    PolicyName,
+    RuleName,
+    all_rule_options,
+    rule_options,
+)
 from hpcq.job.schedules import Constant, Fraction, LearningRate, PositiveSchedule, Schedule
 
 
@@ -135,13 +143,10 @@ class EnvironmentSection(Section):
     info["action_mask"]; up to 64 actions"""
 
 
-class LearningSection(Section):
+class _LearningSection(Section):
     """The learning rule and its table."""
 
-    rule: RuleName = "q_learning"
-    """what a target bootstraps from: the best action (q_learning), the one taken next (sarsa), the
-    policy's mean (expected_sarsa), the best one in another table (double_q), or for two players
-    who take turns in one table less the best one (negamax)"""
+    rule: RuleName = Field(default="q_learning", description=RULE_MEANINGS)
     gamma: Annotated[float, Field(ge=0, le=1)]
     """discount per step"""
     learning_rate: LearningRate
@@ -156,19 +161,58 @@ class LearningSection(Section):
     dtype: Literal["float32", "float64"] = "float64"
     """of the Q-values"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, data: Any) -> Any:
+        """Fill in the defaults of the rule's own keys; refuse those of other rules."""
+        if not isinstance(data, dict):
+            return data
+        rule = data.get("rule", "q_learning")
+        own = rule_options(rule) if rule in RULES else {}
+        for key, rules in all_rule_options().items():
+            if key not in own and data.get(key) is not None:
+                raise ValueError(f"rule {rule!r} has no {key}: it is for {', '.join(rules)}")
+        return {**{key: option["default"] for key, option in own.items()}, **data}
+
     @model_validator(mode="after")
-    def _several_steps(self) -> "LearningSection":
+    def _several_steps(self) -> "_LearningSection":
         if self.trace_decay < 1 and self.n_step == 1:
             raise ValueError("trace_decay belongs to returns of several steps: give n_step, too")
         return self
 
 
+def _rule_fields() -> dict[str, Any]:
+    """Return the fields of the keys that single rules have of their own."""
+    fields: dict[str, Any] = {}
+    for key, rules in all_rule_options().items():
+        option = rule_options(rules[0])[key]
+        value: Any = Annotated[
+            type(option["default"]), Field(ge=option["least"], le=option["most"])
+        ]
+        defaults = {rule_options(rule)[key]["default"] for rule in rules}
+        text = f"{', '.join(rules)}: {option['meaning']}; default {min(defaults)}"
+        fields[key] = (value | None, Field(default=None, description=text))
+    return fields
+
+
+if TYPE_CHECKING:
+
+    class LearningSection(_LearningSection):
+        """The learning rule and its table."""
+
+else:
+    LearningSection = create_model(
+        "LearningSection",
+        __base__=_LearningSection,
+        __doc__=_LearningSection.__doc__,
+        **_rule_fields(),
+    )
+
+
 class ExplorationSection(Section):
     """The behaviour policy."""
 
-    policy: PolicyName = "epsilon_greedy"
-    """epsilon_greedy; boltzmann, by the temperature; ucb, upper confidence bounds; greedy, which
-    explores if learning.q_init is optimistic; uniform, whatever is known"""
+    policy: PolicyName = Field(default="epsilon_greedy", description=POLICY_MEANINGS)
     epsilon: Schedule = Constant(value=0.1)
     """epsilon_greedy: probability of a uniformly random action"""
     temperature: PositiveSchedule | None = None
@@ -282,7 +326,7 @@ class StopSection(Section):
     """environment steps of one window after the other; rounded up as `every` is"""
     bellman_residual: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """converged: in all states of the table, for all actions, q(s, a) is within this of what the
-    model says; for q_learning and negamax where the environment is a compiled table"""
+    model says; for rules that learn off-policy, where the environment is a compiled table"""
     evaluation_return: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """an evaluation's mean return is at least this"""
     patience: Annotated[int, Field(ge=1)] | None = None

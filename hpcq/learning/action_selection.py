@@ -1,171 +1,268 @@
-"""Choosing an action in a row: the best, a legal one, what the policy takes; as templates.
+"""What rules and policies do with a row: kernels for a number of actions, tables and masks.
 
-Up to 64 actions are bitsets. Of tables with masks what is not legal is left out; the others pay
-nothing for that.
+Up to 64 actions are bitsets. Where the environment says which actions are legal, the others are
+left out; jobs without masks pay nothing for that.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcq.hashing import MAX_HASH
-from hpcq.jit.compiler import bind, inlined
+from hpcq.jit.compiler import inlined
 from hpcq.jit.simd import WIDTH, at_least, nth, size_of
-from hpcq.learning.policy import Policy
-from hpcq.learning.rule import Rule, plain
 
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_TABLE_BITS = np.uint64(0xFFFF)
+
+QTable = NDArray[np.floating]
+
+
+class RowKernels(NamedTuple):
+    """The kernels that a rule or a policy may use, for rows of `tables` times `actions` values.
+
+    q (rows, tables * actions) are the values, the actions of table 0 first; `slot` is the row,
+    `mask` the bitset of the legal actions, `draw` 64 random bits.
+    """
+
+    actions: int
+    tables: int
+    options: tuple[tuple[str, Any], ...]
+    """the rule's own keys of the job: names and values"""
+    is_legal: Callable[[np.uint64, int], bool]
+    """is_legal(mask, action)"""
+    behaviour_value: Callable[[QTable, np.uint64, int], float]
+    """behaviour_value(q, slot, action): what the policy acts on, all tables combined"""
+    largest: Callable[[QTable, np.uint64, np.uint64], float]
+    """largest(q, slot, mask): the largest behaviour value of the legal actions"""
+    table_of: Callable[[np.uint64], np.uint64]
+    """table_of(draw): the table that the update of the chosen action goes to, each alike likely"""
+    randint: Callable[[np.uint64, int], int]
+    """randint(draw, n): a number in 0 ... n - 1, from the lower half of the draw"""
+    sample_legal: Callable[[np.uint64, np.uint64], int]
+    """sample_legal(mask, draw): a legal action, all alike likely"""
+    sample_best: Callable[[QTable, np.uint64, np.uint64, float, Any, np.uint64], int]
+    """sample_best(q, slot, mask, best, explore, draw): one of the legal actions that are worth
+    `best`, all alike likely; with `explore`, one of all legal actions"""
+    visit_count: Callable[[NDArray[np.uint32], np.uint64, int], int]
+    """visit_count(visits, slot, action): updates of an action so far, in all tables"""
+
+
+@functools.cache
+def make_row_kernels(
+    actions: int,
+    tables: int = 1,
+    combine: str = "mean",
+    masked: bool = False,
+    options: tuple[tuple[str, Any], ...] = (),
+) -> RowKernels:
+    """Return the kernels for rows of this shape.
+
+    Parameters
+    ----------
+    combine
+        what the policy acts on where there are several tables: their "mean" or "min".
+    masked
+        whether queries carry the legal actions.
+    """
+    is_legal = _has_bit if masked else _always
+    behaviour_value = _make_behaviour_value(actions, tables, combine)
+    sample_legal, sample_best = _make_samplers(actions, masked, tables == 1, behaviour_value)
+    return RowKernels(
+        actions,
+        tables,
+        options,
+        is_legal,
+        behaviour_value,
+        _make_largest(actions, masked, behaviour_value),
+        _make_table_of(tables),
+        randint,
+        sample_legal,
+        sample_best,
+        _make_visit_count(actions, tables),
+    )
 
 
 @inlined
-def _pick(draw, candidates):
-    """Return a number in 0 ... `candidates` - 1 from the lower half of a draw."""
-    return np.int64(((draw & _LOW) * np.uint64(candidates)) >> _HALF)
+def randint(draw: np.uint64, n: Any) -> Any:
+    """Return a number in 0 ... n - 1 from the lower half of a draw."""
+    return np.int64(((draw & _LOW) * np.uint64(n)) >> _HALF)
 
 
 @inlined
-def _member(bitset, draw):
-    """Return any number of a bitset."""
-    # Of none, 0: no row that has overflowed may lead out of an array.
-    return np.int64(nth(bitset, _pick(draw, size_of(bitset))) & np.uint64(WIDTH - 1))
-
-
-@inlined
-def _coin(draw):
-    """Return 0 or 1: the lowest bit of a draw, which decides nothing about an action."""
-    return draw & np.uint64(1)
-
-
-@inlined
-def _mask_of_none(query):
-    return np.uint64(0)
-
-
-@inlined
-def _mask_of(query):
-    # An empty mask, as the end of an episode may have, says nothing.
-    return query.mask if query.mask != np.uint64(0) else MAX_HASH
-
-
-@inlined
-def _permits_all(mask, action):
+def _always(mask: np.uint64, action: int) -> bool:
     return True
 
 
 @inlined
-def _all_of(mask, actions):
-    return actions
-
-
-@inlined
-def _permitted(mask, actions):
-    return mask & actions
-
-
-@inlined
-def _permits(mask, action):
+def _has_bit(mask: np.uint64, action: int) -> bool:
     return (mask >> np.uint64(action)) & np.uint64(1) != np.uint64(0)
 
 
-def _any_of_all(mask, draw):
-    return _pick(draw, ACTIONS)
+@inlined
+def _member(bitset: np.uint64, draw: np.uint64) -> Any:
+    """Return one member of a bitset, all alike likely."""
+    # 0 for an empty set: a row of NaN must not lead out of an array.
+    return np.int64(nth(bitset, randint(draw, size_of(bitset))) & np.uint64(WIDTH - 1))
 
 
-def _any_permitted(mask, draw):
-    return _member(mask & ALL, draw)
+def make_mask_of(masked: bool) -> Callable[[Any], np.uint64]:
+    """Return the kernel that reads the legal actions of a query."""
+
+    @inlined
+    def none(query: Any) -> np.uint64:
+        return np.uint64(0)
+
+    @inlined
+    def mask_of(query: Any) -> np.uint64:
+        # An empty mask, as the end of an episode may have, says nothing.
+        return query.mask if query.mask != np.uint64(0) else MAX_HASH
+
+    return mask_of if masked else none
 
 
-def _at_least_compared(q, slot, least):
-    return at_least(q, slot, least, ACTIONS)
+def _make_table_of(tables: int) -> Callable[[np.uint64], np.uint64]:
+    @inlined
+    def table_of(draw: np.uint64) -> np.uint64:
+        # From bits that decide nothing about the action.
+        return (draw & _TABLE_BITS) % np.uint64(tables)
+
+    return table_of
 
 
-def _at_least_computed(q, slot, least):
-    found = np.uint64(0)
-    for a in range(ACTIONS):
-        found |= np.uint64(acting(q, slot, a) >= least) << np.uint64(a)
-    return found
+def _make_visit_count(
+    actions: int, tables: int
+) -> Callable[[NDArray[np.uint32], np.uint64, int], int]:
+    @inlined
+    def visit_count(visits: NDArray[np.uint32], slot: np.uint64, action: int) -> int:
+        count: Any = np.int64(0)
+        for table in range(tables):
+            count += np.int64(visits[slot, table * actions + action])
+        return count
+
+    return visit_count
 
 
-def _one_of_few(q, slot, mask, best, explore, draw):
-    # Without branches: whether a row has ties, and which, cannot be predicted.
-    wanted = at_least(q, slot, best)
-    wanted = permitted(mask, ALL if explore else wanted)
-    return _member(wanted, draw)
+def _make_behaviour_value(
+    actions: int, tables: int, combine: str
+) -> Callable[[QTable, np.uint64, int], float]:
+    @inlined
+    def single(q: QTable, slot: np.uint64, action: int) -> float:
+        return q[slot, action]
+
+    @inlined
+    def mean(q: QTable, slot: np.uint64, action: int) -> float:
+        total = q[slot, action]
+        for table in range(1, tables):
+            total += q[slot, table * actions + action]
+        return total / tables
+
+    @inlined
+    def least(q: QTable, slot: np.uint64, action: int) -> float:
+        value = q[slot, action]
+        for table in range(1, tables):
+            value = min(value, q[slot, table * actions + action])
+        return value
+
+    return single if tables == 1 else {"mean": mean, "min": least}[combine]
 
 
-def _one_of_many(q, slot, mask, best, explore, draw):
-    # Where actions can be illegal there are few.
-    count = 0
-    for a in range(ACTIONS):
-        count += explore | (acting(q, slot, a) >= best)
-    skip, passed, chosen = _pick(draw, count), 0, 0
-    for a in range(ACTIONS - 1):
-        passed += explore | (acting(q, slot, a) >= best)
-        chosen += passed <= skip
-    return chosen
+def _make_largest(
+    actions: int, masked: bool, behaviour_value: Callable[[QTable, np.uint64, int], float]
+) -> Callable[[QTable, np.uint64, np.uint64], float]:
+    @inlined
+    def largest(q: QTable, slot: np.uint64, mask: np.uint64) -> float:
+        best = behaviour_value(q, slot, 0)
+        for a in range(1, actions):
+            value = behaviour_value(q, slot, a)
+            best = value if value > best else best
+        return best
+
+    @inlined
+    def largest_legal(q: QTable, slot: np.uint64, mask: np.uint64) -> float:
+        best, found = behaviour_value(q, slot, 0), False
+        for a in range(actions):
+            value = behaviour_value(q, slot, a)
+            better = _has_bit(mask, a) & (not found or value > best)
+            best = value if better else best
+            found = found or better
+        return best
+
+    return largest_legal if masked else largest
 
 
-def _largest_of_all(q, slot, mask):
-    best = acting(q, slot, 0)
-    for a in range(1, ACTIONS):
-        value = acting(q, slot, a)
-        best = value if value > best else best
-    return best
+def _make_samplers(
+    actions: int,
+    masked: bool,
+    contiguous: bool,
+    behaviour_value: Callable[[QTable, np.uint64, int], float],
+) -> tuple[Any, Any]:
+    """Return `sample_legal` and `sample_best`; `contiguous`: rows hold the values themselves."""
+    if actions > WIDTH:
+        return _make_samplers_of_many(actions, behaviour_value)
+    # Not in a kernel: there, 1 << 64 is no number.
+    everything = np.uint64((1 << actions) - 1)
+
+    @inlined
+    def compared(q: QTable, slot: np.uint64, least: float) -> np.uint64:
+        return at_least(q, slot, least, actions)
+
+    @inlined
+    def computed(q: QTable, slot: np.uint64, least: float) -> np.uint64:
+        found = np.uint64(0)
+        for a in range(actions):
+            found |= np.uint64(behaviour_value(q, slot, a) >= least) << np.uint64(a)
+        return found
+
+    worth = compared if contiguous else computed
+
+    @inlined
+    def sample_any(mask: np.uint64, draw: np.uint64) -> int:
+        return randint(draw, actions)
+
+    @inlined
+    def sample_legal(mask: np.uint64, draw: np.uint64) -> int:
+        return _member(mask & everything, draw)
+
+    # Both without branches: whether a row has ties, and which, cannot be predicted.
+    @inlined
+    def best_of_all(
+        q: QTable, slot: np.uint64, mask: np.uint64, best: float, explore: Any, draw: np.uint64
+    ) -> int:
+        return _member(everything if explore else worth(q, slot, best), draw)
+
+    @inlined
+    def best_of_legal(
+        q: QTable, slot: np.uint64, mask: np.uint64, best: float, explore: Any, draw: np.uint64
+    ) -> int:
+        return _member(mask & (everything if explore else worth(q, slot, best)), draw)
+
+    return (sample_legal, best_of_legal) if masked else (sample_any, best_of_all)
 
 
-def _largest_permitted(q, slot, mask):
-    best, found = acting(q, slot, 0), False
-    for a in range(ACTIONS):
-        value = acting(q, slot, a)
-        better = permits(mask, a) & (not found or value > best)
-        best = value if better else best
-        found = found or better
-    return best
+def _make_samplers_of_many(
+    actions: int, behaviour_value: Callable[[QTable, np.uint64, int], float]
+) -> tuple[Any, Any]:
+    """Return the samplers for more actions than a bitset holds; masks are for fewer."""
 
+    @inlined
+    def sample_any(mask: np.uint64, draw: np.uint64) -> int:
+        return randint(draw, actions)
 
-def _tried(visits, slot, action):
-    """Return how often an action was updated in the row `slot`, in all tables."""
-    count = np.int64(0)
-    for table in range(TABLES):
-        count += np.int64(visits[slot, table * ACTIONS + action])
-    return count
+    @inlined
+    def sample_best(
+        q: QTable, slot: np.uint64, mask: np.uint64, best: float, explore: Any, draw: np.uint64
+    ) -> int:
+        count = 0
+        for a in range(actions):
+            count += explore | (behaviour_value(q, slot, a) >= best)
+        skip, passed, chosen = randint(draw, count), 0, 0
+        for a in range(actions - 1):
+            passed += explore | (behaviour_value(q, slot, a) >= best)
+            chosen += passed <= skip
+        return chosen
 
-
-def names(rule: Rule, policy: Policy, actions: int, masked: bool) -> dict[str, Any]:
-    """Return what the owner's kernels need to answer for `actions` actions, for `bind`.
-
-    Parameters
-    ----------
-    masked
-        whether queries carry the legal actions.
-    """
-    found: dict[str, Any] = {
-        "ACTIONS": actions,
-        "TABLES": rule.tables,
-        "pick": _pick,
-        "coin": _coin,
-        "permits": _permits if masked else _permits_all,
-        "permitted": _permitted if masked else _all_of,
-        "mask_of": _mask_of if masked else _mask_of_none,
-        "acting": bind(rule.acting, ACTIONS=actions),
-    }
-    few, compared = actions <= WIDTH, rule.acting is plain
-    if few:
-        # Not in a kernel: there, 1 << 64 is no number.
-        found["ALL"] = np.uint64((1 << actions) - 1)
-    # Each may use those before it.
-    templates: tuple[tuple[str, Callable], ...] = (
-        ("tried", _tried),
-        ("largest", _largest_permitted if masked else _largest_of_all),
-        ("anything", _any_permitted if masked else _any_of_all),
-        *([("at_least", _at_least_compared if compared else _at_least_computed)] if few else []),
-        ("one_of", _one_of_few if few else _one_of_many),
-        *((helper.__name__, helper) for helper in policy.helpers),
-        ("choose", policy.choose),
-        ("expectation", policy.expectation),
-        ("value", rule.value),
-    )
-    for name, function in templates:
-        found[name] = bind(function, **found)
-    return found
+    return sample_any, sample_best

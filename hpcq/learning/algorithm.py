@@ -1,116 +1,183 @@
 """How a job learns: its rule, its policy, and what they need, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from hpcq.collectors import messages
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.jit.compiler import PrecompiledCall
+from hpcq.job.choices import rule_options
 from hpcq.job.job import Job
 from hpcq.job.schedules import Visits
 from hpcq.job.sections import ReplaySection
-from hpcq.learning import owner_kernels, policy, rule
+from hpcq.learning import policy, rule
+from hpcq.learning.action_selection import RowKernels, make_row_kernels
+from hpcq.learning.owner_kernels import OwnerKernels, make_owner_kernels
 from hpcq.learning.policy import Policy
 from hpcq.learning.rule import Rule
+from hpcq.table.shard import Shard
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What a job's sections and its environment come to.
-
-    Attributes
-    ----------
-    actions : int
-    masked : bool
-        whether the environment says which actions are legal
-    steps : int
-        the most steps of a return
-    visits : bool
-        whether the table counts them
-    """
+    """What the sections of a job and its environment come to."""
 
     rule: Rule
     policy: Policy
     actions: int
     masked: bool
+    """whether the environment says which actions are legal"""
+    gamma: float
     steps: int
-    visits: bool
+    """the most steps of a return"""
+    trace_decay: float
+    """lambda of returns of several steps"""
+    learning_rate: Any
+    """schedule, by environment steps or by visits"""
+    exploration: Any
+    """schedule of the policy's parameter; None where it has none"""
     replay: ReplaySection
+    q_init: float
+    dtype: np.dtype
+    records_errors: bool = False
+    """whether the largest |TD error| is kept"""
+    options: tuple[tuple[str, Any], ...] = field(default=())
+    """the rule's own keys of the job: names and values"""
 
     @classmethod
     def of(cls, job: Job, environment: CompiledEnvironment | PythonEnvironment) -> "Algorithm":
-        """Return the method of a job.
+        """Return the algorithm of a job.
 
         Raises
         ------
         JobError
             if the rule is not for this environment.
         """
-        learning = job.learning
-        found, given = rule.find(learning.rule), f"{job.source}: learning.rule = {learning.rule!r}"
-        if environment.self_play and not found.self_play:
-            raise JobError(
-                f"{given}, but in {environment.id} every observation is "
-                "that of the player to move: what is good in the next one is bad in this one; "
-                'set learning.rule = "negamax", or give the game another opponent'
-            )
-        if found.self_play and environment.self_play is False:
-            raise JobError(
-                f"{given}, but in {environment.id} there are no two "
-                "players who take turns, each observation being that of the player to move; take "
-                "another rule (or, in a bundled game, opponent = 'self')"
-            )
-        if learning.trace_decay < 1 and not found.supports_lambda:
-            raise JobError(
-                f"{given}, which has no lambda-returns: leave learning.trace_decay = "
-                f"{learning.trace_decay:g} out"
-            )
+        learning, found = job.learning, rule.find(job.learning.rule)
+        _check(job, environment, found)
         chosen = policy.find(job.exploration.policy)
+        names = rule_options(learning.rule)
         return cls(
             found,
             chosen,
             environment.actions,
             environment.masked,
+            learning.gamma,
             learning.n_step,
-            chosen.visits or isinstance(learning.learning_rate, Visits),
+            learning.trace_decay,
+            learning.learning_rate,
+            getattr(job.exploration, chosen.parameter) if chosen.parameter else None,
             job.replay,
+            learning.q_init,
+            np.dtype(learning.dtype),
+            job.stop.td_error is not None,
+            tuple((name, getattr(learning, name)) for name in names),
+        )
+
+    def evaluating(self) -> "Algorithm":
+        """Return the algorithm that plays the greedy policy and learns nothing."""
+        return replace(
+            self,
+            policy=policy.find("greedy"),
+            exploration=None,
+            steps=1,
+            trace_decay=1.0,
+            replay=ReplaySection(),
+            records_errors=False,
         )
 
     @property
+    def tables(self) -> int:
+        """Values of every (state, action)."""
+        return self.rule.table_count(dict(self.options))
+
+    @property
     def columns(self) -> int:
-        """Numbers in a row of the table."""
-        return self.rule.tables * self.actions
+        """Values in a row of the table."""
+        return self.tables * self.actions
+
+    @property
+    def visits(self) -> bool:
+        """Whether the table counts updates."""
+        return self.policy.visits or isinstance(self.learning_rate, Visits)
 
     @property
     def sign(self) -> float:
-        """Of the discount: what is good for the other player is bad for this one."""
+        """Sign of the discount: -1 where what is good for the other player is bad for this one."""
         return -1.0 if self.rule.self_play else 1.0
 
     @property
     def weighted(self) -> bool:
-        """Whether updates carry weights and ask for receipts."""
+        """Whether updates carry weights and are acknowledged with their TD errors."""
         return self.replay.prioritised
 
-    def owner_kernels(self, width: int, notes_errors: bool) -> owner_kernels.Kernels:
-        """Return the owner's kernels; see `owner_kernels.kernels`."""
-        tells = self.steps > 1 and self.rule.cuts_traces
-        compiled = owner_kernels.kernels(
+    @property
+    def tells_greedy(self) -> bool:
+        """Whether replies say if the action is greedy."""
+        return self.steps > 1 and self.rule.off_policy
+
+    def parameter_at(self, steps: int) -> float:
+        """Return the policy's parameter after so many environment steps; 0 where it has none."""
+        return float(self.exploration.at(steps)) if self.exploration else 0.0
+
+    def make_shard(self, ranks: int, visits: bool = False) -> Shard:
+        """Return an empty shard; `visits`: count updates even where nothing needs it."""
+        counts = visits or self.visits
+        return Shard(ranks, self.columns, self.dtype, self.q_init, counts, self.masked)
+
+    def row_kernels(self) -> RowKernels:
+        """Return what rule and policy do with a row."""
+        combine = self.rule.combine
+        return make_row_kernels(self.actions, self.tables, combine, self.masked, self.options)
+
+    def owner_kernels(self, width: int) -> OwnerKernels:
+        """Return the owner's kernels for buckets of `width` slots."""
+        compiled = make_owner_kernels(
             self.rule,
             self.policy,
-            self.actions,
+            self.row_kernels(),
             width,
             self.masked,
-            tells,
-            notes_errors,
+            self.tells_greedy,
+            self.records_errors,
             self.weighted,
         )
-        return owner_kernels.Kernels(*map(PrecompiledCall, compiled))
+        return OwnerKernels(*map(PrecompiledCall, compiled))
 
     def message_kernels(self) -> messages.Kernels:
         """Return the kernels of the environments' side of the messages."""
-        rule = self.rule
         compiled = messages.kernels(
-            self.actions, rule.tables, self.masked, self.steps, rule.cuts_traces, self.weighted
+            self.actions,
+            self.tables,
+            self.masked,
+            self.steps,
+            self.rule.off_policy,
+            self.weighted,
         )
         return messages.Kernels(*map(PrecompiledCall, compiled))
+
+
+def _check(job: Job, environment: CompiledEnvironment | PythonEnvironment, found: Rule) -> None:
+    """Refuse a rule that is not for this environment, or not for these returns."""
+    given = f"{job.source}: learning.rule = {job.learning.rule!r}"
+    if environment.self_play and not found.self_play:
+        raise JobError(
+            f"{given}, but in {environment.id} every observation is "
+            "that of the player to move: what is good in the next one is bad in this one; "
+            'set learning.rule = "negamax", or give the game another opponent'
+        )
+    if found.self_play and environment.self_play is False:
+        raise JobError(
+            f"{given}, but in {environment.id} there are no two "
+            "players who take turns, each observation being that of the player to move; take "
+            "another rule (or, in a bundled game, opponent = 'self')"
+        )
+    if job.learning.trace_decay < 1 and not found.supports_lambda:
+        raise JobError(
+            f"{given}, which has no lambda-returns: leave learning.trace_decay = "
+            f"{job.learning.trace_decay:g} out"
+        )

@@ -1,28 +1,35 @@
 """How good the greedy policy is by now: episodes of their own, in environments of their own.
 
 An evaluation plays each of its episodes in one environment, all of them at once and spread over the
-ranks as those of the job are. It is a second learner that sees the first one's table, asks for
-greedy actions, and sends no updates: no row is made, and nothing that is learned depends on it.
-Every evaluation of a run draws the same numbers, a function of the evaluation's seed: two of them
-differ by the policy alone.
+ranks as those of the job are. It reads the learner's table, asks for greedy actions, and sends no
+updates: no row is made, and nothing that is learned depends on it. Every evaluation of a run draws
+the same numbers, a function of the evaluation's seed: two of them differ by the policy alone.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 
+from hpcq.collectors.base import block
 from hpcq.collectors.batch import Outcome
+from hpcq.collectors.factory import make_collector
+from hpcq.envs import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import EnvironmentFault
-from hpcq.job.job import Job
-from hpcq.job.schedules import Constant
-from hpcq.job.sections import ExplorationSection, ModeSection
-from hpcq.learning.learner import Learner
+from hpcq.exchange import make_exchange
+from hpcq.job.sections import EvaluationSection
+from hpcq.learning.actor import Actor
+from hpcq.learning.algorithm import Algorithm
+from hpcq.learning.owner import Owner
+from hpcq.learning.tick import Ticks
 from hpcq.rng import Purpose, seed_word, tick_word
+from hpcq.table.shard import Shard
 
-# Ticks between two quiet ones: an evaluation has none.
+# Ticks between two reset ticks: an evaluation has none.
 _NEVER = 1 << 40
 
 # Steps of an episode where neither the environment nor the job has a limit.
@@ -39,39 +46,41 @@ class Evaluation(NamedTuple):
     mean_length: float
 
 
-def evaluating(job: Job) -> Job:
-    """Return the job that plays the episodes of this one's evaluation."""
-    section = job.evaluation
-    unit = job.environment.vector or 1
-    word = tick_word(seed_word(section.seed), 0, Purpose.EVALUATE)
-    parts = {
-        "environment": {"count": -(-section.episodes // unit) * unit, "reset_every": _NEVER},
-        # Nothing is learned: no transition need be remembered.
-        "learning": {"n_step": 1, "trace_decay": 1.0},
-        "replay": {"ratio": 0},
-        "run": {"seed": int(word) >> 1},
-    }
-    changed = {name: getattr(job, name).model_copy(update=keys) for name, keys in parts.items()}
-    greedy = ExplorationSection(epsilon=Constant(value=0.0))
-    return job.model_copy(update={**changed, "exploration": greedy, "mode": ModeSection()})
-
-
 class Evaluator:
-    """Evaluates the table of a learner. Collective.
+    """Evaluates a table. Collective.
 
     Parameters
     ----------
+    algorithm
+        by which the table is learned.
+    shard
+        this rank's rows.
     beat
         called in every tick.
     """
 
-    def __init__(self, learner: Learner, beat: Callable[[], None] = lambda: None) -> None:
-        job, environment = evaluating(learner.job), learner.environment
-        self._player = Learner(job, environment, learner.comm, shard=learner.shard)
-        self._beat = beat
-        self._limit = job.evaluation.max_steps or environment.max_episode_steps or HORIZON
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        environment: CompiledEnvironment | PythonEnvironment,
+        section: EvaluationSection,
+        shard: Shard,
+        comm: MPI.Intracomm,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        greedy = algorithm.evaluating()
+        unit = (isinstance(environment, PythonEnvironment) and environment.vector) or 1
+        self._total = -(-section.episodes // unit) * unit
+        self._start, count = block(comm.rank, comm.size, self._total, unit)
+        word = tick_word(seed_word(section.seed), 0, Purpose.EVALUATE)
+        seed = seed_word(int(word) >> 1)
+        collector = make_collector(environment, seed, self._start, count, _NEVER)
+        self._actor = Actor(greedy, collector, seed, self._total, partial(make_exchange, comm))
+        self._ticks = Ticks(self._actor, Owner(greedy, shard), self._total)
+        self._comm, self._beat = comm, beat
+        self._limit = section.max_steps or environment.max_episode_steps or HORIZON
         # The next state is the other player's, and so is what is won there.
-        self._sign = learner.algorithm.sign
+        self._sign = algorithm.sign
 
     def evaluate(self) -> Evaluation:
         """Play all episodes; the result is the same on all ranks and for any number of them.
@@ -87,16 +96,16 @@ class Evaluator:
             raise EnvironmentFault(f"evaluation: {error}") from error
 
     def _play(self) -> Evaluation:
-        player, batch = self._player, self._player.collector.batch
+        ticks, batch = self._ticks, self._actor.collector.batch
         returns, lengths = np.zeros(batch.hash.size), np.zeros(batch.hash.size, np.int64)
         going = np.ones(batch.hash.size, np.bool_)
         batch.elapsed[:] = 0
         batch.episode_return[:] = 0.0
-        player.begin()
+        ticks.begin()
         sign = 1.0
         for _ in range(self._limit):
-            anyone = player.advance(int(going.any()))
-            player.drop_updates()
+            anyone = ticks.advance(int(going.any()))
+            self._actor.drop_updates()
             if not anyone:
                 break
             self._beat()
@@ -105,14 +114,15 @@ class Evaluator:
             going &= batch.outcome == Outcome.CONTINUES
             sign *= self._sign
         # Each place is filled by one rank: sums with zeros are exact, and so is fsum.
-        everything = np.zeros((2, player.job.environment.count))
-        everything[:, player.start : player.start + returns.size] = returns, lengths
-        player.comm.Allreduce(MPI.IN_PLACE, everything, MPI.SUM)
+        everything = np.zeros((2, self._total))
+        everything[:, self._start : self._start + returns.size] = returns, lengths
+        self._comm.Allreduce(MPI.IN_PLACE, everything, MPI.SUM)
         return _summary(*everything)
 
     def close(self) -> None:
         """Release environments and MPI datatypes. Collective."""
-        self._player.close()
+        self._actor.collector.close()
+        self._actor.exchange.free()
 
 
 def _summary(returns: np.ndarray, lengths: np.ndarray) -> Evaluation:

@@ -1,4 +1,4 @@
-"""The modes of learning together: one learner for each, chosen by the job."""
+"""The modes of learning: one learner for each, chosen by the job."""
 
 from mpi4py import MPI
 
@@ -7,12 +7,17 @@ from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.job.job import Job
 from hpcq.learning.asynchronous import AsynchronousLearner
 from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.periodic import PeriodicLearner
 
-_LEARNERS = {"lockstep": Learner, "periodic": PeriodicLearner, "asynchronous": AsynchronousLearner}
+_LEARNERS: dict[str, type[Learner]] = {
+    "lockstep": LockstepLearner,
+    "periodic": PeriodicLearner,
+    "asynchronous": AsynchronousLearner,
+}
 
 
-def learner(
+def make_learner(
     job: Job, environment: CompiledEnvironment | PythonEnvironment, comm: MPI.Intracomm
 ) -> Learner:
     """Return the learner of the job's mode. Collective."""

@@ -20,6 +20,7 @@ sum to the copies: between merges a rank sees its own updates on top of it.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ from numpy.typing import NDArray
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import CheckpointError
+from hpcq.exchange import make_exchange
 from hpcq.exchange.alltoallv import AlltoallvExchange
 from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.hashing import first_hash, hashes_of, keys_of
 from hpcq.job.job import Job
 from hpcq.learning import periodic_kernels
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import TickingLearner
 from hpcq.table.shard import Shard
 
 # A rate of 1 forgets all that was before; its weight stays a number.
@@ -50,13 +52,11 @@ def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
     )
 
 
-class PeriodicLearner(Learner):
+class PeriodicLearner(TickingLearner):
     """A learner whose ranks tick by themselves, on `rows`, and merge into `shard`.
 
     A tick sends nothing; `advance` is collective at merges alone, and only there are flags agreed.
     """
-
-    counts_updates = True
 
     def __init__(
         self,
@@ -64,27 +64,21 @@ class PeriodicLearner(Learner):
         environment: CompiledEnvironment | PythonEnvironment,
         comm: MPI.Intracomm,
     ) -> None:
-        super().__init__(job, environment, comm, among=MPI.COMM_SELF)
-        self.shard = Shard(
-            comm.size,
-            self.rows.columns,
-            self.rows.dtype,
-            job.learning.q_init,
-            visits=self.algorithm.visits,
-            masks=self.algorithm.masked,
-        )
+        super().__init__(job, environment, comm)
+        rows = self.algorithm.make_shard(1, visits=True)
+        self._tick_on(rows, partial(make_exchange, MPI.COMM_SELF))
         # Hashes of the rows that the last merge brought, ascending, and their visit counts then.
         self._held = np.empty(0, np.uint64)
         self._counted = np.empty((0, self.rows.columns), np.uint32)
         self._traffic = 0, 0
 
     @property
-    def reset_every(self) -> int:
-        """The job can be saved at merges that are quiet ticks, too."""
+    def save_every(self) -> int:
+        """The run can be saved at merges that are reset ticks, too."""
         return math.lcm(self.job.mode.merge_every, self.collector.reset_every)
 
     @property
-    def tables(self) -> tuple[Shard, ...]:
+    def shards(self) -> tuple[Shard, ...]:
         """The rank's own rows, and its copies."""
         return self.shard, self.rows
 
@@ -95,22 +89,24 @@ class PeriodicLearner(Learner):
     def begin(self) -> None:
         """Reset every environment: tick 0. Collective."""
         super().begin()
-        self._meet()
+        self._ensure_rows()
         self._merge(0)
 
     def advance(self, flags: int = 0) -> int:
         """Do one tick; at a merge, return the flags of all ranks, or-ed. Collective there."""
         super().advance()
-        self._meet()
+        self._ensure_rows()
         if self.tick % self.job.mode.merge_every == 0:
             return self._merge(flags)
         self._traffic = 0, 0
         return 0
 
-    def _meet(self) -> None:
-        """Hold a row for every state that has just been read."""
+    def _ensure_rows(self) -> None:
+        """Make a local row for every state that has just been read."""
         batch, done = self.collector.batch, 0
-        while (done := periodic_kernels.meet(self.rows.table, batch, done)) < batch.hash.size:
+        while (
+            done := periodic_kernels.ensure_rows(self.rows.table, batch, done)
+        ) < batch.hash.size:
             self.rows.grow()
 
     def _merge(self, flags: int) -> int:
@@ -127,13 +123,13 @@ class PeriodicLearner(Learner):
         exchange.sent[:, QUERIES] = np.diff([0, *starts, rows])
         agreed = exchange.send(flags)
         received = int(exchange.inbox.counts[:, QUERIES].sum())
-        stream_ids = exchange.inbox.remote["words"][:received]
-        self._merge_records(stream_ids)
+        words = exchange.inbox.remote["words"][:received]
+        self._merge_records(words)
         replies = exchange.replies.remote
-        periodic_kernels.read(self.shard.table, stream_ids, replies["values"], replies["visits"])
+        periodic_kernels.read_values(self.shard.table, words, replies["values"], replies["visits"])
         exchange.reply()
-        self._counted = periodic_kernels.room_to_count(exchange.replies_in["visits"])
-        periodic_kernels.take(self.rows.table, exchange.replies_in["values"], self._counted)
+        self._counted = periodic_kernels.countable(exchange.replies_in["visits"])
+        periodic_kernels.load_values(self.rows.table, exchange.replies_in["values"], self._counted)
         self._traffic = exchange.network_messages(), exchange.bytes_sent_elsewhere()
         exchange.free()
         return agreed
@@ -151,15 +147,15 @@ class PeriodicLearner(Learner):
             out.view(np.float64)[:, periodic_kernels.COLUMNS + columns :] = q
             self._held = hashes
 
-    def _merge_records(self, stream_ids: NDArray[np.uint64]) -> None:
+    def _merge_records(self, words: NDArray[np.uint64]) -> None:
         rate = self.job.learning.learning_rate.at(self.steps)
         decay = -math.log1p(-min(rate, _MOST_RATE))
-        order = np.argsort(stream_ids[:, periodic_kernels.HASH], kind="stable")
+        order = np.argsort(words[:, periodic_kernels.HASH], kind="stable")
         importance = self.job.mode.averaging == "importance"
-        values, done = stream_ids.view(np.float64), 0
+        values, done = words.view(np.float64), 0
         while True:
             done = periodic_kernels.merge(
-                self.shard.table, stream_ids, values, order, done, self.comm.size, decay, importance
+                self.shard.table, words, values, order, done, self.comm.size, decay, importance
             )
             if done == order.size:
                 return

@@ -1,14 +1,15 @@
-"""Merging what the ranks of a periodic run have made of their copies of rows: the kernels."""
+"""The kernels of periodic mode: merging the ranks' local rows, and loading the result."""
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpcq.collectors.batch import Outcome
+from hpcq.collectors.batch import EnvBatch, Outcome
 from hpcq.hashing import MAX_HASH
 from hpcq.jit.compiler import kernel
 from hpcq.learning.owner_kernels import MAX_VISITS
-from hpcq.table.hash_table import HAS_MAX, find, insert
+from hpcq.table.hash_table import HAS_MAX, Table, find, insert
 
 # The columns of a record: hash, whether the rank met the state since the last merge, its legal
 # actions if these are told, then the updates and the value of each column of a row.
@@ -23,7 +24,7 @@ _MOST_COUNTED = MAX_VISITS // 2
 
 
 @kernel
-def meet(table, batch, done):
+def ensure_rows(table: Table, batch: EnvBatch, done: int) -> int:
     """Make rows for the states that environments from number `done` on have just read.
 
     Returns how many environments have theirs: all, if the rows fitted.
@@ -37,17 +38,17 @@ def meet(table, batch, done):
 
 
 @kernel
-def brought(table, stream_ids, values, record, a, old, decay):
+def _local_value(table, words, values, record, a, old, decay):
     """Return what a rank has made of the owner's value `old`."""
     value = values[record, COLUMNS + table.columns + a]
-    if stream_ids[record, NEW]:
+    if words[record, NEW]:
         # It has begun with q_init.
-        value += math.exp(-decay * stream_ids[record, COLUMNS + a]) * (old - table.q_init)
+        value += math.exp(-decay * words[record, COLUMNS + a]) * (old - table.q_init)
     return value
 
 
 @kernel
-def merge(table, stream_ids, values, order, done, ranks, decay, importance):
+def merge(table, words, values, order, done, ranks, decay, importance):
     """Merge what the ranks have made of rows, from place `done` of `order` on.
 
     words       uint64 (n, 3 + 2 * columns), the ranks' records, in rank order
@@ -60,11 +61,11 @@ def merge(table, stream_ids, values, order, done, ranks, decay, importance):
     """
     n = order.size
     while done < n:
-        hash_ = stream_ids[order[done], HASH]
+        hash_ = words[order[done], HASH]
         end, touched = done, False
-        while end < n and stream_ids[order[end], HASH] == hash_:
+        while end < n and words[order[end], HASH] == hash_:
             for a in range(table.columns):
-                touched |= stream_ids[order[end], COLUMNS + a] > 0
+                touched |= words[order[end], COLUMNS + a] > 0
             end += 1
         if touched:
             slot = insert(table, hash_)
@@ -73,11 +74,11 @@ def merge(table, stream_ids, values, order, done, ranks, decay, importance):
             for k in range(table.masks.shape[1]):
                 for i in range(done, end):
                     # A rank that has met the state, and done nothing there, has none.
-                    table.masks[slot, k] |= stream_ids[order[i], MASK]
+                    table.masks[slot, k] |= words[order[i], MASK]
             for a in range(table.columns):
                 most, updates, absent, leader = np.uint64(0), np.uint64(0), ranks, done
                 for i in range(done, end):
-                    count = stream_ids[order[i], COLUMNS + a]
+                    count = words[order[i], COLUMNS + a]
                     leader = i if count > most else leader
                     most = max(most, count)
                     updates += count
@@ -89,14 +90,14 @@ def merge(table, stream_ids, values, order, done, ranks, decay, importance):
                 # Weights are taken relative to the largest, and values to the one that has it:
                 # what all agree on stays as it is, to the last bit.
                 old = np.float64(table.q[slot, a])
-                base = brought(table, stream_ids, values, order[leader], a, old, decay)
+                base = _local_value(table, words, values, order[leader], a, old, decay)
                 weights = absent * (math.exp(-decay * most) if importance else 1.0)
                 total = weights * (old - base)
                 for i in range(done, end):
-                    count = stream_ids[order[i], COLUMNS + a]
+                    count = words[order[i], COLUMNS + a]
                     if count > 0:
                         weight = math.exp(-decay * (most - count)) if importance else 1.0
-                        value = brought(table, stream_ids, values, order[i], a, old, decay)
+                        value = _local_value(table, words, values, order[i], a, old, decay)
                         total += weight * (value - base)
                         weights += weight
                 table.q[slot, a] = base + total / weights
@@ -105,24 +106,29 @@ def merge(table, stream_ids, values, order, done, ranks, decay, importance):
 
 
 @kernel
-def read(table, stream_ids, values, visits):
+def read_values(
+    table: Table,
+    words: NDArray[np.uint64],
+    values: NDArray[np.float64],
+    visits: NDArray[np.uint64],
+) -> None:
     """Write what is known of the records' states: values, visits (n, columns), or visits (n, 0)."""
-    for i in range(stream_ids.shape[0]):
-        slot = find(table, stream_ids[i, HASH])
+    for i in range(words.shape[0]):
+        slot = find(table, words[i, HASH])
         for a in range(table.columns):
             values[i, a] = table.q_init if slot < 0 else table.q[slot, a]
         for a in range(visits.shape[1]):
             visits[i, a] = 0 if slot < 0 else table.visits[slot, a]
 
 
-def room_to_count(visits):
-    """Return visit counts with room for as many more: exact up to half of what fits."""
+def countable(visits: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Return visit counts to go on from: at most half of what a uint32 holds."""
     return np.minimum(visits, _MOST_COUNTED).astype(np.uint32)
 
 
 @kernel
-def take(table, values, visits):
-    """Give the rows, in the order of their hashes, new values (n, columns) and visit counts.
+def load_values(table: Table, values: NDArray[np.float64], visits: NDArray[np.uint32]) -> None:
+    """Give the rows, in hash order, new values (n, columns) and visit counts.
 
     visits   uint32 (n, columns), or (n, 0) for none
     """

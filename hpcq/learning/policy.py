@@ -1,39 +1,41 @@
 """What a behaviour policy is: how an action is chosen, and what the values come to under it.
 
 A policy is one file in `policies/` that defines `POLICY`; its name is the job's
-`exploration.policy`. Its functions are templates (see `kernels.bind`) and use the same names as
-those of a rule (see `rule.py`), and
-
-    pick(draw, n)            a number in 0 ... n - 1 from the lower half of a draw
-    anything(mask, draw)     any legal action
-    one_of(q, slot, mask, best, explore, draw)    any of the best actions, or of all to explore
-    tried(visits, slot, a)   how often action a was updated
-
-In a state without a row all actions are worth the same: there every policy is uniform.
+`exploration.policy`. It makes two kernels from those of `RowKernels`. In a state without a row all
+actions are worth the same: there every policy is uniform.
 """
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hpcq.learning.action_selection import RowKernels
+
+
+class PolicyKernels(NamedTuple):
+    """The kernels of a policy for rows of one shape."""
+
+    choose: Callable[..., int]
+    """choose(q, visits, slot, mask, best, draw, parameter) -> action; `best` is the largest
+    behaviour value, `parameter` the policy's at this step"""
+    expectation: Callable[..., float]
+    """expectation(q, visits, slot, mask, best, parameter) -> mean behaviour value"""
 
 
 @dataclass(frozen=True)
 class Policy:
     """One behaviour policy; see the file of each for its formula."""
 
-    choose: Callable
-    """template: choose(q, visits, slot, mask, best, draw, parameter) -> action"""
-    expectation: Callable
-    """template: expectation(q, visits, slot, mask, best, parameter), of the acting values"""
+    make: Callable[[RowKernels], PolicyKernels]
     parameter: str | None = None
     """the key of [exploration] whose schedule gives `parameter`"""
     visits: bool = False
     """whether it looks at visit counts"""
-    helpers: tuple[Callable, ...] = ()
-    """templates that the others use by their names, each of them also those before it"""
 
 
 def find(name: str) -> Policy:
     """Return the policy that a job calls `name`."""
-    policy: Policy = importlib.import_module(f"hpcq.learning.policies.{name}").POLICY
+    module: Any = importlib.import_module(f"hpcq.learning.policies.{name}")
+    policy: Policy = module.POLICY
     return policy

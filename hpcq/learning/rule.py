@@ -1,31 +1,27 @@
-"""What a learning rule is: what the owner's reply carries, and how an update applies.
+"""What a learning rule is: the value that a target bootstraps from, and how an update applies.
 
-A rule is one file in `rules/` that defines `RULE`; its name is the job's `learning.rule`. The
-functions of a rule are templates (see `kernels.bind`). They may use
-
-    ACTIONS                                   number of actions
-    permits(mask, a)                          whether action a is legal
-    acting(q, slot, a)                        the value of a that the policy acts on
-    largest(q, slot, mask)                    the largest acting value of the legal actions
-    expectation(q, visits, slot, mask, best, parameter)   of acting values under the policy
+A rule is one file in `rules/` that defines `RULE`; its name is the job's `learning.rule`, the first
+sentence of its docstring is its meaning in `hpcq reference`. A rule may have keys of its own in the
+job: a literal `OPTIONS` in its file declares them (see job/choices.py), and ``dict(row.options)``
+holds their values.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from hpcq.jit.compiler import template
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.jit.compiler import inlined
+from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.policy import PolicyKernels
 
 
-@template
-def plain(q, slot, action):
-    """Return the value of an action where a row holds one for each."""
-    return q[slot, action]
-
-
-@template
-def towards(q, slot, column, target, rate):
-    """Move one number of a row towards its target: q += rate * (target - q)."""
+@inlined
+def towards(q: QTable, slot: np.uint64, column: np.uint64, target: float, rate: float) -> None:
+    """Move one value of a row towards its target: q += rate * (target - q)."""
     old = q[slot, column]
     q[slot, column] = old + rate * (target - old)
 
@@ -34,25 +30,37 @@ def towards(q, slot, column, target, rate):
 class Rule:
     """One learning rule; see the file of each for its equation."""
 
-    value: Callable
-    """template: value(q, visits, slot, mask, best, action, draw, parameter), what a target
-    bootstraps from in a state where the policy has chosen `action` and `best` is the largest
-    value"""
-    update: Callable = towards
-    """template: update(q, slot, column, target, rate)"""
-    tables: int = 1
-    """action values of a (state, action); a fair coin says which one is updated"""
-    acting: Callable = plain
-    """template: acting(q, slot, action), the value that the policy acts on"""
-    cuts_traces: bool = True
-    """whether returns of several steps end at the first action that is not greedy"""
+    bootstrap: Callable[[RowKernels, PolicyKernels], Callable[..., float]]
+    """makes the kernel value(q, visits, slot, mask, best, action, draw, policy_parameter): what a
+    target bootstraps from in a state where the policy has chosen `action` and `best` is the largest
+    behaviour value"""
+    update: Callable[..., None] = towards
+    """kernel: update(q, slot, column, target, rate)"""
+    tables: int | str = 1
+    """values of every (state, action), one of which is updated at a time, drawn evenly; or the name
+    of the option that says how many"""
+    combine: Literal["mean", "min"] = "mean"
+    """what the policy acts on, and views show, where there are several tables"""
+    off_policy: bool = True
+    """whether it learns the values of the optimal policy, whatever the behaviour policy does:
+    returns of several steps then end at the first action that is not greedy"""
     supports_lambda: bool = True
     """whether lambda-returns are defined: averages of returns of different lengths"""
     self_play: bool = False
     """whether the next observation is the other player's: the discount changes its sign"""
 
+    def table_count(self, options: Mapping[str, Any]) -> int:
+        """Return the number of tables under these options of the job."""
+        return self.tables if isinstance(self.tables, int) else int(options[self.tables])
+
+
+def combined(values: NDArray, combine: str) -> NDArray:
+    """Return what the policy acts on: values (n, tables, actions), their tables combined."""
+    return values.min(axis=1) if combine == "min" else values.mean(axis=1, dtype=values.dtype)
+
 
 def find(name: str) -> Rule:
     """Return the rule that a job calls `name`."""
-    rule: Rule = importlib.import_module(f"hpcq.learning.rules.{name}").RULE
+    module: Any = importlib.import_module(f"hpcq.learning.rules.{name}")
+    rule: Rule = module.RULE
     return rule

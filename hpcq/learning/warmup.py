@@ -1,7 +1,6 @@
 """Make every kernel of a job ready before its first tick: compiled, or loaded from the cache."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from mpi4py import MPI
@@ -12,13 +11,16 @@ from hpcq.envs import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.tabular import garnet_environment
 from hpcq.exchange import shm_kernels
+from hpcq.exchange.records import record_types
 from hpcq.hashing import FEW, hashes_of, keys_of
 from hpcq.job.job import Job
+from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
+from hpcq.learning.modes import make_learner
 from hpcq.table.digest import digest_rows
 
 
-def _in_place_of(environment: PythonEnvironment) -> CompiledEnvironment:
+def _stand_in(environment: PythonEnvironment) -> CompiledEnvironment:
     """Return a small compiled environment for which a job has the same kernels."""
     return dataclasses.replace(
         garnet_environment(None, states=1, actions=environment.actions, branching=1),
@@ -27,25 +29,21 @@ def _in_place_of(environment: PythonEnvironment) -> CompiledEnvironment:
     )
 
 
-def warm_up(
-    job: Job,
-    environment: CompiledEnvironment | PythonEnvironment,
-    make: Callable[..., Learner] = Learner,
-) -> None:
-    """Compile, or load from the cache, every kernel that this job uses, by a learner of its mode.
+def warm_up(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None:
+    """Compile, or load from the cache, every kernel that this job uses, by a tiny run of it.
 
     A Python environment is not made for this; a small compiled one takes its place.
     """
     hashes_of(keys_of(np.zeros(FEW, np.uint64)))
     if isinstance(environment, PythonEnvironment):
         gymnasium_base.warm_up(environment)
-        environment = _in_place_of(environment)
+        environment = _stand_in(environment)
     # The arrays of a single environment among replayed transitions are of another kind.
     few = 2 if job.replay.ratio else 1
     tiny = job.model_copy(
         update={"environment": job.environment.model_copy(update={"count": few, "vector": None})}
     )
-    learner = make(tiny, environment, MPI.COMM_SELF)
+    learner = make_learner(tiny, environment, MPI.COMM_SELF)
     learner.begin()
     learner.advance()
     learner.advance()
@@ -53,5 +51,15 @@ def warm_up(
     for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
         digest_rows(hashes, q, visits)
         learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
-    shm_kernels.warm_up(learner.exchange.message, learner.exchange.reply_type)
+    algorithm = learner.algorithm
+    shm_kernels.warm_up(*record_types(algorithm.dtype, algorithm.masked, algorithm.weighted))
+    if job.evaluation.every is not None:
+        _warm_up_evaluation(job, environment, learner)
     learner.close()
+
+
+def _warm_up_evaluation(job: Job, environment: CompiledEnvironment, learner: Learner) -> None:
+    section = job.evaluation.model_copy(update={"episodes": 1, "max_steps": 2})
+    evaluator = Evaluator(learner.algorithm, environment, section, learner.shard, MPI.COMM_SELF)
+    evaluator.evaluate()
+    evaluator.close()

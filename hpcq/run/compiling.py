@@ -18,8 +18,6 @@ from hpcq.errors import EnvironmentFault
 from hpcq.jit.compiler import bind, kernel
 from hpcq.jit.fingerprint import is_kernel, is_ours
 from hpcq.job.job import Job
-from hpcq.learning import modes
-from hpcq.learning.evaluation import evaluating
 from hpcq.learning.warmup import warm_up
 from hpcq.rng import environment_streams, seed_word
 from hpcq.spaces.codec import Codec
@@ -42,9 +40,7 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
     if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
         own = environment
     try:
-        warm_up(job, environment, modes.learner)
-        if job.evaluation.every is not None:
-            warm_up(evaluating(job), environment)
+        warm_up(job, environment)
         if own:
             check_compiled(own)
     except EnvironmentFault as error:

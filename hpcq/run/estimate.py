@@ -48,7 +48,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
         environment.action, 0, 0, states, job.learning.dtype, algorithm.visits,
-        job.environment.count, ranks, algorithm.rule.tables, algorithm.masked,
+        job.environment.count, ranks, algorithm.tables, algorithm.masked,
         extra=saved_state.shapes(algorithm, job.environment.count),
     )  # fmt: skip
     return {

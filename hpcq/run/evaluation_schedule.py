@@ -33,8 +33,10 @@ class EvaluationSchedule:
         # A run killed after it was saved, and before that file was kept, makes up for it.
         self.best_now = self._keeps and learner.steps == learner.progress.best_step
         if section.every is not None:
-            self._every = tick_of(section.every, learner.job, learner.reset_every)
-            self._evaluator = Evaluator(learner, beat)
+            self._every = tick_of(section.every, learner.job, learner.save_every)
+            self._evaluator = Evaluator(
+                learner.algorithm, learner.environment, section, learner.shard, learner.comm, beat
+            )
 
     def due(self) -> bool:
         """Return whether it is time for one: after this tick, or any since this was last asked."""

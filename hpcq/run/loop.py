@@ -66,7 +66,7 @@ class Run:
     ) -> None:
         self.learner, self.path, self.writer = learner, path, writer
         self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
-        job, quiet = learner.job, learner.reset_every
+        job, quiet = learner.job, learner.save_every
         self.last = last_tick(job, quiet)
         title = _title(learner)
         self._announce(title)
@@ -139,7 +139,7 @@ class Run:
     def _stop(self, agreed: int) -> None:
         self.stopping = agreed
         why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
-        self.log(f"{why}: saving in {-self.learner.tick % self.learner.reset_every:,} ticks")
+        self.log(f"{why}: saving in {-self.learner.tick % self.learner.save_every:,} ticks")
 
     def _save(self) -> None:
         learner, section = self.learner, self.learner.job.checkpoint
@@ -206,7 +206,7 @@ def _title(learner: Learner) -> str:
 def _plan(learner: Learner, last: int, writer: str) -> str:
     job, share = learner.job, learner.collector.batch.hash.size
     steps, rounded = last * job.environment.count, ""
-    if learner.reset_every > 1 and steps != job.run.steps:
+    if learner.save_every > 1 and steps != job.run.steps:
         rounded = f" (run.steps = {job.run.steps:,}, up to a quiet tick)"
     idle = learner.comm.size - job.environment.count // (job.environment.vector or 1)
     each = f"none on {idle} of them" if idle > 0 else f"about {max(share, 1)} each"

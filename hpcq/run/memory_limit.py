@@ -23,8 +23,8 @@ class MemoryLimit:
         self._margin = ticks * learner.job.environment.count
         # Each of a rank's tables may take its part.
         self._most = [
-            most_rows(table, self._limit / len(learner.tables))
-            for table in learner.tables
+            most_rows(table, self._limit / len(learner.shards))
+            for table in learner.shards
             if self._limit is not None
         ]
 
@@ -32,7 +32,7 @@ class MemoryLimit:
         """Return whether this rank must ask for a stop."""
         return self._limit is not None and any(
             len(table) + self._margin > most
-            for table, most in zip(self._learner.tables, self._most, strict=False)
+            for table, most in zip(self._learner.shards, self._most, strict=False)
         )
 
     def check(self) -> None:
@@ -50,7 +50,7 @@ class MemoryLimit:
 
     def explain(self) -> str:
         """Return what is needed to go on, in words. Collective."""
-        tables = self._learner.tables
+        tables = self._learner.shards
         shard = max(tables, key=len)
         peak = shard.memory_for(len(shard) + 2 * self._margin)[1] * len(tables)
         peak, rows, rank = self._learner.comm.allreduce(

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.base import EPISODES, LENGTHS, RETURNS
-from hpcq.exchange.base import QUERIES, UPDATES
 from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
+from hpcq.learning.stopwatch import PHASES
 from hpcq.run import metrics_files, run_directory
 from hpcq.run.formatting import EXPLORATION, rate_text, time_text
 from hpcq.run.tensorboard import TensorBoard
@@ -68,7 +68,7 @@ class Reporter:
         self._say = log
         self._view = log if isinstance(log, View) else None
         self._title = title
-        self._phases = list(dict.fromkeys(name for name, _ in learner.phases))
+        self._phases = list(PHASES)
         self._every = learner.job.run.report_every
         self._time = time.perf_counter()
         self._steps = learner.steps
@@ -124,7 +124,7 @@ class Reporter:
         """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""
         learner, shard = self._learner, self._learner.shard
         episode_stats = learner.collector.episode_stats
-        messages = learner.exchange.inbox.counts[:, [UPDATES, QUERIES]].sum()
+        messages = learner.received()
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         spent = learner.stopwatch.take()
         load = len(shard) / shard.table.hashes.shape[0]

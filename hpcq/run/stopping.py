@@ -31,7 +31,7 @@ class Stopping:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._rules = rules = learner.job.stop
-        quiet = learner.reset_every
+        quiet = learner.save_every
         self._looks = tick_of(rules.every, learner.job, quiet)
         self._windows = tick_of(rules.td_window, learner.job, quiet)
         self._model = None

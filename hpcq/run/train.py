@@ -39,7 +39,7 @@ def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
         agree(comm, compiled)
     # From here on the user's environments are stepped.
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
-    return agree(comm, lambda: modes.learner(job, environment, comm))
+    return agree(comm, lambda: modes.make_learner(job, environment, comm))
 
 
 def _load_start(learner: Learner, watchdog: Watchdog) -> None:
@@ -153,7 +153,7 @@ def _guarded(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
 
 def _check_length(learner: Learner, before: Job) -> None:
     """Refuse to make a run shorter than it is; asynchronous runs end a little after their steps."""
-    last = last_tick(learner.job, learner.reset_every)
+    last = last_tick(learner.job, learner.save_every)
     if learner.tick > last and learner.job.run.steps < before.run.steps:
         error = JobError(
             f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "

@@ -15,7 +15,7 @@ from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.job.sections import ReplaySection
 from hpcq.learning import exact
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run.summary import dense_table
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -98,7 +98,7 @@ def test_replay_reaches_a_good_policy_on_taxi_in_half_the_steps():
             exploration={"epsilon": 0.1},
             run={"seed": seed},
         ).model_copy(update={"replay": ReplaySection(ratio=ratio)})
-        learner = Learner(job, environment, MPI.COMM_SELF)
+        learner = LockstepLearner(job, environment, MPI.COMM_SELF)
         learner.begin()
         value = -np.inf
         while value < goal:

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from hpcq.checkpoint import restore, saving
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm
 from hpcq.mpi import first_on_each_node
 
@@ -97,7 +97,7 @@ def jobs(draw):
 
 
 def advanced(job, environment, comm, ticks):
-    learner = Learner(job, environment, comm)
+    learner = LockstepLearner(job, environment, comm)
     learner.begin()
     for _ in range(ticks):
         learner.advance()
@@ -127,7 +127,7 @@ def test_one_table_on_any_number_of_ranks_and_after_a_stop(comm, folder, job):
     assert alone.digest() == digest
     alone.close()
     # Saved by all ranks, resumed by each on its own.
-    resumed = Learner(job, environment, MPI.COMM_SELF)
+    resumed = LockstepLearner(job, environment, MPI.COMM_SELF)
     restore.load_run(resumed, path)
     for _ in range(40):
         resumed.advance()

@@ -21,7 +21,7 @@ def with_mode(job, **mode):
 
 
 def begun(job, comm, environment=None):
-    learner = modes.learner(job, environment or resolve(job.environment), comm)
+    learner = modes.make_learner(job, environment or resolve(job.environment), comm)
     learner.begin()
     return learner
 
@@ -74,14 +74,14 @@ def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
     assert verify(path)[1] == digest
     for _ in range(160):
         learner.advance()
-    again = modes.learner(job, resolve(job.environment), comm)
+    again = modes.make_learner(job, resolve(job.environment), comm)
     restore.load_run(again, path)
     for _ in range(160):
         again.advance()
     assert again.digest() == learner.digest()
     part = comm.Split(comm.rank == 0, comm.rank)
     if comm.size > 1:
-        other = modes.learner(job, resolve(job.environment), part)
+        other = modes.make_learner(job, resolve(job.environment), part)
         with pytest.raises(CheckpointError, match=f"as many ranks as it was saved on: {comm.size}"):
             restore.load_run(other, path)
         other.close()
@@ -227,7 +227,7 @@ def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
     assert verify(path)[1] == digest
     part = comm.Split(0 if comm.rank == 0 else 1, comm.rank)
     for group in (comm, part):
-        again = modes.learner(job, resolve(job.environment), group)
+        again = modes.make_learner(job, resolve(job.environment), group)
         restore.load_run(again, path)
         assert again.digest() == digest
         assert again.steps == learner.steps

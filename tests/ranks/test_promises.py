@@ -13,7 +13,7 @@ from hpcq.checkpoint.reader import verify
 from hpcq.collectors.base import block
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 pytestmark = pytest.mark.mpi
 
@@ -98,7 +98,7 @@ CASES |= {
 
 
 def begin(job, comm):
-    return Learner(job, resolve(job.environment), comm)
+    return LockstepLearner(job, resolve(job.environment), comm)
 
 
 def train(job, comm, ticks):

@@ -241,10 +241,10 @@ def resume_table(job, path):
 
     from hpcq.checkpoint.restore import load_run
     from hpcq.envs import resolve
-    from hpcq.learning.learner import Learner
+    from hpcq.learning.lockstep import LockstepLearner
 
     MPI.Init()
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     load_run(learner, path)
     for _ in range(3):
         learner.advance()

@@ -21,7 +21,7 @@ from hpcq.checkpoint.reader import find_row, opened, table_pieces, verify
 from hpcq.envs import resolve
 from hpcq.hashing import first_hash, unmix64
 from hpcq.job.job import Job
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.mpi import agree, on_root
 
 ROWS, ACTIONS = 8_400_000, 256
@@ -67,7 +67,7 @@ def main():
     }
     job = Job.check(data, "large")
     observation = {"kind": "Discrete", "n": STATES, "start": 0}
-    learner = Learner(
+    learner = LockstepLearner(
         job, dataclasses.replace(resolve(job.environment), observation=observation), comm
     )
     learner.begin()

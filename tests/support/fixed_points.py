@@ -7,7 +7,7 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.hashing import unmix64
 from hpcq.job.sections import ReplaySection
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 VISITS = {"schedule": "visits", "exponent": 0.75}
 
@@ -28,7 +28,7 @@ def learned(environment, learning, exploration, ticks, **replay):
         exploration=exploration,
     ).model_copy(update={"replay": ReplaySection(**replay)})
     found = resolve(job.environment)
-    learner = Learner(job, found, MPI.COMM_SELF)
+    learner = LockstepLearner(job, found, MPI.COMM_SELF)
     learner.begin()
     for _ in range(ticks):
         learner.advance()

@@ -13,7 +13,7 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.exchange import make_exchange
 from hpcq.job.sections import ReplaySection
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm
 
 job = make_job.make({**make_job.GARNET, "count": 40, "max_episode_steps": 9})
@@ -29,7 +29,7 @@ for each in (job, replayed):
 def train(comm, route=make_exchange):
     digests = []
     for each in (job, replayed):
-        learner = Learner(each, environment, comm, route)
+        learner = LockstepLearner(each, environment, comm, route)
         learner.begin()
         for _ in range(30):
             learner.advance()

@@ -22,7 +22,7 @@ def rates(kind, slow):
     kwargs = {} if slow is None else {"slow": slow}
     environment = {"id": "problems:Slow", "kwargs": kwargs, "count": 64 * comm.size}
     job = make_job.make(environment, mode={"kind": kind})
-    learner = modes.learner(job, resolve(job.environment), comm)
+    learner = modes.make_learner(job, resolve(job.environment), comm)
     learner.begin()
     comm.Barrier()
     start, elapsed, over = time.perf_counter(), 0.0, 0

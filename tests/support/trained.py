@@ -4,12 +4,12 @@ from mpi4py import MPI
 
 from hpcq.checkpoint.saving import save
 from hpcq.envs import resolve
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 
 def checkpoint(job, directory, ticks=40):
     """Train a job for some ticks; return the checkpoint."""
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(ticks):
         learner.advance()

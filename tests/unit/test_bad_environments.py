@@ -9,7 +9,7 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.errors import DependencyError, EnvironmentFault, ExitCode, JobError
 from hpcq.job.sections import EnvironmentSection
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run import preflight
 
 BINS = {"bins": [2]}
@@ -48,7 +48,7 @@ def test_a_step_that_breaks_the_contract(how, words):
 
         def train(job=job, environment=environment, after=after):
             preflight.check(job, environment, 0, 1)
-            learner = Learner(job, environment, MPI.COMM_SELF)
+            learner = LockstepLearner(job, environment, MPI.COMM_SELF)
             learner.begin()
             for _ in range(after + 1):
                 learner.advance()

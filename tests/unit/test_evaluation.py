@@ -14,7 +14,7 @@ from hpcq.errors import ExitCode
 from hpcq.hashing import mix64
 from hpcq.learning import exact
 from hpcq.learning.evaluation import Evaluator
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run import train
 from hpcq.run.run_directory import list_checkpoints
 
@@ -22,7 +22,7 @@ LAKE = {"id": "FrozenLake-v1", "count": 20}
 
 
 def trained(job, ticks):
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(ticks):
         learner.advance()

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.envs.protocol import CompiledEnvironment, kernel
 from hpcq.hashing import unmix64
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.rng import second_draw, unit_interval
 
 
@@ -77,7 +77,7 @@ def left_share(rule, copies=2000, episodes=300):
         None,
         legal=bandit_legal,
     )
-    learner = Learner(job, environment, MPI.COMM_SELF)
+    learner = LockstepLearner(job, environment, MPI.COMM_SELF)
     learner.begin()
     shares = []
     while (done := learner.collector.batch.episodes.sum()) < copies * episodes:
@@ -122,7 +122,7 @@ def test_q_learning_walks_along_the_cliff_and_sarsa_keeps_away(rule, safe):
         },
         exploration={"epsilon": 0.1},
     )
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(30_000):
         learner.advance()

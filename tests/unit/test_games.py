@@ -13,7 +13,7 @@ from hpcq.envs.bundled import games, mnk_game, nim
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
 
@@ -121,7 +121,7 @@ def test_the_negamax_target_is_the_reward_less_what_the_other_player_gets():
         {"id": "problems:Scripted-v0", "kwargs": {"script": script}, "count": 1},
         learning={"rule": "negamax", "gamma": 0.5, "learning_rate": 1.0, "q_init": 100.0},
     )
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(3):
         learner.advance()

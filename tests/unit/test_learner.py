@@ -8,12 +8,12 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.hashing import mix64
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 
 def train(job, ticks):
     environment = resolve(job.environment)
-    learner = Learner(job, environment, MPI.COMM_SELF)
+    learner = LockstepLearner(job, environment, MPI.COMM_SELF)
     learner.begin()
     for _ in range(ticks):
         learner.advance()

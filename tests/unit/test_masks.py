@@ -15,7 +15,7 @@ from hpcq.envs import resolve
 from hpcq.envs.protocol import compiled_environment, kernel
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.hashing import unmix64
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run import compiling, preflight
 from hpcq.spaces.masks import bitsets, legal_actions
 from hpcq.view.inspect import inspect
@@ -23,7 +23,7 @@ from hpcq.view.inspect import inspect
 
 def begun(environment, **sections):
     job = make_job.make({"count": 8, "action_mask": True, **environment}, **sections)
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     return learner
 

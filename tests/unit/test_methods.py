@@ -11,7 +11,7 @@ from mpi4py import MPI
 from hpcq.envs import resolve
 from hpcq.envs.protocol import kernel
 from hpcq.hashing import mix64
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 ACTIONS = 3
 TICKS = 120
@@ -78,7 +78,7 @@ def test_the_table_is_the_references_table_bit_for_bit(case):
         legal=some_legal if masked else None,
         self_play=job.learning.rule == "negamax",
     )
-    learner = Learner(job, found, MPI.COMM_SELF)
+    learner = LockstepLearner(job, found, MPI.COMM_SELF)
     learner.begin()
     for _ in range(TICKS):
         learner.advance()

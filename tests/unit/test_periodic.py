@@ -9,7 +9,7 @@ from hpcq.envs import resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.owner_kernels import MAX_VISITS
 from hpcq.learning.periodic_kernels import COLUMNS, HASH, MASK, NEW, merge, room_to_count
 from hpcq.run.estimate import estimate, estimate_text
@@ -133,8 +133,8 @@ def test_one_rank_by_itself_learns_as_in_lockstep(case, averaging, every):
     periodic = job.model_copy(update={"mode": type(job.mode)(**mode)})
     environment = resolve(job.environment)
     learners = [
-        Learner(job, environment, MPI.COMM_SELF),
-        modes.learner(periodic, environment, MPI.COMM_SELF),
+        LockstepLearner(job, environment, MPI.COMM_SELF),
+        modes.make_learner(periodic, environment, MPI.COMM_SELF),
     ]
     for learner in learners:
         learner.begin()

@@ -19,7 +19,7 @@ from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.spaces.actions import numbered
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
@@ -28,7 +28,7 @@ VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     job = make_job.make(make_job.GARNET, learning=VISITS)
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(40):
         learner.advance()
@@ -288,7 +288,7 @@ def test_a_job_of_any_size_is_kept(tmp_path):
     job = make_job.make({"id": "CartPole-v1", "count": 2, "discretise": bins})
     long = job.model_copy(update={"name": "x" * 1_000_000})
     assert len(long.text()) > 1_000_000
-    learner = Learner(long, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(long, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     path, _ = save(learner, tmp_path, "direct", keep=1)
     assert verify(path)[0].job == long.text()

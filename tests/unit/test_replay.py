@@ -14,7 +14,7 @@ from hpcq.job.job import Job
 from hpcq.job.sections import ReplaySection
 from hpcq.learning import exact
 from hpcq.learning.evaluation import Evaluator
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run.estimate import estimate
 
 
@@ -23,7 +23,7 @@ def with_replay(job, **keys):
 
 
 def begun(job, ticks, environment=None):
-    learner = Learner(job, environment or resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, environment or resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(ticks):
         learner.advance()

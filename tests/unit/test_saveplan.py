@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 from hpcq.envs import resolve
 from hpcq.errors import JobError
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run.checkpoint_schedule import CheckpointSchedule
 from hpcq.run.memory_limit import GIB, MemoryLimit, most_rows
 from hpcq.table.shard import Shard
@@ -73,7 +73,7 @@ def test_a_shard_takes_what_was_foretold():
 
 def test_a_learner_without_room_for_one_tick_does_not_begin():
     job = make_job.make({**make_job.GARNET, "count": 1000}, run={"table_gib": 1e-5})
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     with pytest.raises(JobError, match=r"rank 0 holds 0 states and needs .* GiB to go on"):
         MemoryLimit(learner).check()
     learner.close()

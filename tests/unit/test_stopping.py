@@ -12,7 +12,7 @@ from hpcq.envs import resolve
 from hpcq.errors import ExitCode, JobError
 from hpcq.hashing import mix64
 from hpcq.learning import exact
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.progress import Progress
 from hpcq.run import train
 from hpcq.run.stopping import Stopping, bellman_residual
@@ -21,7 +21,7 @@ LAKE = {"id": "FrozenLake-v1", "count": 20}
 
 
 def begin(job):
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     return learner
 

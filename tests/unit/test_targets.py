@@ -9,7 +9,7 @@ from hpcq.envs import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import hashes_of
 from hpcq.learning.algorithm import Algorithm
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 # Two actions; in state 1 they are worth 4 and 8, in state 2 they are worth 6 and 2.
 ROWS = {1: [4.0, 8.0], 2: [6.0, 2.0]}
@@ -25,7 +25,7 @@ def learner_of(script, rows, learning, exploration, seed=3):
         exploration=exploration,
         run={"seed": seed},
     )
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     for key, row in sorted(rows.items(), key=lambda item: HASHES[item[0]]):
         hashes = np.array([HASHES[key]], np.uint64)
         learner.shard.load(hashes, np.array([row]), np.zeros((1, 0), np.uint32))

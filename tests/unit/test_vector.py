@@ -12,7 +12,7 @@ from hpcq.collectors.batch import EnvBatch, Outcome
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError, EnvironmentFault, JobError
 from hpcq.hashing import unmix64
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 
 MODES = ["NEXT_STEP", "SAME_STEP", "DISABLED"]
 
@@ -32,7 +32,7 @@ def vector_job(mode="NEXT_STEP", count=8, vector=4, reset_every=1000, how=None, 
 
 
 def begun(job):
-    learner = Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     problems.ScriptedVector.log.clear()
     learner.begin()
     return learner
@@ -171,7 +171,7 @@ def test_restore_restarts_the_units(monkeypatch):
     learner = begun(vector_job(reset_every=5))
     for _ in range(5):
         learner.advance()
-    again = Learner(learner.job, learner.environment, MPI.COMM_SELF)
+    again = LockstepLearner(learner.job, learner.environment, MPI.COMM_SELF)
     for mine, saved in zip(again.collector.batch, learner.collector.batch, strict=True):
         mine[:] = saved
     again.collector.restore(5)

@@ -7,40 +7,57 @@ planning, and reacting based on approximating dynamic programming", ICML 1990; S
 "Reinforcement Learning", 2018, equation 2.11.
 """
 
+from typing import Any
+
 import numpy as np
 
-from hpcq.jit.compiler import template
-from hpcq.learning.policy import Policy
+from hpcq.jit.compiler import inlined
+from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.policy import Policy, PolicyKernels
 from hpcq.rng import unit_interval
 
 
-@template
-def choose(q, visits, slot, mask, best, draw, temperature):
-    """Return the first action whose running sum of weights exceeds the draw."""
-    total = 0.0
-    for a in range(ACTIONS):
-        if permits(mask, a):
-            total += np.exp((acting(q, slot, a) - best) / temperature)
-    threshold, reached, chosen = unit_interval(draw) * total, 0.0, -1
-    for a in range(ACTIONS):
-        if permits(mask, a) and reached <= threshold:
-            weight = np.exp((acting(q, slot, a) - best) / temperature)
-            # What never happens is not to be taken for want of another.
-            chosen = a if weight > 0.0 else chosen
-            reached += weight
-    return chosen
+def make(row: RowKernels) -> PolicyKernels:
+    """Return the policy's kernels."""
+    actions, is_legal, behaviour_value = row.actions, row.is_legal, row.behaviour_value
+
+    @inlined
+    def choose(
+        q: QTable,
+        visits: Any,
+        slot: np.uint64,
+        mask: np.uint64,
+        best: float,
+        draw: np.uint64,
+        temperature: float,
+    ) -> int:
+        # The first action whose running sum of weights exceeds the draw.
+        total = 0.0
+        for a in range(actions):
+            if is_legal(mask, a):
+                total += np.exp((behaviour_value(q, slot, a) - best) / temperature)
+        threshold, reached, chosen = unit_interval(draw) * total, 0.0, -1
+        for a in range(actions):
+            if is_legal(mask, a) and reached <= threshold:
+                weight = np.exp((behaviour_value(q, slot, a) - best) / temperature)
+                # A weight that underflows to 0 is never taken.
+                chosen = a if weight > 0.0 else chosen
+                reached += weight
+        return chosen
+
+    @inlined
+    def expectation(
+        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, best: float, temperature: float
+    ) -> float:
+        total, sum_ = 0.0, 0.0
+        for a in range(actions):
+            if is_legal(mask, a):
+                weight = np.exp((behaviour_value(q, slot, a) - best) / temperature)
+                total += weight
+                sum_ += weight * behaviour_value(q, slot, a)
+        return sum_ / total
+
+    return PolicyKernels(choose, expectation)
 
 
-@template
-def expectation(q, visits, slot, mask, best, temperature):
-    """Return the mean value under the weights."""
-    total, sum_ = 0.0, 0.0
-    for a in range(ACTIONS):
-        if permits(mask, a):
-            weight = np.exp((acting(q, slot, a) - best) / temperature)
-            total += weight
-            sum_ += weight * acting(q, slot, a)
-    return sum_ / total
-
-
-POLICY = Policy(choose, expectation, "temperature")
+POLICY = Policy(make, "temperature")

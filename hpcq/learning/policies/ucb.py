@@ -8,57 +8,78 @@ multiarmed bandit problem", Machine Learning 47, 2002 (UCB1); Sutton and Barto, 
 Learning", 2018, equation 2.10.
 """
 
+from typing import Any
+
 import numpy as np
 
-from hpcq.jit.compiler import template
-from hpcq.learning.policy import Policy
+from hpcq.jit.compiler import inlined
+from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.policy import Policy, PolicyKernels
 
 
-@template
-def bound(q, visits, slot, a, log_all, confidence):
-    """Return the bound of one action; `log_all` is ln N(s)."""
-    count = tried(visits, slot, a)
-    return np.inf if count == 0 else acting(q, slot, a) + confidence * np.sqrt(log_all / count)
+def make(row: RowKernels) -> PolicyKernels:
+    """Return the policy's kernels."""
+    actions, is_legal, behaviour_value = row.actions, row.is_legal, row.behaviour_value
+    randint, visit_count = row.randint, row.visit_count
+
+    @inlined
+    def bound(
+        q: QTable, visits: Any, slot: np.uint64, a: int, log_all: float, confidence: float
+    ) -> float:
+        """Return the bound of one action; `log_all` is ln N(s)."""
+        count = visit_count(visits, slot, a)
+        if count == 0:
+            return np.inf
+        return behaviour_value(q, slot, a) + confidence * np.sqrt(log_all / count)
+
+    @inlined
+    def largest_bound(
+        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, confidence: float
+    ) -> tuple[float, int, float]:
+        """Return the largest bound, how many actions have it, and ln N(s)."""
+        total = 0
+        for a in range(actions):
+            if is_legal(mask, a):
+                total += visit_count(visits, slot, a)
+        log_all = np.log(np.float64(max(total, 1)))
+        most, candidates = -np.inf, 0
+        for a in range(actions):
+            if is_legal(mask, a):
+                found = bound(q, visits, slot, a, log_all, confidence)
+                candidates = candidates * (found <= most) + (found >= most)
+                most = max(most, found)
+        return most, candidates, log_all
+
+    @inlined
+    def choose(
+        q: QTable,
+        visits: Any,
+        slot: np.uint64,
+        mask: np.uint64,
+        best: float,
+        draw: np.uint64,
+        confidence: float,
+    ) -> int:
+        most, candidates, log_all = largest_bound(q, visits, slot, mask, confidence)
+        skip, chosen = randint(draw, candidates), 0
+        for a in range(actions):
+            if is_legal(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
+                chosen = a if skip == 0 else chosen
+                skip -= 1
+        return chosen
+
+    @inlined
+    def expectation(
+        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, best: float, confidence: float
+    ) -> float:
+        most, candidates, log_all = largest_bound(q, visits, slot, mask, confidence)
+        total = 0.0
+        for a in range(actions):
+            if is_legal(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
+                total += behaviour_value(q, slot, a)
+        return total / candidates
+
+    return PolicyKernels(choose, expectation)
 
 
-@template
-def widest(q, visits, slot, mask, confidence):
-    """Return the largest bound, how many actions have it, and ln N(s)."""
-    total = 0
-    for a in range(ACTIONS):
-        if permits(mask, a):
-            total += tried(visits, slot, a)
-    log_all = np.log(np.float64(max(total, 1)))
-    most, candidates = -np.inf, 0
-    for a in range(ACTIONS):
-        if permits(mask, a):
-            found = bound(q, visits, slot, a, log_all, confidence)
-            candidates = candidates * (found <= most) + (found >= most)
-            most = max(most, found)
-    return most, candidates, log_all
-
-
-@template
-def choose(q, visits, slot, mask, best, draw, confidence):
-    """Return one of the actions with the largest bound."""
-    most, candidates, log_all = widest(q, visits, slot, mask, confidence)
-    skip, chosen = pick(draw, candidates), 0
-    for a in range(ACTIONS):
-        if permits(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
-            chosen = a if skip == 0 else chosen
-            skip -= 1
-    return chosen
-
-
-@template
-def expectation(q, visits, slot, mask, best, confidence):
-    """Return the mean value of the actions with the largest bound."""
-    most, candidates, log_all = widest(q, visits, slot, mask, confidence)
-    total = 0.0
-    for a in range(ACTIONS):
-        if permits(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
-            total += acting(q, slot, a)
-    return total / candidates
-
-
-POLICY = Policy(choose, expectation, "confidence", visits=True, helpers=(bound, widest))
+POLICY = Policy(make, "confidence", visits=True)

@@ -5,35 +5,48 @@
 
 van Hasselt, "Double Q-learning", NeurIPS 2010, algorithm 1. A row holds the values of q1, then
 those of q2; the policy acts on their mean. The coin is part of the query's draw, so that the
-answer is already the one for the table that will be updated. Of equal values the first one counts
+reply is already the one for the table that will be updated. Of equal values the first one counts
 as chosen.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from hpcq.jit.compiler import template
+from hpcq.jit.compiler import inlined
+from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.policy import PolicyKernels
 from hpcq.learning.rule import Rule
 
 
-@template
-def value(q, visits, slot, mask, best, action, draw, parameter):
-    """Return what the other table thinks of the best action of the coin's."""
-    mine = np.int64(coin(draw)) * ACTIONS
-    other = ACTIONS - mine
-    chosen, most, found = 0, q[slot, mine], False
-    for a in range(ACTIONS):
-        candidate = q[slot, mine + a]
-        better = permits(mask, a) & (not found or candidate > most)
-        most = candidate if better else most
-        chosen = a if better else chosen
-        found = found or better
-    return q[slot, other + chosen]
+def bootstrap(row: RowKernels, policy: PolicyKernels) -> Callable[..., float]:
+    """Return the kernel of what the other table says of the best action of the drawn one."""
+    actions, is_legal, table_of = row.actions, row.is_legal, row.table_of
+
+    @inlined
+    def value(
+        q: QTable,
+        visits: Any,
+        slot: np.uint64,
+        mask: np.uint64,
+        best: float,
+        action: int,
+        draw: np.uint64,
+        policy_parameter: float,
+    ) -> float:
+        mine = np.int64(table_of(draw)) * actions
+        other = actions - mine
+        chosen, most, found = 0, q[slot, mine], False
+        for a in range(actions):
+            candidate = q[slot, mine + a]
+            better = is_legal(mask, a) & (not found or candidate > most)
+            most = candidate if better else most
+            chosen = a if better else chosen
+            found = found or better
+        return q[slot, other + chosen]
+
+    return value
 
 
-@template
-def acting(q, slot, action):
-    """Return the mean of both tables."""
-    return (q[slot, action] + q[slot, ACTIONS + action]) * 0.5
-
-
-RULE = Rule(value, tables=2, acting=acting, supports_lambda=False)
+RULE = Rule(bootstrap, tables=2, supports_lambda=False)

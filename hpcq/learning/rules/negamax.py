@@ -8,6 +8,6 @@ players move in turns: the minimum over the other's actions is then taken in s' 
 """
 
 from hpcq.learning.rule import Rule
-from hpcq.learning.rules.q_learning import value
+from hpcq.learning.rules.q_learning import bootstrap
 
-RULE = Rule(value, self_play=True)
+RULE = Rule(bootstrap, self_play=True)
