@@ -1,7 +1,7 @@
 """Where the rows of a checkpoint stand in its file, if it has the structure of one.
 
 HDF5 can crash, hang, or ask for all memory on damaged metadata. So this runs in a process of its
-own (see `isolated.py`), and it is the only place where hpcq opens a file of unknown origin with
+own (see `sandbox.py`), and it is the only place where hpcq opens a file of unknown origin with
 HDF5: the rows themselves are then read by their places, as plain numbers.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint.h5 import h5py
-from hpcq.checkpoint.header import FORMAT, Dataset, Header, integrity, layout
+from hpcq.checkpoint.header import FORMATS, Dataset, Header, integrity, layout
 from hpcq.errors import FormatError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -55,14 +55,15 @@ def _attributes(file: Any) -> dict[str, Any]:
         kind = attribute.get_type().get_class()
         if attribute.shape != () or kind not in _SCALARS:
             raise ValueError(f"attribute {name} is not a number or a text")
-    if file.attrs["format"] != FORMAT:
+    if file.attrs["format"] not in FORMATS:
         raise FormatError(
-            f"checkpoint format {file.attrs['format']}, this hpcq reads {FORMAT}; "
+            f"checkpoint format {file.attrs['format']}, this hpcq reads {FORMATS[0]} and "
+            f"{FORMATS[1]}; "
             "use the version of hpcq that wrote it"
         )
     if not file.attrs["complete"]:
         raise ValueError("not a complete hpcq checkpoint: its writing was interrupted")
-    expected = {*Header.__annotations__, "crc32", "complete"}
+    expected = Header.names(file.attrs["format"]) | {"complete"}
     if unknown := sorted(found.keys() ^ expected):
         raise ValueError(f"attribute {unknown[0]} is missing, or does not belong there")
     values = {name: file.attrs[name] for name in expected}

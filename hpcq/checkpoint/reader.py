@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.checksum import crc32
-from hpcq.checkpoint.header import EXTRAS, Dataset, Header, integrity, layout
+from hpcq.checkpoint.header import Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
+from hpcq.learning.saved_state import FIELDS
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import legal_actions
+from hpcq.table.combine import combine_tables
 from hpcq.table.digest import Digest, digest_rows
 
 PIECE_BYTES = 16 << 20
@@ -116,13 +118,14 @@ def table_pieces(
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """Yield the rows `start` ... `stop - 1` in bounded pieces: hashes, q, visits.
 
-    q (n, actions) is what the policy acts on: of several tables the mean. visits (n, actions) are
-    those of all tables together, or (n, 0). Where the environment tells the legal actions, the
-    others are -inf: nothing that compares actions takes them for the best.
+    q (n, actions) is what the policy acts on: of several tables the combination that the header
+    names. visits (n, actions) are those of all tables together, or (n, 0). Where the environment
+    says which actions are legal, the others are -inf: nothing that compares actions takes them for
+    the best.
     """
     for hashes, q, visits, masks in stored_pieces(file, header, start, stop):
         if header.tables > 1:
-            q = q.mean(axis=1, dtype=q.dtype)
+            q = combine_tables(q, header.combine)
             visits = visits.sum(axis=1, dtype=np.uint32) if header.visits else visits
         if header.masks:
             q = np.where(legal_actions(masks, header.actions), q, q.dtype.type(-np.inf))
@@ -181,14 +184,10 @@ def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
         "columns": columns,
         "counts": 1 << 62,
     }
-    for name, bound in (
-        ("table/key", states),
-        ("environments/key", states),
-        ("pending/key", states),
-        ("environments/action", header.actions),
-        ("pending/action", columns),
-        *((name, bounds[EXTRAS[name][1]]) for name in header.extra if EXTRAS[name][1]),
-    ):
+    checked = {"table/key": "states"}
+    checked |= {name: field.bound for name, field in FIELDS.items() if field.bound and name in file}
+    for name, kind in checked.items():
+        bound = bounds[kind]
         for values in file[name].pieces(0, file[name].shape[0]):
             if int(values.min()) < 0 or int(values.max()) >= bound:
                 raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from hpcq.checkpoint import sandbox
-from hpcq.checkpoint.columns import columns_to_batch
-from hpcq.checkpoint.header import ENVIRONMENTS, Header
+from hpcq.checkpoint.columns import from_column
+from hpcq.checkpoint.header import Header
 from hpcq.checkpoint.reader import find_row, opened, stored_pieces
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
+from hpcq.learning import saved_state
 from hpcq.learning.learner import Learner
 from hpcq.learning.progress import Progress
 from hpcq.mpi import agree, on_root
@@ -37,10 +38,14 @@ def load_run(learner: Learner, path: str | Path) -> None:
         _load_table(learner, path, found)
         mine = slice(learner.start, learner.start + learner.collector.batch.hash.size)
         with opened(path, found) as (file, header):
-            columns = {name: file[name][mine] for name in ENVIRONMENTS}
             learner.tick = header.tick
             learner.progress = _progress(header, path)
-            columns_to_batch(columns, learner.collector.batch)
+            expected = saved_state.shapes(learner.algorithm, learner.job.environment.count)
+            for name, shape in expected.items():
+                if header.extra.get(name) != shape:
+                    raise CheckpointError(f"the checkpoint's {name} is not of shape {shape}")
+            for field, array in learner.environment_arrays():
+                array[:] = from_column(field, file[field.dataset][mine])
             learner.restore_extra(file, header)
             learner.collector.restore(header.tick)
 
@@ -88,13 +93,14 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
     CheckpointError
         naming what differs.
     """
-    environment = learner.environment
+    environment, algorithm = learner.environment, learner.algorithm
     for what, found, expected in (
         ("environment", header.environment, environment.id),
         ("observation space", header.observation, environment.observation),
         ("actions", header.actions, environment.actions),
         ("action space", header.action, environment.action),
-        ("tables", header.tables, learner.algorithm.tables),
+        ("tables", header.tables, algorithm.tables),
+        ("combination of tables", header.combine, algorithm.combine),
     ):
         if found != expected:
             raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")

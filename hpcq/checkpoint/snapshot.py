@@ -8,11 +8,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq import __version__
-from hpcq.checkpoint.columns import batch_to_columns, keys_of
+from hpcq._version import __version__
+from hpcq.checkpoint.columns import to_column
 from hpcq.checkpoint.h5 import h5py
-from hpcq.checkpoint.header import EXTRAS, Header
+from hpcq.checkpoint.header import Header
 from hpcq.checkpoint.writers import Slab
+from hpcq.hashing import keys_of
 from hpcq.learning.learner import Learner
 from hpcq.table.digest import Digest, digest_rows
 
@@ -34,7 +35,8 @@ class Snapshot:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
-        self._columns = {**batch_to_columns(learner.collector.batch), **learner.extra_columns()}
+        fields = {field.dataset: field for field, _ in learner.saved_arrays()}
+        self._columns = {f.dataset: to_column(f, array) for f, array in learner.saved_arrays()}
         lengths = {name: len(column) for name, column in self._columns.items()}
         counts = learner.comm.allgather((len(learner.shard), self._own_slabs(), lengths))
         rows, slabs, parts = zip(*counts, strict=True)
@@ -44,7 +46,7 @@ class Snapshot:
         extra = {
             name: [sum(part[name] for part in parts), *column.shape[1:]]
             for name, column in self._columns.items()
-            if name in EXTRAS
+            if fields[name].needs
         }
         self.slabs: int = sum(slabs)
         self.header = _header(learner, sum(rows), extra)
@@ -125,6 +127,7 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
         versions=_versions(),
         progress=learner.progress.as_dict(),
         extra=extra,
+        combine=learner.algorithm.combine,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.outcome import Outcome
+from hpcq.fields import Field
 
 __all__ = ["EnvBatch", "Outcome", "make_batch"]
 
@@ -58,6 +59,32 @@ class EnvBatch(NamedTuple):
     """of `update_hash`"""
     update_weight: NDArray[np.float64]
     """factor of its learning rate; only where replay is prioritised"""
+
+
+ENVIRONMENT_FIELDS = (
+    Field("environments/key", "hash", "u8", bound="states"),
+    Field("environments/action", "action", "i8", bound="actions"),
+    Field("environments/elapsed", "elapsed", "i4"),
+    Field("environments/episode_return", "episode_return", "f8"),
+    Field("environments/episodes", "episodes", "i8"),
+    Field("pending/present", "update_pending", "u1"),
+    Field("pending/key", "update_hash", "u8", bound="states"),
+    Field("pending/action", "update_action", "u4", bound="columns"),
+    Field("pending/target", "update_target", "f8"),
+)
+MASK_FIELDS = (
+    Field("environments/mask", "mask", "u8", needs=("masks",)),
+    Field("pending/mask", "update_mask", "u8", needs=("masks",)),
+)
+# Of the replayed entries of a batch (see replay.py), as (n, ratio).
+REPLAYED_FIELDS = (
+    Field("replay/pending_present", "update_pending", "u1", ("ratio",), needs=("replay",)),
+    Field("replay/pending_key", "update_hash", "u8", ("ratio",), "states", ("replay",)),
+    Field("replay/pending_action", "update_action", "u4", ("ratio",), "columns", ("replay",)),
+    Field("replay/pending_target", "update_target", "f8", ("ratio",), needs=("replay",)),
+    Field("replay/pending_mask", "update_mask", "u8", ("ratio",), needs=("replay", "masks")),
+    Field("replay/pending_weight", "update_weight", "f8", ("ratio",), needs=("priorities",)),
+)
 
 
 def make_batch(count: int) -> EnvBatch:

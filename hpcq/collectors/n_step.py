@@ -13,10 +13,7 @@ A transition becomes an update when its return is complete: one in a tick as lon
 full and the episode goes on, all of them where it ends or is cut.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcq.collectors.outcome import Outcome
 from hpcq.hashing import owner
@@ -25,38 +22,6 @@ from hpcq.jit.compiler import template
 _CONTINUES, _TERMINATED, _RESET = (
     int(outcome) for outcome in (Outcome.CONTINUES, Outcome.TERMINATED, Outcome.RESET)
 )
-
-
-class Windows(NamedTuple):
-    """The last transitions of every environment, the oldest first; (n, 0) where one step is all."""
-
-    hash: NDArray[np.uint64]
-    """(n, steps)"""
-    action: NDArray[np.uint32]
-    """(n, steps)"""
-    reward: NDArray[np.float64]
-    """(n, steps)"""
-    value: NDArray[np.float64]
-    """(n, steps), to bootstrap from after each"""
-    target: NDArray[np.float64]
-    """(n, steps), of those that are due"""
-    mask: NDArray[np.uint64]
-    """(n, steps)"""
-    length: NDArray[np.uint32]
-    """(n,), transitions kept"""
-    due: NDArray[np.uint32]
-    """(n,), how many of them, from the oldest on, the next tick sends as updates"""
-    offset: NDArray[np.uint32]
-    """(n,), to add to an action for the column that these update"""
-
-
-def make_windows(count: int, steps: int) -> Windows:
-    """Return the windows of `count` environments; for returns of one step they hold nothing."""
-    shape = (count, steps if steps > 1 else 0)
-    kinds = ("u8", "u4", "f8", "f8", "f8", "u8")
-    return Windows(
-        *(np.zeros(shape, kind) for kind in kinds), *(np.zeros(count, "u4") for _ in range(3))
-    )
 
 
 # What `messages.pack` and `messages.receive` do with windows; single.py has it for one step.

@@ -16,10 +16,7 @@ Priorities are whole numbers, 1 + floor(2^16 p_i), and so are their sums: a tree
 from saved priorities is the one that was left, to the last bit.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcq.collectors.outcome import Outcome
 from hpcq.exchange.base import REPLIES_AT, UPDATES
@@ -30,46 +27,6 @@ _RESET = int(Outcome.RESET)
 _ZERO = np.uint64(0)
 _UNIT = 65_536.0
 _MOST = float(2**32 - 2)
-
-
-class Priorities(NamedTuple):
-    """Of every environment the priorities of its ring, in a tree, and what is drawn by them.
-
-    Node k of a tree has the children 2 k and 2 k + 1, and 1 is the top. From `size`, a power of
-    two, on the nodes are the priorities themselves, so they are not kept in the tree.
-    """
-
-    value: NDArray[np.uint32]
-    """(n, capacity), of the transition in each place; 0: its error is not known yet"""
-    sums: NDArray[np.uint64]
-    """(n, size), of the values below a node"""
-    sampled: NDArray[np.int64]
-    """(n, 1 + ratio), numbers of the live transition of this tick and of the replayed ones"""
-    weight: NDArray[np.float64]
-    """(n, 1 + ratio), of their updates: factors of the learning rate"""
-    pending: NDArray[np.int64]
-    """(n, 1 + ratio), numbers of the transitions whose updates this tick sends"""
-
-
-def make_priorities(count: int, capacity: int, ratio: int) -> Priorities:
-    """Return the priorities of empty rings."""
-    sampled = count, 1 + ratio
-    return Priorities(
-        np.zeros((count, capacity), np.uint32),
-        np.zeros((count, _tree_size(capacity)), np.uint64),
-        np.zeros(sampled, np.int64),
-        np.ones(sampled),
-        np.zeros(sampled, np.int64),
-    )
-
-
-def _tree_size(capacity: int) -> int:
-    return 1 << (capacity - 1).bit_length()
-
-
-def tree_bytes(capacity: int) -> int:
-    """Return the memory of the tree of one ring, beside the priorities themselves."""
-    return _tree_size(capacity) * 8
 
 
 @inlined

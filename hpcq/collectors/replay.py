@@ -10,51 +10,22 @@ Lin, "Self-improving reactive agents based on reinforcement learning, planning a
 Machine Learning 8, 1992.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.header import PENDING, PRIORITIES, RINGS
 from hpcq.collectors import priorities as by_priority
 from hpcq.collectors.base import Collector
-from hpcq.collectors.batch import make_batch, view_of
+from hpcq.collectors.batch import EnvBatch, make_batch, view_of
+from hpcq.collectors.history import make_priorities, make_rings, ring_size, tree_size
 from hpcq.collectors.outcome import Outcome
-from hpcq.collectors.priorities import make_priorities, tree_bytes
-from hpcq.hashing import hashes_of, hi64, keys_of, mix64
+from hpcq.hashing import hi64, mix64
 from hpcq.jit.compiler import kernel
 from hpcq.job.sections import ReplaySection
 from hpcq.rng import Purpose, second_draw, tick_word
 
-HASHES = ("replay/key", "replay/next", "replay/pending_key")
-
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
-
-
-class Rings(NamedTuple):
-    """The latest transitions of every environment: arrays (n, capacity), but for `added`."""
-
-    hash: NDArray[np.uint64]
-    action: NDArray[np.uint32]
-    reward: NDArray[np.float64]
-    next: NDArray[np.uint64]
-    """hash of the state it led to, also where the episode was truncated there"""
-    terminated: NDArray[np.uint8]
-    mask: NDArray[np.uint64]
-    """legal actions of `hash`; this and the next one (n, 0) where these are not told"""
-    next_mask: NDArray[np.uint64]
-    """of `next`"""
-    added: NDArray[np.int64]
-    """(n,), transitions so far; number k stands in place k modulo the capacity"""
-
-
-def make_rings(count: int, capacity: int, masked: bool) -> Rings:
-    """Return empty rings."""
-    kinds = ("u8", "u4", "f8", "u8", "u1")
-    arrays: list[Any] = [np.zeros((count, capacity), kind) for kind in kinds]
-    arrays += [np.zeros((count, capacity if masked else 0), np.uint64) for _ in range(2)]
-    arrays.append(np.zeros(count, np.int64))
-    return Rings(*arrays)
 
 
 @kernel
@@ -154,7 +125,7 @@ class Replay:
     ) -> None:
         count, self._ratio, self._seed = collector.stream_ids.size, section.ratio, seed
         self._section, self._environments = section, environments
-        capacity = ring_size(section, environments)
+        capacity = ring_size(section.capacity, environments)
         self.rings = make_rings(count, capacity, masked)
         self._places = np.empty((count, self._ratio), np.int64)
         self.batch = make_batch(count * (1 + self._ratio))
@@ -199,66 +170,21 @@ class Replay:
                 cursors,
             )
 
-    def columns(self) -> dict[str, NDArray]:
-        """Return the rings, and the updates still to be sent, as the datasets of `REPLAY`."""
-        found = {}
-        for name, array in self._arrays().items():
-            array = np.ascontiguousarray(array)
-            if name in HASHES:
-                array = keys_of(array.reshape(-1)).reshape(array.shape)
-            found[name] = array.view(np.uint8) if array.dtype == np.bool_ else array
-        return found
+    @property
+    def replayed(self) -> EnvBatch:
+        """Views (n, ratio) of the entries of `batch` that stand for replayed transitions."""
+        width = 1 + self._ratio
+        views: list[Any] = [array.reshape(-1, width)[:, 1:] for array in self.batch]
+        return EnvBatch(*views)
 
-    def restore(self, columns: dict[str, NDArray]) -> None:
-        """Fill the arrays from saved columns: the inverse of `columns`."""
-        for name, array in self._arrays().items():
-            column = columns[name]
-            if name in HASHES:
-                column = hashes_of(column.reshape(-1)).reshape(column.shape)
-            array[:] = column
+    def restored(self) -> None:
+        """Compute what is not saved, once the arrays have been read from a checkpoint."""
         if self.priorities is not None:
             by_priority.build(self.priorities)
-
-    def _arrays(self) -> dict[str, NDArray]:
-        """Return what is saved: views of the rings, and of the replayed part of the actors."""
-        width, masked = 1 + self._ratio, self.rings.mask.shape[1] > 0
-        prioritised = self.priorities is not None
-        found = {name: getattr(self.rings, field) for name, field in _told(RINGS, masked)}
-        for name, field in _told(PENDING, masked, prioritised):
-            found[name] = getattr(self.batch, field).reshape(-1, width)[:, 1:]
-        if prioritised:
-            found |= {name: getattr(self.priorities, field) for name, field in PRIORITIES.items()}
-        return found
-
-
-def _told(fields: dict[str, str], masked: bool, prioritised: bool = False) -> list[tuple[str, str]]:
-    """Return the datasets and fields that there are: without masks and weights, not theirs."""
-    absent = [word for word, there in (("mask", masked), ("weight", prioritised)) if not there]
-    return [item for item in fields.items() if not any(word in item[1] for word in absent)]
-
-
-def ring_size(section: ReplaySection, environments: int) -> int:
-    """Return how many transitions the ring of one environment holds."""
-    return -(-section.capacity // environments)
-
-
-def replay_shapes(section: ReplaySection, environments: int, masked: bool) -> dict[str, list[int]]:
-    """Return the shapes of what is saved of the replay of a whole job."""
-    if section.ratio == 0:
-        return {}
-    capacity = ring_size(section, environments)
-    rings: Any = make_rings(0, capacity, masked)
-    fields = _told(RINGS, masked)
-    shapes = {name: [environments, *getattr(rings, field).shape[1:]] for name, field in fields}
-    for name, _ in _told(PENDING, masked, section.prioritised):
-        shapes[name] = [environments, section.ratio]
-    if section.prioritised:
-        rings = make_priorities(0, capacity, section.ratio)
-        for name, field in PRIORITIES.items():
-            shapes[name] = [environments, *getattr(rings, field).shape[1:]]
-    return shapes
 
 
 def unsaved_bytes(section: ReplaySection, environments: int) -> int:
     """Return the memory that large rings take beside what is saved of them, over all ranks."""
-    return environments * tree_bytes(ring_size(section, environments)) * section.prioritised
+    if not section.prioritised:
+        return 0
+    return environments * 8 * tree_size(ring_size(section.capacity, environments))

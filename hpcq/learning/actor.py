@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcq.collectors.base import Collector
+from hpcq.collectors.history import Windows, make_windows
 from hpcq.collectors.messages import CURSORS
-from hpcq.collectors.n_step import Windows, make_windows
 from hpcq.collectors.replay import Replay
 from hpcq.exchange.base import Exchange
 from hpcq.exchange.records import record_types

@@ -96,6 +96,11 @@ class Algorithm:
         return self.rule.table_count(dict(self.options))
 
     @property
+    def combine(self) -> str:
+        """What the policy acts on where there are several tables: their "mean" or "min"."""
+        return self.rule.combine if self.tables > 1 else "mean"
+
+    @property
     def columns(self) -> int:
         """Values in a row of the table."""
         return self.tables * self.actions
@@ -131,8 +136,7 @@ class Algorithm:
 
     def row_kernels(self) -> RowKernels:
         """Return what rule and policy do with a row."""
-        combine = self.rule.combine
-        return make_row_kernels(self.actions, self.tables, combine, self.masked, self.options)
+        return make_row_kernels(self.actions, self.tables, self.combine, self.masked, self.options)
 
     def owner_kernels(self, width: int) -> OwnerKernels:
         """Return the owner's kernels for buckets of `width` slots."""

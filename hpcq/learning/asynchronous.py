@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import Collector, block
 from hpcq.collectors.batch import view_of
-from hpcq.collectors.n_step import make_windows
+from hpcq.collectors.history import make_windows
 from hpcq.collectors.partitioned import PartitionedCollector
 from hpcq.collectors.python import PythonCollector
 from hpcq.envs import PythonEnvironment

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import Collector, block
 from hpcq.collectors.factory import make_collector
-from hpcq.collectors.n_step import Windows
+from hpcq.collectors.history import Windows
 from hpcq.collectors.replay import Replay
 from hpcq.envs import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.fields import Field
 from hpcq.job.job import Job
 from hpcq.learning import saved_state
 from hpcq.learning.algorithm import Algorithm
@@ -141,25 +142,24 @@ class Learner:
         """Do a tick, or more; return the flags of all ranks, or-ed. Collective."""
         raise NotImplementedError
 
-    def extra_columns(self) -> dict[str, NDArray]:
-        """Return this rank's part of what is saved beside the rest; see `header.EXTRAS`."""
-        return saved_state.to_columns(
-            self.algorithm, self.collector.batch, self.windows, self.replay
-        )
+    def environment_arrays(self) -> list[tuple[Field, NDArray]]:
+        """Return what is saved of every environment of this rank: views, also to be filled."""
+        return saved_state.arrays(self.algorithm, self.collector.batch, self.windows, self.replay)
+
+    def saved_arrays(self) -> list[tuple[Field, NDArray]]:
+        """Return all that a checkpoint holds of this rank beside its table."""
+        return self.environment_arrays()
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
-        """Bring back what `extra_columns` returned; the rest has been restored.
+        """Go on from a checkpoint whose `environment_arrays` and progress have been read.
 
         Raises
         ------
         CheckpointError
-            if the file has something else.
+            if the file is of another number of ranks or of another mode, and that matters.
         """
-        batch = self.collector.batch
-        mine = slice(self.start, self.start + batch.hash.size)
-        shapes = saved_state.shapes(self.algorithm, self.job.environment.count)
-        columns = saved_state.read(file, header, shapes, mine)
-        saved_state.from_columns(columns, self.algorithm, batch, self.windows, self.replay)
+        if self.replay is not None:
+            self.replay.restored()
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""

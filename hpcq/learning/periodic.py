@@ -33,9 +33,10 @@ from hpcq.errors import CheckpointError
 from hpcq.exchange import make_exchange
 from hpcq.exchange.alltoallv import AlltoallvExchange
 from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES
-from hpcq.hashing import first_hash, hashes_of, keys_of
+from hpcq.fields import Field
+from hpcq.hashing import first_hash, hashes_of
 from hpcq.job.job import Job
-from hpcq.learning import periodic_kernels
+from hpcq.learning import periodic_kernels, saved_state
 from hpcq.learning.lockstep import TickingLearner
 from hpcq.table.shard import Shard
 
@@ -161,11 +162,10 @@ class PeriodicLearner(TickingLearner):
                 return
             self.shard.grow()
 
-    def extra_columns(self) -> dict[str, NDArray]:
-        """Return the states that this rank holds copies of."""
-        count = np.array([self._held.size], np.uint64)
-        held = {"local/count": count, "local/key": keys_of(self._held)}
-        return {**super().extra_columns(), **held}
+    def saved_arrays(self) -> list[tuple[Field, NDArray]]:
+        """Return also the states that this rank holds copies of; `restore_extra` reads them."""
+        copies = np.array([self._held.size], np.uint64), self._held
+        return super().saved_arrays() + list(zip(saved_state.COPY_FIELDS, copies, strict=True))
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Bring the copies back, without their values.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcq.jit.compiler import inlined
 from hpcq.learning.action_selection import QTable, RowKernels
@@ -52,11 +51,6 @@ class Rule:
     def table_count(self, options: Mapping[str, Any]) -> int:
         """Return the number of tables under these options of the job."""
         return self.tables if isinstance(self.tables, int) else int(options[self.tables])
-
-
-def combined(values: NDArray, combine: str) -> NDArray:
-    """Return what the policy acts on: values (n, tables, actions), their tables combined."""
-    return values.min(axis=1) if combine == "min" else values.mean(axis=1, dtype=values.dtype)
 
 
 def find(name: str) -> Rule:

@@ -1,73 +1,85 @@
-"""What a learner saves beside its table and `ENVIRONMENTS`: legal actions, windows, replay."""
+"""What a learner saves beside its table, in the order of the file.
 
-from collections.abc import Mapping
-from typing import Any
+The declarations stand beside the arrays; here they are put together. Light to import: see
+collectors/history.py.
+"""
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.columns import columns_to_windows, windows_to_columns
-from hpcq.checkpoint.header import MASKS, WINDOWS, Header
-from hpcq.collectors.batch import EnvBatch
-from hpcq.collectors.n_step import Windows, make_windows
-from hpcq.collectors.replay import Replay, replay_shapes
-from hpcq.errors import CheckpointError
-from hpcq.learning.algorithm import Algorithm
+from hpcq.collectors.batch import ENVIRONMENT_FIELDS, MASK_FIELDS, REPLAYED_FIELDS, EnvBatch
+from hpcq.collectors.history import PRIORITY_FIELDS, RING_FIELDS, WINDOW_FIELDS, Windows, ring_size
+from hpcq.fields import Field
+
+if TYPE_CHECKING:
+    from hpcq.collectors.replay import Replay
+    from hpcq.learning.algorithm import Algorithm
+
+# Of periodic mode: how many states each rank holds copies of, and all their keys in rank order.
+COPY_FIELDS = (
+    Field("local/count", "count", "u8", needs=("copies",)),
+    Field("local/key", "hash", "u8", (), "states", ("copies",)),
+)
+PER_ENVIRONMENT = (
+    ENVIRONMENT_FIELDS
+    + WINDOW_FIELDS
+    + MASK_FIELDS
+    + RING_FIELDS
+    + REPLAYED_FIELDS
+    + PRIORITY_FIELDS
+)
+FIELDS = {field.dataset: field for field in PER_ENVIRONMENT + COPY_FIELDS}
 
 
-def shapes(algorithm: Algorithm, count: int) -> dict[str, list[int]]:
-    """Return the shapes of what `count` environments need saved, by the names in `EXTRAS`."""
-    found = {name: [count] for name in MASKS if algorithm.masked}
-    if algorithm.steps > 1:
-        windows = make_windows(1, algorithm.steps)
-        for name, field in WINDOWS.items():
-            found[name] = [count, *getattr(windows, field).shape[1:]]
-    return found | replay_shapes(algorithm.replay, count, algorithm.masked)
+def features(algorithm: "Algorithm") -> set[str]:
+    """Return what a job has of that for which fields are saved."""
+    found = {
+        "masks": algorithm.masked,
+        "n_step": algorithm.steps > 1,
+        "replay": algorithm.replay.ratio > 0,
+        "priorities": algorithm.replay.prioritised,
+    }
+    return {name for name, there in found.items() if there}
 
 
-def to_columns(
-    algorithm: Algorithm, batch: EnvBatch, windows: Windows, replay: Replay | None
-) -> dict[str, NDArray]:
-    """Return one rank's arrays as the datasets of `shapes`."""
-    columns: dict[str, NDArray] = {}
-    if algorithm.steps > 1:
-        columns |= windows_to_columns(windows)
-    if algorithm.masked:
-        masks = {name: getattr(batch, field) for name, field in MASKS.items()}
-        columns |= {name: np.ascontiguousarray(mask) for name, mask in masks.items()}
-    if replay is not None:
-        columns |= replay.columns()
-    return columns
+def sizes(algorithm: "Algorithm", environments: int) -> dict[str, int]:
+    """Return the dimensions of fields; `environments` is the number of the whole job."""
+    ratio = algorithm.replay.ratio
+    return {
+        "steps": algorithm.steps,
+        "capacity": ring_size(algorithm.replay.capacity, environments),
+        "ratio": ratio,
+        "entries": 1 + ratio,
+    }
 
 
-def read(
-    file: Mapping[str, Any], header: Header, expected: dict[str, list[int]], mine: slice
-) -> dict[str, NDArray]:
-    """Return the rows `mine` of the datasets of the `expected` shapes.
-
-    Raises
-    ------
-    CheckpointError
-        if the file has something else.
-    """
-    for name, shape in expected.items():
-        if header.extra.get(name) != shape:
-            raise CheckpointError(f"the checkpoint's {name} is not of shape {shape}")
-    return {name: file[name][mine] for name in expected}
+def shapes(algorithm: "Algorithm", environments: int) -> dict[str, list[int]]:
+    """Return the shapes of the datasets of this job that not every job has."""
+    there, size = features(algorithm), sizes(algorithm, environments)
+    return {
+        field.dataset: [environments, *(size[dimension] for dimension in field.shape)]
+        for field in PER_ENVIRONMENT
+        if field.needs and there.issuperset(field.needs)
+    }
 
 
-def from_columns(
-    columns: dict[str, NDArray],
-    algorithm: Algorithm,
-    batch: EnvBatch,
-    windows: Windows,
-    replay: Replay | None,
-) -> None:
-    """Fill the arrays of one rank from saved columns: the inverse of `to_columns`."""
-    if algorithm.steps > 1:
-        columns_to_windows(columns, windows)
-    if algorithm.masked:
-        for name, field in MASKS.items():
-            getattr(batch, field)[:] = columns[name]
-    if replay is not None:
-        replay.restore(columns)
+def arrays(
+    algorithm: "Algorithm", batch: EnvBatch, windows: Windows, replay: "Replay | None"
+) -> list[tuple[Field, NDArray]]:
+    """Return one rank's arrays with their declarations: views, to be read or to be filled."""
+    owners = [
+        (ENVIRONMENT_FIELDS, batch),
+        (WINDOW_FIELDS, windows),
+        (MASK_FIELDS, batch),
+        (RING_FIELDS, replay and replay.rings),
+        (REPLAYED_FIELDS, replay and replay.replayed),
+        (PRIORITY_FIELDS, replay and replay.priorities),
+    ]
+    there = features(algorithm)
+    return [
+        (field, getattr(owner, field.attribute))
+        for fields, owner in owners
+        for field in fields
+        if there.issuperset(field.needs)
+    ]

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.checkpoint.header import EXTRAS, Header, layout
-from hpcq.collectors.replay import replay_shapes, unsaved_bytes
+from hpcq.checkpoint.header import Header, layout
+from hpcq.collectors.replay import unsaved_bytes
 from hpcq.envs import resolve
 from hpcq.job.job import Job
 from hpcq.learning import saved_state
@@ -40,8 +40,12 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     held, peak = shard.memory_for(rows)
     senders = job.environment.count * (1 + job.replay.ratio)
     messages = (algorithm.steps + 2) * MESSAGE_BYTES * senders
-    shapes = replay_shapes(job.replay, job.environment.count, algorithm.masked)
-    rings = sum(np.dtype(EXTRAS[name][0]).itemsize * math.prod(shapes[name]) for name in shapes)
+    shapes = saved_state.shapes(algorithm, job.environment.count)
+    rings = sum(
+        np.dtype(saved_state.FIELDS[name].dtype).itemsize * math.prod(shape)
+        for name, shape in shapes.items()
+        if name.startswith("replay/")
+    )
     rings += unsaved_bytes(job.replay, job.environment.count)
     copies = _copies(job, algorithm, states)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks + copies
@@ -49,7 +53,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         job.text(), environment.id, environment.observation, environment.actions,
         environment.action, 0, 0, states, job.learning.dtype, algorithm.visits,
         job.environment.count, ranks, algorithm.tables, algorithm.masked,
-        extra=saved_state.shapes(algorithm, job.environment.count),
+        extra=shapes,
     )  # fmt: skip
     return {
         "environment": environment.id,

@@ -17,6 +17,7 @@ from hpcq.hashing import unmix64
 from hpcq.job.job import Job
 from hpcq.learning import exact
 from hpcq.learning.learner import ROWS_PER_PIECE, Learner
+from hpcq.table.combine import combine_tables
 
 
 def tick_of(step: int, job: Job, quiet: int) -> int:
@@ -138,11 +139,12 @@ class Stopping:
 
 
 def _model(learner: Learner) -> TableModel:
-    environment, rule = learner.environment, learner.job.learning.rule
-    if rule not in ("q_learning", "negamax"):
+    environment = learner.environment
+    if not learner.algorithm.rule.off_policy:
         raise JobError(
-            f"stop.bellman_residual is given, but learning.rule = {rule!r} does not look for the "
-            "optimum's equation; expected q_learning or negamax"
+            f"stop.bellman_residual is given, but learning.rule = {learner.job.learning.rule!r} "
+            "learns the values of the behaviour policy, not those of the optimal one; take a rule "
+            "that learns off-policy, such as q_learning, or use stop.td_error"
         )
     if learner.algorithm.masked:
         raise JobError(
@@ -162,17 +164,19 @@ def bellman_residual(learner: Learner, model: TableModel) -> float:
 
     Over all actions of the states that have a row; where there is none, `q_init` counts.
     """
-    job, shape = learner.job, (model.start.size, learner.environment.actions)
+    job, algorithm = learner.job, learner.algorithm
+    shape = (model.start.size, algorithm.actions)
     mine, has_row = np.zeros(shape), np.zeros(shape[0])
     for hashes, q, *_ in learner.shard.pieces(ROWS_PER_PIECE):
         states = unmix64.py_func(hashes).astype(np.int64)
-        mine[states] = q
+        tables = q.reshape(-1, algorithm.tables, algorithm.actions)
+        mine[states] = combine_tables(tables, algorithm.combine)
         has_row[states] = 1.0
     # A row has one owner: sums with zeros are exact.
     learner.comm.Allreduce(MPI.IN_PLACE, mine, MPI.SUM)
     learner.comm.Allreduce(MPI.IN_PLACE, has_row, MPI.SUM)
     seen = has_row > 0
     q = np.where(seen[:, None], mine, job.learning.q_init)
-    discount = learner.algorithm.sign * job.learning.gamma
+    discount = algorithm.sign * job.learning.gamma
     wanted = exact.action_values(model, q.max(axis=1), discount)
     return float(np.abs(q - wanted)[seen].max(initial=0.0))

@@ -8,9 +8,9 @@ from mpi4py import MPI
 
 from hpcq.checkpoint import restore, saving, snapshot
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.checkpoint.header import ENVIRONMENTS
 from hpcq.checkpoint.reader import verify
 from hpcq.collectors.base import block
+from hpcq.collectors.batch import ENVIRONMENT_FIELDS
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
@@ -209,8 +209,8 @@ def test_environment_columns_are_in_environment_order(comm, folder):
     path, _ = saving.save(learner, folder, WRITERS[0], keep=1)
     with h5py.File(path, "r") as file:
         assert file["table/key"][:].dtype == np.uint64
-        for name in ENVIRONMENTS:
-            assert file[name].shape == (12,)
+        for field in ENVIRONMENT_FIELDS:
+            assert file[field.dataset].shape == (12,)
         start, count = block(comm.rank, comm.size, 12)
         mine = file["environments/action"][start : start + count]
         assert mine.tolist() == learner.collector.batch.action.tolist()

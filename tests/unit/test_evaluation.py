@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.checkpoint.columns import batch_to_columns
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.envs import resolve
 from hpcq.errors import ExitCode
@@ -88,15 +87,15 @@ def test_it_changes_nothing_and_repeats_itself(environment, learning, exploratio
     )
     learner = trained(job, 60)
     rows, digest = len(learner.shard), learner.digest()
-    before = {k: v.copy() for k, v in batch_to_columns(learner.collector.batch).items()}
+    before = {field.dataset: array.copy() for field, array in learner.saved_arrays()}
     evaluator = Evaluator(learner)
     first = evaluator.evaluate()
     assert evaluator.evaluate() == first
     assert evaluate(learner) == first
     evaluator.close()
     assert (len(learner.shard), learner.digest()) == (rows, digest)
-    for name, column in batch_to_columns(learner.collector.batch).items():
-        assert np.array_equal(column, before[name])
+    for field, array in learner.saved_arrays():
+        assert np.array_equal(array, before[field.dataset])
 
 
 def test_episodes_end_after_max_steps():

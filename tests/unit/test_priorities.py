@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hpcq.collectors import priorities
 from hpcq.collectors.batch import make_batch
+from hpcq.collectors.history import make_priorities
 from hpcq.collectors.outcome import Outcome
 from hpcq.rng import Purpose, environment_streams, seed_word, tick_word
 
@@ -18,7 +19,7 @@ VALUES = st.one_of(st.integers(0, 9), st.integers(0, 2**32 - 1))
 
 @given(st.integers(1, 40), st.data())
 def test_a_tree_is_a_list_with_sums(capacity, data):
-    found, values = priorities.make_priorities(2, capacity, 1), [0] * capacity
+    found, values = make_priorities(2, capacity, 1), [0] * capacity
     places = st.integers(0, capacity - 1)
     for place, value in data.draw(st.lists(st.tuples(places, VALUES), min_size=1, max_size=60)):
         priorities.assign(found, 1, place, np.uint32(value))
@@ -42,7 +43,7 @@ GIVEN = [[1, 2, 3, 4, 0], [70_000, 1, 0, 900, 35_000]]
 
 def drawn(values, added, least, beta):
     """Return (places, weights, numbers), each (TICKS, rings, RATIO), of rings with such values."""
-    rings, found = len(values), priorities.make_priorities(len(values), len(values[0]), RATIO)
+    rings, found = len(values), make_priorities(len(values), len(values[0]), RATIO)
     found.value[:] = values
     priorities.build(found)
     batch = make_batch(rings * (1 + RATIO))

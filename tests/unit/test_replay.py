@@ -201,8 +201,8 @@ def test_numbers_that_cannot_be_are_found_in_a_checkpoint(tmp_path):
     learner = begun(job, 9)
     path, _ = save(learner, tmp_path, "gather", keep=1)
     verify(path)
-    columns = learner.extra_columns()
-    columns["replay/pending_number"][3, 1] = -1
+    arrays = {field.dataset: array for field, array in learner.saved_arrays()}
+    arrays["replay/pending_number"][3, 1] = -1
     path, _ = save(learner, tmp_path, "gather", keep=1)
     with pytest.raises(CheckpointError, match="replay/pending_number has a value outside 0 "):
         verify(path)
