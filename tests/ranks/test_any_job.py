@@ -66,7 +66,7 @@ REPLAY = st.one_of(
     st.builds(
         ReplaySection,
         **SIZES,
-        draw=st.just("prioritised"),
+        sampling=st.just("prioritised"),
         priority_exponent=st.sampled_from([0.6, 1.0]),
         importance_exponent=EXPONENTS,
     ),
