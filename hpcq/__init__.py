@@ -21,6 +21,7 @@ __all__ = [
     "Job",
     "Policy",
     "Table",
+    "__version__",
     "compiled_environment",
     "evaluate",
     "iter_train",

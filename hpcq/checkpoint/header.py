@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint.checksum import crc32
 from hpcq.learning.saved_state import FIELDS
+from hpcq.table.combine import COMBINATIONS
 
 FORMATS = (2, 3)
-COMBINATIONS = ("mean", "min")
 # A message gives the number of a table in one byte.
 MAX_TABLES = 256
 

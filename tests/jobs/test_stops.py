@@ -89,8 +89,8 @@ def test_a_signal_during_start_up_is_not_lost(tmp_path, uninterrupted):
 def catches_usr1(pid):
     """Return whether a process has come so far as to install its handlers."""
     status = Path(f"/proc/{pid}/status").read_text()
-    pending_signals = int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16)
-    return bool(pending_signals >> (signal.SIGUSR1 - 1) & 1)
+    caught = int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16)
+    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again_as_it_did(tmp_path, uninterrupted):

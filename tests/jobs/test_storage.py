@@ -47,7 +47,7 @@ import os, sys, mpi4py
 mpi4py.rc.initialize = mpi4py.rc.finalize = False
 from hpcq.checkpoint import staging
 from hpcq.cli import main
-partial._free_bytes = lambda folder, found=[1 << 40]: found.pop() if found else 12_345
+staging._free_bytes = lambda folder, found=[1 << 40]: found.pop() if found else 12_345
 if sys.argv[1] == "late":
     os.posix_fallocate = lambda *_: None
 main(sys.argv[2:])

@@ -13,7 +13,7 @@ from hpcq.checkpoint import restore, saving
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
-from hpcq.learning.warmup import warm
+from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
 
 pytestmark = pytest.mark.mpi
@@ -66,7 +66,7 @@ REPLAY = st.one_of(
     st.builds(
         ReplaySection,
         **SIZES,
-        draw=st.just("prioritised"),
+        sampling=st.just("prioritised"),
         priority_exponent=st.sampled_from([0.6, 1.0]),
         importance_exponent=EXPONENTS,
     ),
@@ -116,7 +116,7 @@ def advanced(job, environment, comm, ticks):
 def test_one_table_on_any_number_of_ranks_and_after_a_stop(comm, folder, job):
     environment = resolve(job.environment)
     with first_on_each_node(comm):
-        warm(job, environment)
+        warm_up(job, environment)
     learner = advanced(job, environment, comm, 40)
     path, _ = saving.save(learner, folder, "direct", keep=1)
     for _ in range(40):

@@ -75,7 +75,7 @@ def test_it_ends_at_the_same_step(ending, comm, folder):
     if fewer != MPI.COMM_NULL:
         stop = StopAt(2 * ticks // 3)
         code = train.start(long(job, folder / "stopped"), fewer, silent, stop)
-        # Between two quiet ticks a stop waits for the next one, which may be the end.
+        # Between two reset ticks a stop waits for the next one, which may be the end.
         assert code in (ExitCode.STOPPED, ExitCode.DONE)
         fewer.Free()
     comm.Barrier()

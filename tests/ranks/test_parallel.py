@@ -14,11 +14,11 @@ def test_a_failure_on_one_rank_is_a_failure_on_all(comm):
             raise CheckpointError("torn")
         return comm.rank
 
-    with pytest.raises(CheckpointError, match="torn") as pending_signals:
+    with pytest.raises(CheckpointError, match="torn") as caught:
         agree(comm, work)
-    assert pending_signals.value.collective
+    assert caught.value.collective
     if comm.size > 1:
-        assert str(pending_signals.value).startswith(f"rank {bad}: ")
+        assert str(caught.value).startswith(f"rank {bad}: ")
 
 
 def test_an_oserror_becomes_a_storage_error(comm):
@@ -40,9 +40,9 @@ def test_on_root_gives_all_the_roots_result_or_error(comm):
     def fail():
         raise JobError("no such key")
 
-    with pytest.raises(JobError, match="no such key") as pending_signals:
+    with pytest.raises(JobError, match="no such key") as caught:
         on_root(comm, fail)
-    assert pending_signals.value.collective
+    assert caught.value.collective
 
 
 def test_one_rank_of_a_node_goes_first(comm, folder):

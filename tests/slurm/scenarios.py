@@ -12,7 +12,7 @@ def two_time_limits(cluster, work):
     # and there are two minutes to save it in.
     work.submit("--time=3", "--signal=B:USR1@120")
     work.wait_restart(2)
-    work.start_writeback()
+    work.speed_up()
     cluster("scontrol", "update", f"JobId={work.number}", "TimeLimit=30")
     work.finish()
     assert cluster.restarts(work.number) == 2
@@ -29,7 +29,7 @@ def cancelled(cluster, work):
     work.finish("CANCELLED")
     assert cluster.restarts(first) == 0
     assert "requeueing" not in before + work.log
-    work.start_writeback()
+    work.speed_up()
     work.submit().finish()
     assert "resuming" in work.log
 
@@ -38,7 +38,7 @@ def requeued(cluster, work):
     work.submit().wait_saved()
     cluster("scontrol", "requeue", work.number)
     work.wait_restart()
-    work.start_writeback()
+    work.speed_up()
     work.finish()
     assert cluster.restarts(work.number) == 1
     assert "resuming" in work.log
@@ -51,7 +51,7 @@ def drained(cluster, work):
     try:
         cluster("scontrol", "requeue", work.number)
         work.wait_restart()
-        work.start_writeback()
+        work.speed_up()
         work.finish()
         assert cluster.job(work.number)["BatchHost"] != node
     finally:
@@ -70,7 +70,7 @@ def preempted_then_its_node_lost(cluster, work):
     work.wait(lambda: "== start 2" in work.log and "resuming" in work.log, "the second start")
     cluster("scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=test")
     work.wait_restart(2)
-    work.start_writeback()
+    work.speed_up()
     cluster("scontrol", "update", "NodeName=n3", "State=RESUME")
     work.finish()
     assert work.log.count("resuming") == 2
@@ -84,7 +84,7 @@ def on_two_nodes(cluster, work):
     ).wait_saved()  # fmt: skip
     cluster("scontrol", "requeue", work.number)
     work.wait_restart()
-    work.start_writeback()
+    work.speed_up()
     work.finish()
     assert "4 ranks on n[1-2]" in work.log
     assert "warning: 2 nodes save through rank 0" in work.log
@@ -95,7 +95,7 @@ def through_srun(cluster, work):
     work.submit("--nodes=1", HPCQ_LAUNCHER="srun").wait_saved()
     cluster("scancel", "--batch", "--signal=USR1", work.number)
     work.wait_restart()
-    work.start_writeback()
+    work.speed_up()
     work.finish()
     assert launch.summary(work.directory)["ranks"] == 2
     assert work.log.count("== saved; requeueing") == 1
@@ -105,7 +105,7 @@ def a_rank_killed(cluster, work):
     work.submit().wait_saved()
     os.kill(json.loads((work.directory / "run.lock").read_text())["pid"], signal.SIGKILL)
     work.wait_restart()
-    work.start_writeback()
+    work.speed_up()
     work.finish()
     assert "== ended with exit code 137; retry 1 of 3; requeueing" in work.log
     assert "resuming" in work.log

@@ -49,7 +49,7 @@ class Work:
         )  # fmt: skip
         return self
 
-    def start_writeback(self):
+    def speed_up(self):
         """Let the job come to its end (a compiled one from its next start on)."""
         self.mark.unlink(missing_ok=True)
         seldom = self.job.model_copy(

@@ -21,7 +21,7 @@ from hpcq.cli import main
 PHASES = {
     "before": ("create", False),
     "laid out": ("create", True),
-    "write": ("hurry", True),
+    "write": ("start_writeback", True),
     "flush": ("flush", False),
     "flushed": ("flush", True),
     "compare": ("compare", False),
