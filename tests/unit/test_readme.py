@@ -22,7 +22,13 @@ HPCQ = [
     if (match := re.match(r"(?:(?:mpirun|srun) -n \d+ )?hpcq ([a-z][^>]*)", line))
 ]
 # Run by whoever runs the tests, and by CI in a clone of its own.
-OURS = ("./jobs/quickstart", "./tests/run", "./tests/run setup", "./tests/run all")
+OURS = (
+    "./jobs/quickstart",
+    "./tests/run",
+    "./tests/run setup",
+    "./tests/run lowest",
+    "./tests/run all",
+)
 VIEW = "hpcq/view/README.md"
 PYTEST = [line for line in COMMANDS if " -m pytest " in line or "tests/ranks/main.py" in line]
 
