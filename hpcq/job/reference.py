@@ -212,7 +212,7 @@ def reference_text(words: tuple[str, ...] = ()) -> str:
 
 
 def reference_markdown() -> str:
-    """Return the reference as tables in Markdown, as the README has it."""
+    """Return the reference as tables in Markdown, as jobs/README.md has it."""
     blocks = []
     for part in parts():
         heading = f"**`{part.title}`** " if part.title else ""

@@ -1,4 +1,4 @@
-"""Environments of the user's own, in files beside the job: the README's example, and mistakes."""
+"""Environments of the user's own, in files beside the job: the pages' examples, and mistakes."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from hpcq.job.job import Job
 from hpcq.run.summary import dense_table
 
 EXAMPLE = next(b.text for b in blocks(kind="python") if b.text.startswith("# corridor.py\n"))
+WALK = next(b.text for b in blocks(kind="python") if b.text.startswith("# walk.py\n"))
 
 
 def write(folder, text=EXAMPLE, name="corridor.py", **environment):
@@ -40,19 +41,24 @@ def run(folder, job, code=0):
     return dense_table(Path(summary(directory)["checkpoint"]), 5)
 
 
-def exact(length=5, goal=1.0):
+def exact(length=5, goal=1.0, cost=0.01):
     """Value iteration by hand: right moves right with 0.8, else, and always for left, left."""
     q = np.zeros((length, 2))
     for _ in range(1000):
         v = q.max(axis=1)
         for s in range(length - 1):
-            ahead = goal if s + 1 == length - 1 else -0.01 + 0.9 * v[s + 1]
-            back = -0.01 + 0.9 * v[max(s - 1, 0)]
+            ahead = goal if s + 1 == length - 1 else -cost + 0.9 * v[s + 1]
+            back = -cost + 0.9 * v[max(s - 1, 0)]
             q[s] = back, 0.8 * ahead + 0.2 * back
     return q
 
 
-def test_the_readmes_example_runs_and_every_change_is_noticed(tmp_path):
+def test_the_example_for_gymnasium_runs(tmp_path):
+    job = write(tmp_path, WALK, "walk.py", id="walk.py:Walk", kwargs={"length": 5})
+    assert np.abs(run(tmp_path, job) - exact(cost=0.0)).max() < 0.03
+
+
+def test_the_compiled_example_runs_and_every_change_is_noticed(tmp_path):
     assert EXAMPLE.count("\n") <= 24
     assert sum(bool(line.strip()) for line in EXAMPLE.splitlines()) < 20
     job = write(tmp_path, kwargs={"length": 5})

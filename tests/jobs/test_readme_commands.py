@@ -1,4 +1,4 @@
-"""The README's commands, run by a user in a new directory: its ```bash blocks, then sentences."""
+"""The pages' commands, run by a user in a new directory: ```bash blocks, then sentences."""
 
 import os
 import re
@@ -30,6 +30,8 @@ hpcq run frozenlake.toml --set run.steps=200_000 --set run.directory=runs/lake \
 """
 # What stands for something of the user's.
 PLACES = [
+    ("copy NAME", "copy frozenlake8x8"),
+    ("init mine.py:Mine", "init walk.py:Walk"),
     ("-n 64 hpcq run job.toml", "-n 2 hpcq run taxi.toml --overwrite --set run.steps=200_000"),
     ("RUN_DIR", "runs/taxi"),
     ("-n 4 hpcq doctor DIRECTORY", "-n 2 hpcq doctor ."),
@@ -39,7 +41,7 @@ PLACES = [
 SWEPT = r"""
 (printf '[sweep]\nrun.seed = [1, 2, 3, 4]\n'; cat frozenlake.toml) > sweep.toml
 """
-# As the README says of root, and of more ranks than cores.
+# As the front page says of root, and of more ranks than cores.
 OURSELVES = """
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 mpirun() { command mpirun --oversubscribe "$@"; }
@@ -65,6 +67,8 @@ def test_a_new_user_gets_through(tmp_path, monkeypatch):
     assert len(COMMANDS) > 20
     told = in_sentences("hpcq")
     assert len(told) > 5
+    own = next(block.text for block in blocks(kind="python") if "# walk.py" in block.text)
+    (tmp_path / "walk.py").write_text(own)
     lines = [BEFORE, *map(smaller, COMMANDS), SWEPT, OURSELVES, *map(filled, told)]
     script = "\n".join(["set -ex", *lines])
     done = subprocess.run(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import fresh
 import pytest
-from readme import in_sentences
+from readme import installs
 
 ROOT = Path(__file__).parents[2]
-INSTALL = in_sentences("pip")
+INSTALL = installs()
 
 
 @pytest.fixture(scope="module")

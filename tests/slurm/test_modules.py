@@ -1,4 +1,4 @@
-"""The README's chapter on Slurm, as it stands there, on sites with and without modules."""
+"""The page on Slurm, slurm/README.md, as it stands there, on sites with and without modules."""
 
 import re
 import shutil
@@ -18,14 +18,14 @@ from hpcq.jit.cache import wanted
 INIT = Path("/usr/share/modules/init/bash")
 MPI = ("mpi", "orte", "orted", "prte", "ompi")
 
-BLOCKS = [block.commands for block in readme.blocks(readme.slurm()) if block.commands]
+BLOCKS = [block.commands for block in readme.blocks(readme.SLURM) if block.commands]
 WITH_MODULES = next(lines for lines in BLOCKS if any("module load" in line for line in lines))
 WITHOUT = next(lines for lines in BLOCKS if any("quickstart" in line for line in lines))
 THEN = [line for lines in BLOCKS if lines not in (WITH_MODULES, WITHOUT) for line in lines]
 # What is measured on whole nodes has its test in test_sweeps.py.
 SBATCH = [
     line
-    for line in readme.inline(readme.slurm())
+    for line in readme.inline(readme.SLURM)
     if line.startswith("sbatch ") and "scaling" not in line
 ]
 # Smaller than what people want, by the same words; and nobody ends what follows a log.

@@ -94,8 +94,8 @@ def test_submit_one_job(cluster, hpcq, tmp_path):
 
 def test_scaling_on_one_and_two_ranks(cluster, tmp_path):
     make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
-    # The README's line, but for its number of ranks and its job.
-    (line,) = (line for line in readme.inline(readme.slurm()) if "scaling.sbatch" in line)
+    # The line of slurm/README.md, but for its number of ranks and its job.
+    (line,) = (line for line in readme.inline(readme.SLURM) if "scaling.sbatch" in line)
     line = line.replace("--ntasks=64", "--ntasks=2 --time=5").replace("jobs/taxi.toml", "job.toml")
     words = line.replace("slurm/", f"{ROOT}/slurm/").split()[1:]
     number = cluster.submit(*words, cwd=tmp_path, HPCQ_REPEAT="1")

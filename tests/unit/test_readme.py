@@ -1,5 +1,6 @@
-"""What the README names is there: commands and their options, files, sections; Python runs."""
+"""What the README.md pages name is there: commands and their options, files, links; Python runs."""
 
+import os
 import re
 import shlex
 import shutil
@@ -21,7 +22,15 @@ HPCQ = [
     if (match := re.match(r"(?:(?:mpirun|srun) -n \d+ )?hpcq ([a-z][^>]*)", line))
 ]
 # Run by whoever runs the tests, and by CI in a clone of its own.
-OURS = ("./jobs/quickstart", "./tests/run")
+OURS = (
+    "./jobs/quickstart",
+    "./tests/run",
+    "./tests/run setup",
+    "./tests/run lowest",
+    "./tests/run all",
+)
+VIEW = "hpcq/view/README.md"
+PYTEST = [line for line in COMMANDS if " -m pytest " in line or "tests/ranks/main.py" in line]
 
 
 @pytest.mark.parametrize("line", HPCQ)
@@ -36,15 +45,25 @@ def test_every_command_is_one(line):
 
 
 def test_every_block_of_commands_is_run_by_a_test():
-    """bash: test_readme_commands.py; Slurm: slurm/test_readme.py; the others by what they start."""
+    """bash: test_readme_commands.py; Slurm: test_modules.py; the others by what they start."""
     assert len(HPCQ) > 25
+    slurm = [line for block in readme.blocks(readme.SLURM) for line in block.commands]
     others = [
         line
         for block in readme.blocks()
-        if block.kind != "bash" and block.chapter != readme.slurm()
+        if block.kind != "bash" and block.page != readme.SLURM
         for line in block.commands
     ]
-    assert set(others) <= {*readme.benchmarks(), *readme.hdf5_tools(), *OURS}
+    tested = {
+        *slurm,
+        *readme.benchmarks(),  # jobs/test_bench.py
+        *readme.hdf5_tools(),  # jobs/test_answers.py
+        *readme.installs(),  # jobs/test_wheel.py
+        *OURS,
+        *PYTEST,
+        *(line for line in COMMANDS if line.startswith("pdoc ")),
+    }
+    assert set(others) <= tested
 
 
 def test_every_command_in_a_sentence_is_run_by_a_test():
@@ -55,7 +74,8 @@ def test_every_command_in_a_sentence_is_run_by_a_test():
         *readme.benchmarks(),  # jobs/test_bench.py
         *readme.in_sentences("pip"),  # jobs/test_wheel.py
         *readme.in_sentences("sbatch"),  # slurm/test_modules.py, slurm/test_sweeps.py
-        *readme.in_sentences("python"),  # stress/test_stress.py, and the test below
+        *readme.in_sentences("python"),  # stress/test_stress.py, and a test below
+        *OURS,
     }
     assert set(readme.inline()) - named - tested == {"scontrol requeue"}
     assert {line.split("/")[-1] for line in readme.in_sentences("python")} == {
@@ -65,30 +85,100 @@ def test_every_command_in_a_sentence_is_run_by_a_test():
     }
 
 
-def test_the_readmes_own_parts_are_written_anew(tmp_path):
+@pytest.mark.parametrize("command", PYTEST)
+def test_tests_are_started_as_the_pages_say(command):
+    """They are collected only: they run anyway."""
+    run(f"{command} --collect-only", readme.ROOT)
+
+
+def test_the_api_reference_is_made_by_one_command(tmp_path):
+    (command,) = (line for line in COMMANDS if line.startswith("pdoc "))
+    run(command, tmp_path)
+    text = (tmp_path / command.split()[-1] / "hpcq.html").read_text()
+    assert 'id="iter_train"' in text
+
+
+def run(command, folder):
+    # Not what MPI, where another test has started it in this process, has put beside os.environ.
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_generated_parts_are_written_anew(tmp_path):
     (command,) = (line for line in readme.in_sentences("python") if line.endswith("readme.py"))
-    program = tmp_path / command.split()[1]
-    program.parent.mkdir(parents=True)
-    shutil.copy(readme.__file__, program)
-    text = readme.README.read_text()
-    (tmp_path / "README.md").write_text(text.replace("| `run.seed` |", "| `run.sed` |"))
+    pages = readme.pages()
+    for name in (command.split()[1], *pages):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(readme.ROOT / name, tmp_path / name)
+    page = tmp_path / "jobs" / "README.md"
+    page.write_text(page.read_text().replace("| `run.seed` |", "| `run.sed` |"))
     subprocess.run([sys.executable, *command.split()[1:]], cwd=tmp_path, check=True)
-    assert (tmp_path / "README.md").read_text() == text
+    assert {name: (tmp_path / name).read_text() for name in pages} == pages
 
 
-def test_every_link_leads_somewhere():
-    text = readme.README.read_text()
-    plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    headings = {readme.slug(title) for title in re.findall(r"^#+ (.*)$", plain, re.MULTILINE)}
-    for target in re.findall(r"\]\(([^)]*)\)", plain):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif "://" not in target:
-            assert (readme.README.parent / target).exists(), target
+def test_the_front_page_is_short():
+    assert readme.pages()[readme.FRONT].count("\n") < 250
+
+
+@pytest.mark.parametrize("name", readme.pages())
+def test_every_link_leads_somewhere(name):
+    text = readme.pages()[name]
+    for target in readme.links(text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (readme.ROOT / name).parent / path if path else readme.ROOT / name
+        assert file.exists(), target
+        assert readme.ROOT in (file.resolve(), *file.resolve().parents), target
+        if anchor:
+            assert anchor in readme.anchors(file.read_text()), target
+
+
+def test_every_page_is_reached_from_the_front_page():
+    pages, reached = readme.pages(), {readme.FRONT}
+    while True:
+        found = {
+            ((readme.ROOT / name).parent / target.partition("#")[0])
+            .resolve()
+            .relative_to(readme.ROOT)
+            .as_posix()
+            for name in reached
+            for target in readme.links(pages[name])
+            if "://" not in target and target.partition("#")[0].endswith("README.md")
+        }
+        if found <= reached:
+            break
+        reached |= found
+    assert reached == set(pages)
+
+
+def test_every_room_is_in_the_list_of_rooms():
+    cells = readme.table("hpcq/README.md", "Rooms of the code")
+    listed = {name for cell in cells for name in re.findall(r"`([\w./]+)`", cell)}
+    package = readme.PACKAGE
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert rooms <= listed
+    assert {name for name in listed if not (package / name).exists()} == set()
+
+
+def test_every_example_in_python_is_run_by_a_test():
+    examples = readme.blocks(kind="python")
+    files = [block for block in examples if block.text.startswith('"""')]  # of hpcq, in full
+    own = [block for block in examples if re.match(r"# \w+\.py\n", block.text)]
+    (plain,) = (block for block in examples if block.text.startswith("import h5py"))
+    rest = [block for block in examples if block not in (*files, *own, plain)]
+    # jobs/test_own_environments.py; jobs/test_answers.py; the test below.
+    assert [block.text.split("\n")[0] for block in own] == ["# walk.py", "# corridor.py"]
+    assert {block.page for block in rest} == {readme.FRONT, VIEW}
 
 
 def test_what_is_shown_from_python_runs(tmp_path):
-    program = "\n".join(block.text for block in readme.blocks("From Python", "python"))
+    program = "\n".join(
+        block.text for page in (readme.FRONT, VIEW) for block in readme.blocks(page, "python")
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,
@@ -97,10 +187,12 @@ def test_what_is_shown_from_python_runs(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    *reports, values, mean, row, total = done.stdout.splitlines()
+    *reports, action, front_mean, values, mean, row, total = done.stdout.splitlines()
     assert int(reports[-1].split()[0]) == 2_000_000
+    assert re.match(r"[0-3] \[", action)
     assert values.startswith("[")
     assert 0.5 < float(mean) <= 1
+    assert front_mean == mean
     assert row.startswith("11 True [")
     assert 0 < float(total) < 1
     assert (tmp_path / "runs" / "lake" / "metrics.jsonl").exists()
