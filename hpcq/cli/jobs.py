@@ -87,7 +87,7 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     override(given, overrides)
     beside(given, Path())
     path = output or Path(write.default_name(environment))
-    text = write.propose(given, path.parent)
+    text = write.job_text(given, path.parent)
     if str(path) == "-":
         click.echo(text, nl=False)
         return ExitCode.DONE
