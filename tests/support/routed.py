@@ -1,6 +1,6 @@
 """Train jobs by several routings on the ranks of this mpirun; print what rank 0 finds.
 
-One without and one with receipts for updates.
+One without and one with td_error acknowledgements.
 """
 
 import json
@@ -14,7 +14,7 @@ from hpcq.envs import resolve
 from hpcq.exchange import make_exchange
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.learner import Learner
-from hpcq.learning.warmup import warm
+from hpcq.learning.warmup import warm_up
 
 job = make_job.make({**make_job.GARNET, "count": 40, "max_episode_steps": 9})
 replayed = job.model_copy(
@@ -23,7 +23,7 @@ replayed = job.model_copy(
 comm = MPI.COMM_WORLD
 environment = resolve(job.environment)
 for each in (job, replayed):
-    warm(each, environment)
+    warm_up(each, environment)
 
 
 def train(comm, route=make_exchange):
