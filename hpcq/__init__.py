@@ -6,7 +6,7 @@ What stands in `__all__` is loaded when it is first used: ``import hpcq`` starts
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hpcq._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hpcq.api import iter_train, train
