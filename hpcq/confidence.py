@@ -1,4 +1,4 @@
-"""How sure a mean of a few numbers is."""
+"""The confidence interval of a mean."""
 
 import math
 import statistics

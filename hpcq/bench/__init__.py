@@ -1,1 +1,1 @@
-"""How fast hpcq is on this machine, and how fast it could be."""
+"""``hpcq bench``: how fast hpcq is on this machine, and how fast it could be."""

@@ -1,6 +1,6 @@
 """Time checkpoints beside a plain sequential write of the same bytes, in the same run.
 
-Every rank fills its shard with random rows; the job around them is a toy.
+Every rank fills its shard with random rows.
 """
 
 import math
@@ -64,7 +64,7 @@ def _learner(comm: MPI.Intracomm, states: int) -> LockstepLearner:
 
 
 def _fill(learner: LockstepLearner, states: int) -> None:
-    """Give the shard its share of so many states, with random Q-values."""
+    """Fill the shard with its part of so many states, with random Q-values."""
     rank, ranks = learner.comm.rank, learner.comm.size
     hashes = mix64.py_func(np.arange(states, dtype=np.uint64))
     hashes = hashes[hashes >= np.uint64(first_hash(rank, ranks))]
@@ -80,9 +80,9 @@ def _fill(learner: LockstepLearner, states: int) -> None:
 
 
 def _write_plain(folder: Path, rows: int) -> float:
-    """Write as many bytes with one process, one after the other, and flush them; return seconds.
+    """Write the same bytes sequentially with one process, and flush them; return seconds.
 
-    The space is reserved first, as checkpoints do it: some file systems are far slower otherwise.
+    The space is reserved first, as for checkpoints: some file systems are far slower otherwise.
     """
     piece = np.random.default_rng(0).bytes(PLAIN_BYTES)
     left = rows * ROW_BYTES
@@ -100,12 +100,12 @@ def _write_plain(folder: Path, rows: int) -> float:
 def _measure(learner: LockstepLearner, states: int, folder: Path, writer: str) -> dict[str, Any]:
     """Save, verify and load once with one writer. Collective."""
     comm = learner.comm
-    # Beside every writer: disks change their speed from one minute to the next. The better of
-    # two of each: a virtual machine gets its memory for the first one from the host.
+    # A plain write beside every writer: the speed of disks drifts. The better of two of each: in
+    # a virtual machine the first one waits for memory from the host.
     plain, pause, phases = math.inf, math.inf, {}
     for _ in range(2):
         plain = min(plain, on_root(comm, lambda: _write_plain(folder, states)))
-        # Taking the place of a large file takes time, too.
+        # Replacing a large file takes time of its own.
         on_root(comm, lambda: (folder / checkpoint_name(learner.steps)).unlink(missing_ok=True))
         taken: dict[str, float] = {}
         start = time.perf_counter()

@@ -32,7 +32,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON l
     default="dram",
     show_default=True,
     type=click.Choice(["dram", "cache", "insert", "skew", "taxi"]),
-    help="dram, skew: 2^25 states; cache: 2^14; insert: new ones all the time; taxi: 500.",
+    help="dram, skew: 2^25 states; cache: 2^14; insert: mostly new states; taxi: 500.",
 )
 @click.option(
     "--environments",
@@ -41,9 +41,13 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON l
     type=click.IntRange(1, 1 << 24),
     help="Over all ranks together.",
 )
-@click.option("--flat", is_flag=True, help="Alltoallv, not shared memory and forwarders.")
+@click.option("--flat", is_flag=True, help="Use Alltoallv instead of shared memory and forwarders.")
 @click.option("--ranks-per-node", type=click.IntRange(1), help="Simulate nodes of so many ranks.")
-@click.option("--yardsticks/--no-yardsticks", default=True, help="Measure the limits, too.")
+@click.option(
+    "--yardsticks/--no-yardsticks",
+    default=True,
+    help="Also measure the machine's limit and a serial program.",
+)
 @SECONDS
 @AS_JSON
 def tick(
@@ -55,7 +59,7 @@ def tick(
     seconds: float,
     as_json: bool,
 ) -> ExitCode:
-    """Time the lockstep tick beside this machine's limit and a serial program.
+    """Time the lockstep tick; compare it with this machine's limit and a serial program.
 
     \b
     mpirun -n 2 hpcq bench tick --workload taxi
@@ -91,7 +95,7 @@ def tick(
 @SECONDS
 @AS_JSON
 def gym(id_: str, environments: int, vector: int | None, seconds: float, as_json: bool) -> ExitCode:
-    """Time a Python environment through hpcq, beside merely stepping it.
+    """Time a Python environment in hpcq; compare it with stepping alone.
 
     \b
     mpirun -n 2 hpcq bench gym --id Taxi-v4
@@ -146,7 +150,7 @@ def model(
     seconds: float,
     as_json: bool,
 ) -> ExitCode:
-    """Predict the rate on 1 to 16,384 ranks from what is measured here on two or more.
+    """Predict the rate on 1 to 16,384 ranks from measurements on two or more.
 
     \b
     mpirun -n 2 hpcq bench model --plot scaling.png
@@ -171,7 +175,7 @@ def model(
     default="lake",
     show_default=True,
     type=click.Choice(["lake", "regions"]),
-    help="lake: FrozenLake8x8; regions: every rank sees some of the states only.",
+    help="lake: FrozenLake8x8; regions: every rank sees only some of the states.",
 )
 @click.option("--environments", default=256, show_default=True, type=click.IntRange(1, 1 << 20))
 @click.option("--rate", default=0.05, show_default=True, help="Learning rate.")
@@ -181,7 +185,7 @@ def model(
 def modes_(
     problem: str, environments: int, rate: float, steps: int, seeds: int, as_json: bool
 ) -> ExitCode:
-    """Compare the modes: time, steps, messages and bytes to a policy within 1 % of the best.
+    """Compare the modes: time, steps, messages and bytes to a policy within 1 % of the optimum.
 
     \b
     mpirun -n 2 hpcq bench modes --problem regions
@@ -208,7 +212,7 @@ def modes_(
 )
 @AS_JSON
 def checkpoint(gb: float, directory: Path, as_json: bool) -> ExitCode:
-    """Time checkpoints with every writer, beside a plain write of the same bytes.
+    """Time checkpoints with every writer; compare with a plain write of the same bytes.
 
     \b
     mpirun -n 2 hpcq bench checkpoint --gb 0.5

@@ -75,7 +75,7 @@ def stepping(comm: MPI.Intracomm, loop: Callable[[], None], count: int, ticks: i
 
 
 def _bins(id_: str) -> dict[str, Any]:
-    """Return bins for every float of the observation, wherever they are."""
+    """Return bins for every float of the observation."""
     import gymnasium
 
     try:
@@ -116,7 +116,7 @@ def bench(
             "name": "gym",
             "environment": {**section, **_bins(id_)},
             "learning": {"gamma": 0.99, "learning_rate": 0.1},
-            # As at random as the steps alone, or the episodes would be others.
+            # Random actions, as in stepping alone: the episodes must be alike.
             "exploration": {"epsilon": 1.0},
             "run": {"steps": 1},
         },
@@ -131,7 +131,7 @@ def bench(
     loop = (_scalar if vector is None else _vector)(environment, start, share)
     learner = LockstepLearner(job, environment, comm)
     learner.begin()
-    # By turns, and compared turn by turn, since the speed of a shared machine drifts.
+    # In turns, compared turn by turn: the speed of a shared machine drifts.
     turns: list[tuple[float, float]] = []
 
     def take_turns(ticks: int, rate: float) -> None:

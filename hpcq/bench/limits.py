@@ -1,4 +1,4 @@
-"""What this machine can do at best: random lines of memory, sequential memory, messages."""
+"""The limits of this machine: random and sequential memory access, messages."""
 
 import time
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcq.hashing import hi64, mix64
 from hpcq.jit.compiler import kernel
@@ -17,22 +18,24 @@ _AHEAD = 32
 
 
 @kernel
-def _update_lines(lines, places, counter, count):
-    """Add 1 to random lines; the addresses are known ahead, as in a batch of messages."""
+def _update_lines(
+    lines: NDArray[np.uint64], upcoming: NDArray[np.uint64], counter: np.uint64, count: int
+) -> None:
+    """Add 1 to random cache lines; addresses are known ahead, as in a batch of messages."""
     n = np.uint64(lines.shape[0])
     for i in range(_AHEAD):
-        places[i] = hi64(mix64(counter + np.uint64(i)), n)
+        upcoming[i] = hi64(mix64(counter + np.uint64(i)), n)
     for i in range(count):
         slot = i % _AHEAD
-        line = places[slot]
+        line = upcoming[slot]
         lines[line, 0] += np.uint64(1)
         following = hi64(mix64(counter + np.uint64(i + _AHEAD)), n)
         prefetch(lines[following], 0)
-        places[slot] = following
+        upcoming[slot] = following
 
 
 @kernel
-def _sum(array):
+def _sum(array: NDArray[np.uint64]) -> np.uint64:
     total = np.uint64(0)
     for i in range(array.size):
         total += array[i]
@@ -57,14 +60,14 @@ def random_lines(comm: MPI.Intracomm, nbytes: int, seconds: float) -> float:
     """Return random 64-byte lines updated per second by all ranks, each in `nbytes`. Collective."""
     lines = allocate(nbytes // 64 * 64).view(np.uint64).reshape(-1, 8)
     lines[:] = 0
-    places = np.zeros(_AHEAD, np.uint64)
+    upcoming = np.zeros(_AHEAD, np.uint64)
     count = 2_000_000
     counter = np.uint64(comm.rank << 40)
 
     def call() -> None:
         nonlocal counter
-        _update_lines(lines, places, counter, count)
-        # Other lines each time: the last ones may still be in a cache.
+        _update_lines(lines, upcoming, counter, count)
+        # New lines each time: the last ones may still be in a cache.
         counter += np.uint64(count)
 
     times = _repeat(comm, call, seconds)

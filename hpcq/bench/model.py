@@ -1,4 +1,4 @@
-"""What to expect on more ranks than one has: a prediction from what was measured.
+"""Predict the rate on more ranks than there are, from measurements on a few.
 
 A tick of n environments per rank takes
 
@@ -33,37 +33,37 @@ class Machine:
     """of one message between nodes"""
     bandwidth: float
     """of one node's network"""
-    near_latency: float
+    local_latency: float
     """of one message, or one step of a barrier, within a node"""
-    near_bandwidth: float
+    local_bandwidth: float
     """of copying within a node, one rank"""
     ranks_per_node: int
 
 
 def flat_tick(machine: Machine, ranks: int, environments: int) -> float:
     """Return the seconds of a tick with Alltoallv, `environments` on each rank."""
-    local = min(ranks, machine.ranks_per_node)
-    near, far = local - 1, ranks - local
+    on_node = min(ranks, machine.ranks_per_node)
+    local, remote = on_node - 1, ranks - on_node
     bytes_each = environments * machine.wire_bytes / ranks
     return (
         environments * machine.transition
-        + PHASES * (near * machine.near_latency + far * machine.latency)
-        + near * bytes_each / machine.near_bandwidth
-        + far * bytes_each * local / machine.bandwidth
+        + PHASES * (local * machine.local_latency + remote * machine.latency)
+        + local * bytes_each / machine.local_bandwidth
+        + remote * bytes_each * on_node / machine.bandwidth
     )
 
 
 def nodes_tick(machine: Machine, ranks: int, environments: int) -> float:
     """Return the seconds of a tick through shared memory and forwarders."""
-    local = min(ranks, machine.ranks_per_node)
+    on_node = min(ranks, machine.ranks_per_node)
     nodes = -(-ranks // machine.ranks_per_node)
-    far_bytes = environments * machine.wire_bytes * (ranks - local) / ranks
+    remote_bytes = environments * machine.wire_bytes * (ranks - on_node) / ranks
     return (
         environments * machine.transition
-        + 2 * math.ceil(math.log2(local)) * machine.near_latency
+        + 2 * math.ceil(math.log2(on_node)) * machine.local_latency
         + PHASES * (nodes - 1) * machine.latency
-        + far_bytes * local / machine.bandwidth
-        + 2 * far_bytes / machine.near_bandwidth
+        + remote_bytes * on_node / machine.bandwidth
+        + 2 * remote_bytes / machine.local_bandwidth
     )
 
 
@@ -96,14 +96,15 @@ def cache_bytes() -> int:
 
 
 def recommend(machine: Machine, ranks: int, row_bytes: int) -> int:
-    """Return a number of environments for a job on so many ranks, a power of two per rank.
+    """Return the number of environments to use on so many ranks, a power of two per rank.
 
-    Enough of them that messages cost a tenth of a tick; no more than let the rows of two ticks
-    and the environments' own arrays stay in the cache, unless the messages need more.
+    Messages then cost at most a tenth of a tick. Beyond that, no more than keep the rows of two
+    ticks and the environments' own arrays in the cache.
     """
     waiting = nodes_tick(machine, ranks, 1) - machine.transition
     enough = 10 * waiting / machine.transition
-    # A row is read when its state is entered and updated two ticks later; 160 bytes of arrays.
+    # A row is read when its state is entered, and updated two ticks later. An environment's arrays
+    # take 160 bytes.
     fitting = cache_bytes() / (2 * max(64, row_bytes) + 160)
     return ranks * 2 ** max(4, round(math.log2(max(enough, fitting))))
 

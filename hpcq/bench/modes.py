@@ -1,9 +1,9 @@
-"""The modes side by side: what each takes to learn a policy within 1 % of the optimal one.
+"""Compare the modes: what each takes to learn a policy within 1 % of the optimal one.
 
-Means over several seeds: when a policy is first seen to be that good depends on chance.
+Results are means over several seeds.
 
-`lake` is FrozenLake8x8. `regions` is a heterogeneous problem: random problems side by side without
-ways from one to another, of which every rank sees others, those in which its episodes start.
+`lake` is FrozenLake8x8. `regions` is a heterogeneous problem: random problems without transitions
+between them; episodes of a rank start, and stay, in its own part of them.
 """
 
 import time
@@ -28,10 +28,10 @@ from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
 
 CLOSE = 0.99
-# Environment steps from one look at the policy to the next.
+# Environment steps between two evaluations of the policy.
 CHECK_EVERY = 8_192
 
-# Of every rank, and states of each.
+# Random problems of every rank, and states of each.
 REGIONS, STATES = 4, 12
 
 MODES: dict[str, dict[str, Any]] = {
@@ -50,9 +50,9 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def regions(count: int, states: int, seen: range) -> TableModel:
-    """Return a model of `count` random problems without ways between them.
+    """Return a model of `count` random problems without transitions between them.
 
-    Episodes start anywhere in those numbered `seen`, and stay there.
+    Episodes start, and stay, in those numbered `seen`.
     """
     parts = [garnet(states, 3, 3, seed) for seed in range(count)]
     start = np.repeat([part in seen for part in range(count)], states) / (len(seen) * states)
@@ -68,7 +68,7 @@ def regions(count: int, states: int, seen: range) -> TableModel:
 def _problem(
     comm: MPI.Intracomm, name: str, environments: int, rate: float, steps: int
 ) -> tuple[Job, CompiledEnvironment, NDArray[np.float64]]:
-    """Return a job, its environment, and how much the values of the states count."""
+    """Return a job, its environment, and the weights of the states in the value of a policy."""
     lake = name == "lake"
     job = Job.check(
         {
@@ -95,7 +95,10 @@ def _seeded(job: Job, seed: int) -> Job:
 
 
 def gathered(learner: Learner, states: int) -> NDArray[np.float64]:
-    """Return the values (states, actions) of all ranks' rows, on every rank. Collective."""
+    """Return the Q-values (states, actions) of all ranks' rows, on every rank. Collective.
+
+    For rules with one table.
+    """
     q = np.zeros((states, learner.environment.actions))
     for piece in learner.shard.pieces(4096):
         q[keys_of(piece[0]).astype(np.int64)] = piece[1]
@@ -159,7 +162,7 @@ def bench(
         chosen = job.model_copy(update={"mode": type(job.mode)(**keys)})
         with first_on_each_node(comm):
             warm_up(chosen, environment)
-        # Through MPI also within a node, where lockstep would send no message.
+        # Alltoallv within a node, too: through shared memory lockstep would send no message.
         flat = partial(LockstepLearner, route=partial(make_exchange, flat=True))
         make: Callable[..., Learner] = modes.make_learner if keys else flat
         rows[label] = _mean(

@@ -1,4 +1,4 @@
-"""Measure what the scaling model needs, and let it predict."""
+"""Measure the parameters of the scaling model, and predict with it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +29,7 @@ def bench(
     environments
         on each rank, here and in the prediction.
     latency, bandwidth
-        between nodes, in seconds and bytes per second: this machine cannot tell.
+        between nodes, in seconds and bytes per second: not measured.
     picture
         where to draw the prediction, or None.
     """
@@ -43,8 +43,8 @@ def bench(
         wire_bytes=found["bytes_per_transition"] * comm.size / (comm.size - 1),
         latency=latency,
         bandwidth=bandwidth,
-        near_latency=1e-6 * messages[0]["microseconds"] / (comm.size - 1),
-        near_bandwidth=messages[1]["bytes_per_second"],
+        local_latency=1e-6 * messages[0]["microseconds"] / (comm.size - 1),
+        local_bandwidth=messages[1]["bytes_per_second"],
         ranks_per_node=ranks_per_node,
     )
     predicted = model.predict(machine, environments)

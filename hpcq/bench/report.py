@@ -1,4 +1,4 @@
-"""Measurements as text for people."""
+"""Measurements as text."""
 
 from typing import Any
 
@@ -76,8 +76,8 @@ def model_text(found: dict[str, Any]) -> str:
     lines = [
         f"measured here    {machine['transition'] * 1e9:.1f} ns per transition without its "
         f"messages, {machine['wire_bytes']:.0f} bytes on the wire",
-        f"                 within a node {machine['near_latency'] * 1e6:.1f} us, "
-        f"{machine['near_bandwidth'] / 1e9:.1f} GB/s per rank",
+        f"                 within a node {machine['local_latency'] * 1e6:.1f} us, "
+        f"{machine['local_bandwidth'] / 1e9:.1f} GB/s per rank",
         f"assumed          between nodes {machine['latency'] * 1e6:.1f} us per message, "
         f"{machine['bandwidth'] / 1e9:.1f} GB/s per node of {machine['ranks_per_node']} ranks",
         f"PREDICTED, {found['environments_per_rank']:,} environments on each rank:",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcq.bench import limits, serial
 from hpcq.bench.workloads import Workload, workload
@@ -28,7 +29,9 @@ SHORT = 3
 
 
 @kernel
-def _select(hashes, rank, ranks, out):
+def _select(
+    hashes: NDArray[np.uint64], rank: np.uint64, ranks: np.uint64, out: NDArray[np.uint64]
+) -> int:
     """Copy the hashes that `rank` owns; return how many."""
     n = 0
     for i in range(hashes.size):
@@ -40,14 +43,14 @@ def _select(hashes, rank, ranks, out):
 
 def fill(learner: LockstepLearner, states: int) -> None:
     """Give every state 0 ... `states` - 1 of this rank's a row of zeros."""
-    mine = []
+    owned = []
     for start in range(0, states, _CHUNK):
         keys = np.arange(start, min(states, start + _CHUNK), dtype=np.uint64)
         hashes = mix64.py_func(keys)
         found = np.empty_like(hashes)
         n = _select(hashes, np.uint64(learner.comm.rank), np.uint64(learner.comm.size), found)
-        mine.append(found[:n].copy())
-    everything = np.sort(np.concatenate(mine))
+        owned.append(found[:n].copy())
+    everything = np.sort(np.concatenate(owned))
     learner.shard.reserve(everything.size)
     for start in range(0, everything.size, _CHUNK):
         part = everything[start : start + _CHUNK]
@@ -87,7 +90,7 @@ def measure(
         batch = max(1, int(batch * min(4.0, 0.2 / took)))
         if comm.allreduce(clock() > ends, MPI.LOR) and len(rates) >= 7:
             break
-    # A second, shorter time with a clock in every phase: the clock costs a little.
+    # Phases are timed in a second, shorter run: reading the clock has a cost.
     timed = max(3, ticks // 8)
     for _ in range(timed):
         learner.tick += 1
@@ -122,7 +125,7 @@ def measure(
 
 
 def router(comm: MPI.Intracomm, flat: bool, ranks_per_node: int | None) -> Route:
-    """Return what makes exchanges; nodes of `ranks_per_node` ranks are simulated. Collective."""
+    """Return an exchange factory; with `ranks_per_node`, nodes are simulated. Collective."""
     if ranks_per_node is None:
         return partial(make_exchange, flat=flat)
     node = comm.Split(comm.rank // ranks_per_node, comm.rank)

@@ -1,7 +1,4 @@
-"""The problems that the benchmarks run, as jobs and compiled environments.
-
-Nothing in hpcq outside this folder knows their names.
-"""
+"""The problems of the benchmarks, as jobs and compiled environments."""
 
 import math
 from dataclasses import dataclass
@@ -25,28 +22,31 @@ class Walk(NamedTuple):
     log_states: float
 
 
+Transition = tuple[np.uint64, float, bool]
+
+
 @kernel
-def reset(model, draw):
+def reset(model: Walk, draw: np.uint64) -> np.uint64:
     """Start anywhere."""
     return mix64(draw) >> model.shift
 
 
 @kernel
-def mixed_step(model, key, action, draw):
-    """Go where a mix of state and action leads: every step another, far away place."""
+def mixed_step(model: Walk, key: np.uint64, action: int, draw: np.uint64) -> Transition:
+    """Go to a hash of (state, action): memory access is random, the problem deterministic."""
     following = mix64((key << np.uint64(3)) + np.uint64(action)) >> model.shift
     return following, unit_interval(following << model.shift), False
 
 
 @kernel
-def drawn_step(model, key, action, draw):
-    """Go anywhere, whatever the action: mostly new states where there are many."""
+def drawn_step(model: Walk, key: np.uint64, action: int, draw: np.uint64) -> Transition:
+    """Go to a random state, whatever the action: mostly to a new one if there are many."""
     return mix64(draw) >> model.shift, unit_interval(draw), False
 
 
 @kernel
-def skewed_step(model, key, action, draw):
-    """Go to state k with a probability that falls as 1 / k (Zipf's law, exponent 1)."""
+def skewed_step(model: Walk, key: np.uint64, action: int, draw: np.uint64) -> Transition:
+    """Go to state k with probability proportional to 1 / k (Zipf's law, exponent 1)."""
     following = np.uint64(np.exp(unit_interval(draw) * model.log_states)) - np.uint64(1)
     return following, 1.0, False
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hpcq import __version__
+from hpcq._version import __version__
 from hpcq.bench.cli import bench
 from hpcq.cli import analysis, checkpoint, cluster, jobs, training
 from hpcq.cluster.launch import complain, discard_output
@@ -21,7 +21,7 @@ Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependen
 
 
 class _Grouped(click.Group):
-    """Lists its commands under the headings of `COMMANDS`."""
+    """A group whose help lists the commands under the headings of `COMMANDS`."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, commands in COMMANDS.items():
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
     import mpi4py
 
-    # An h5py with MPI imports mpi4py: that alone must start nothing.
+    # An h5py with MPI imports mpi4py, which must not initialise MPI.
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -1,4 +1,4 @@
-"""The commands that show what a run came to: eval, plot, report."""
+"""The commands that analyse a run: eval, plot, report."""
 
 import json
 from pathlib import Path
@@ -14,14 +14,21 @@ RUN_DIR = click.argument("directory", metavar="RUN_DIR", type=click.Path(path_ty
 @click.command("eval")
 @FILE
 @click.option("--episodes", default=100, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all draws.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the episodes."
+)
 @click.option("--job", type=click.Path(path_type=Path), help="Job file; default: the run's own.")
-@click.option("--render", metavar="FILE.gif", type=click.Path(path_type=Path), help="One episode.")
+@click.option(
+    "--render",
+    metavar="FILE.gif",
+    type=click.Path(path_type=Path),
+    help="Write one episode as a GIF.",
+)
 @AS_JSON
 def evaluate(
     file: Path, episodes: int, seed: int, job: Path | None, render: Path | None, as_json: bool
 ) -> ExitCode:
-    """Play the greedy policy of a checkpoint, and tell its mean return.
+    """Play episodes by the greedy policy of a checkpoint; print the mean return.
 
     \b
     hpcq eval runs/taxi --episodes 1000
@@ -44,7 +51,7 @@ def evaluate(
 @RUN_DIR
 @click.option("--output", type=click.Path(path_type=Path), help="Folder; default: RUN_DIR.")
 def plot(directory: Path, output: Path | None) -> ExitCode:
-    """Write pictures of a run as PNG files: curves, time, balance, distributions, maps.
+    """Write plots of a run as PNG files: curves, time, balance, distributions, maps.
 
     \b
     hpcq plot runs/frozenlake8x8 --output pictures
@@ -60,7 +67,7 @@ def plot(directory: Path, output: Path | None) -> ExitCode:
 @RUN_DIR
 @click.option("--output", type=click.Path(path_type=Path), help="Default: RUN_DIR/report.html.")
 def report(directory: Path, output: Path | None) -> ExitCode:
-    """Write a run as one HTML page: pictures, job, provenance. It needs no network.
+    """Write a run as one HTML page: plots, job, provenance. It needs no network.
 
     \b
     hpcq report runs/frozenlake8x8

@@ -26,9 +26,9 @@ def _observation(text: str) -> Any:
 @FILE
 @AS_JSON
 @click.option("--row", metavar="OBSERVATION", help="Show one state, given as JSON: 42 or [3, 1].")
-@click.option("--key", type=int, help="Show the state of this key, as /table/key has it.")
+@click.option("--key", type=int, help="Show the state of this key of /table/key.")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(0), help="States to show.")
-@click.option("--whole", is_flag=True, help="Look at all states, not at a random sample.")
+@click.option("--whole", is_flag=True, help="Read all states, not a random sample.")
 def inspect(
     file: Path, as_json: bool, row: str | None, key: int | None, top: int, whole: bool
 ) -> ExitCode:
@@ -63,7 +63,7 @@ def inspect(
 def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     """Show the Q-values of observations, given as JSON, without loading the table.
 
-    Those that are not in the table are told at their turn, and the exit code is 64.
+    For each one that is not in the table there is an error, and the exit code is 64.
 
     \b
     hpcq query runs/taxi 328
@@ -75,9 +75,9 @@ def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     from hpcq.view.present import row_text
     from hpcq.view.table import Table
 
-    code, wanted = ExitCode.DONE, [_observation(text) for text in observations]
+    code, requested = ExitCode.DONE, [_observation(text) for text in observations]
     with Table(file) as table:
-        for given in wanted:
+        for given in requested:
             try:
                 found = inspection.row_of(table, given)
                 click.echo(json.dumps(found) if as_json else row_text(found))
@@ -136,7 +136,7 @@ def export(file: Path, output: Path, what: str) -> ExitCode:
 def verify(files: tuple[str, ...]) -> ExitCode:
     """Check checkpoints in full: structure, checksums, order, digest.
 
-    Of a run directory, its newest checkpoint.
+    FILE may be a run directory: its newest checkpoint.
 
     \b
     hpcq verify runs/taxi/ckpt-*.h5

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path), default=Path("runs"))
 def doctor(directory: Path) -> ExitCode:
-    """Look for what would make runs fail, wrong or slow; DIRECTORY is where they will be saved.
+    """Find what would make runs fail, wrong or slow; DIRECTORY is where they will be saved.
 
     \b
     mpirun -n 4 hpcq doctor /scratch/me          (as a run would start)
@@ -39,7 +39,7 @@ def doctor(directory: Path) -> ExitCode:
         if launched()[0] > 1:
             on_ranks(body, whole=False)
     except DependencyError:
-        pass  # without MPI; why, is among what is found here:
+        pass  # MPI does not load: `examine_here` finds out why
     if not first_rank():
         return ExitCode.DONE
     ranks = ranks or examine_here(directory)
@@ -56,9 +56,15 @@ def doctor(directory: Path) -> ExitCode:
 @click.option("--ntasks", type=click.IntRange(1), help="Ranks, over all nodes; default 4.")
 @click.option("--time", help="Limit of one start, as sbatch takes it; default 4 hours.")
 @click.option("--partition", help="Slurm's partition.")
-@click.option("--account", help="Whom Slurm charges.")
-@click.option("--at-once", type=click.IntRange(1), help="So many jobs of a sweep at a time.")
-@click.option("--sbatch", "further", multiple=True, metavar="--OPTION=VALUE", help="For sbatch.")
+@click.option("--account", help="Slurm's account.")
+@click.option("--at-once", type=click.IntRange(1), help="Most jobs of a sweep to run at a time.")
+@click.option(
+    "--sbatch",
+    "further",
+    multiple=True,
+    metavar="--OPTION=VALUE",
+    help="Any other option of sbatch.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the script; submit nothing.")
 def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any) -> ExitCode:
     """Submit a job file, or all jobs of its [sweep], to Slurm.
@@ -68,7 +74,7 @@ def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any)
     hpcq submit jobs/taxi.toml --sbatch --mem-per-cpu=4G --dry-run > my.sbatch
     """
     from hpcq.cluster.submit import Request, header_text, prepare
-    from hpcq.cluster.submit import submit as hand_over
+    from hpcq.cluster.submit import submit as send
 
     submission = prepare(job, overrides, Request(**options))
     for note in submission.notes:
@@ -77,7 +83,7 @@ def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any)
         click.echo(submission.script, nl=False)
         return ExitCode.DONE
     click.echo(header_text(submission.script))
-    number = hand_over(submission)
+    number = send(submission)
     click.echo(f"submitted as {number}; see: squeue --me, hpcq-{number}*.log")
     return ExitCode.DONE
 
@@ -95,7 +101,7 @@ def sweeps() -> None:
 @click.argument("job", type=click.Path(path_type=Path))
 @SET
 def list_(job: Path, overrides: tuple[str, ...]) -> ExitCode:
-    """Show every member of a sweep: its values, and how far it is.
+    """Show every member of a sweep: its values and progress.
 
     \b
     hpcq sweep list jobs/sweeps/frozenlake.toml
@@ -137,7 +143,13 @@ def scaling() -> None:
 @click.argument("job", type=click.Path(path_type=Path))
 @SET
 @click.option("--ranks", required=True, type=click.IntRange(1), help="The most ranks.")
-@click.option("--repeat", default=3, show_default=True, type=click.IntRange(1), help="Each run.")
+@click.option(
+    "--repeat",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Repetitions of each run.",
+)
 def plan(job: Path, overrides: tuple[str, ...], ranks: int, repeat: int) -> ExitCode:
     """Print a line for each run: ranks, folder, changed job keys.
 

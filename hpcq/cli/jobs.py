@@ -1,4 +1,4 @@
-"""The commands about job files: those that hpcq brings, and what can be in one."""
+"""The commands for job files: bundled ones, new ones, and the reference of their keys."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from hpcq.errors import ExitCode
 @click.group("jobs", invoke_without_command=True)
 @click.pass_context
 def jobs(context: click.Context) -> None:
-    """List the job files that hpcq brings, or copy one.
+    """List the bundled job files, or copy one.
 
     \b
     hpcq jobs
@@ -29,7 +29,7 @@ def jobs(context: click.Context) -> None:
 @click.argument("name")
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
 def copy(name: str, folder: Path) -> ExitCode:
-    """Copy the job file NAME to DIR (default: here), to be changed and run.
+    """Copy the job file NAME to DIR (default: here), to edit and run.
 
     \b
     hpcq jobs copy taxi
@@ -73,8 +73,8 @@ def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
 def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> ExitCode:
     """Write a first job file for an environment.
 
-    ENV_ID is an id of Gymnasium's or hpcq's, module:Name, or file.py:Name. Its spaces and a few
-    thousand random steps decide; the reason stands above each key.
+    ENV_ID is an id of Gymnasium's or hpcq's, module:Name, or file.py:Name. The values follow
+    from its spaces and a few thousand random steps; the reason is above each key.
 
     \b
     hpcq init CartPole-v1
@@ -87,7 +87,7 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     override(given, overrides)
     beside(given, Path())
     path = output or Path(write.default_name(environment))
-    text = write.propose(given, path.parent)
+    text = write.job_text(given, path.parent)
     if str(path) == "-":
         click.echo(text, nl=False)
         return ExitCode.DONE

@@ -14,12 +14,12 @@ LIVE = click.option(
     "--live/--no-live",
     default=None,
     envvar="HPCQ_LIVE",
-    help="Show the run as a live view, or as lines. Default: live on a terminal.",
+    help="Show progress as a live view, or as lines. Default: live on a terminal.",
 )
 
 RANKS = click.option(
     "-n",
     "--ranks",
     type=click.IntRange(1),
-    help="Start mpirun on this machine, with so many ranks. Default: one process.",
+    help="Start mpirun on this machine with so many ranks. Default: one process.",
 )

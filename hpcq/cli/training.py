@@ -1,4 +1,4 @@
-"""The commands that train: run, resume; and what a job will need."""
+"""The commands that train: run, resume; and estimate."""
 
 import json
 from collections.abc import Callable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
-    """Return what says things to people: on rank 0 the live view, or plain lines."""
+def _output(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
+    """Return the function for messages: on rank 0 the live view, or plain lines."""
     from hpcq.run import terminal
 
     if comm.rank == 0 and (terminal.is_terminal() if live is None else live):
@@ -32,7 +32,7 @@ def _voice(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
 @RANKS
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
-@click.option("--resume", "go_on", is_flag=True, help="Go on with it, if it is this job's.")
+@click.option("--resume", "resume_run", is_flag=True, help="Resume it, if it is of this job.")
 @click.option("--member", type=click.IntRange(0), help="Train this member of the file's [sweep].")
 @LIVE
 @click.pass_obj
@@ -42,7 +42,7 @@ def run(
     ranks: int | None,
     overrides: tuple[str, ...],
     overwrite: bool,
-    go_on: bool,
+    resume_run: bool,
     member: int | None,
     live: bool | None,
 ) -> int:
@@ -66,11 +66,11 @@ def run(
             return sweep.load(job, overrides).member(member)
 
         checked = on_root(comm, load)
-        if go_on:
-            return train.to_end(proceed(checked, comm, _voice(comm, live), pending_signals))
-        return train.start(checked, comm, _voice(comm, live), pending_signals, overwrite)
+        if resume_run:
+            return train.to_end(proceed(checked, comm, _output(comm, live), pending_signals))
+        return train.start(checked, comm, _output(comm, live), pending_signals, overwrite)
 
-    if go_on and overwrite:
+    if resume_run and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
     if ranks is not None and not is_rank():
         return run_on_ranks(ranks, arguments)
@@ -81,7 +81,7 @@ def run(
 @click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @RANKS
 @SET
-@click.option("--override", is_flag=True, help="Let the job learn in another way from here on.")
+@click.option("--override", is_flag=True, help="Allow changes of how the job learns.")
 @LIVE
 @click.pass_obj
 def resume(
@@ -92,7 +92,7 @@ def resume(
     override: bool,
     live: bool | None,
 ) -> int:
-    """Go on with a run from its newest whole checkpoint, on any number of ranks.
+    """Resume a run from its newest complete checkpoint, on any number of ranks.
 
     \b
     hpcq resume -n 2 runs/taxi
@@ -104,7 +104,7 @@ def resume(
         from hpcq.run import train
 
         return train.resume(
-            directory, overrides, comm, _voice(comm, live), pending_signals, override
+            directory, overrides, comm, _output(comm, live), pending_signals, override
         )
 
     if ranks is not None and not is_rank():
@@ -127,7 +127,7 @@ def estimate(
     ranks_per_node: int | None,
     as_json: bool,
 ) -> ExitCode:
-    """Tell what memory and disk a job will need.
+    """Estimate the memory and disk that a job needs.
 
     \b
     hpcq estimate jobs/taxi.toml --states 1000000000 --ranks 256 --ranks-per-node 64

@@ -1,4 +1,4 @@
-"""What a sweep came to: one table, a row per setting, with the mean over seeds and its interval."""
+"""The results of a sweep: a table of settings, with means over seeds and confidence intervals."""
 
 import csv
 import json
@@ -14,14 +14,14 @@ from hpcq.confidence import half_width
 from hpcq.errors import RunDirectoryError
 from hpcq.job.job import Job
 from hpcq.job.toml_io import toml
-from hpcq.run import run_directory
+from hpcq.run import metrics_files, run_directory
 
 TABLE, BEST = "sweep.csv", "best.toml"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one member came to."""
+    """The result of one member."""
 
     member: Member
     status: str
@@ -34,7 +34,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: the members that differ in their seed alone."""
+    """One setting: members that differ in nothing but their seed."""
 
     setting: dict[str, Any]
     values: list[float]
@@ -52,15 +52,12 @@ class Row:
         return half_width(self.values)
 
 
-def look_up(member: Member) -> Result:
-    """Read what a member's run directory holds."""
+def result_of(member: Member) -> Result:
+    """Return a member's result, from its run directory."""
     directory = member.job.directory
     if not (directory / run_directory.JOB).exists():
         return Result(member, "not started")
-    lines = []
-    if (directory / run_directory.METRICS).exists():
-        text = (directory / run_directory.METRICS).read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
+    lines = metrics_files.read(directory)
     if not (directory / run_directory.SUMMARY).exists():
         step = lines[-1]["step"] if lines else 0
         return Result(member, f"not done: at step {step:,} of {member.job.run.steps:,}")
@@ -72,9 +69,9 @@ def look_up(member: Member) -> Result:
 
 
 def tabulate(results: Sequence[Result]) -> tuple[str, list[Row]]:
-    """Return which value is compared, and a row per setting, the best first.
+    """Return the name of the value compared, and a row per setting, best first.
 
-    Greedy returns are compared where all runs that are done have one, else training returns.
+    It is the greedy return if all finished runs have one, else the training return.
     """
     done = [result for result in results if result.status == "done"]
     exact = all(result.greedy_return is not None for result in done)
@@ -90,14 +87,14 @@ def tabulate(results: Sequence[Result]) -> tuple[str, list[Row]]:
 
 
 def collect(sweep: Sweep) -> str:
-    """Write the table and the best job file into the sweep's folder; return a text for people.
+    """Write the table and the best job file into the sweep's folder; return a text.
 
     Raises
     ------
     RunDirectoryError
         if no member is done.
     """
-    results = [look_up(member) for member in sweep.members]
+    results = [result_of(member) for member in sweep.members]
     name, rows = tabulate(results)
     if not rows:
         raise RunDirectoryError(
@@ -158,10 +155,9 @@ def columns(lines: Sequence[Sequence[str]]) -> list[str]:
 def list_text(sweep: Sweep) -> str:
     """Return a line for each member: index, values, status."""
     keys = list(sweep.members[0].values)
-    lines = [
-        ["member", *(key if key == SEED else key.rpartition(".")[2] for key in keys), "status"]
-    ]
+    names = [key if key == SEED else key.rpartition(".")[2] for key in keys]
+    lines = [["member", *names, "status"]]
     for member in sweep.members:
         values = [_plain(member.values[key]) for key in keys]
-        lines.append([str(member.index), *values, look_up(member).status])
+        lines.append([str(member.index), *values, result_of(member).status])
     return "\n".join(columns(lines))

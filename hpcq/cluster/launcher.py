@@ -1,7 +1,8 @@
-"""What the launcher has told this process, by its variables. Needs no MPI."""
+"""The launcher and MPI library of this process, by environment and memory maps. Needs no MPI."""
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from hpcq.errors import DependencyError
 
@@ -11,7 +12,7 @@ _RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
 def first_rank(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this process speaks for the job."""
+    """Return whether this is rank 0 by the launcher's variables."""
     return next((environ[name] for name in _RANKS if name in environ), "0") == "0"
 
 
@@ -24,18 +25,25 @@ def launched(environ: Mapping[str, str] = os.environ) -> tuple[int, str]:
 
 
 def unused_tasks(environ: Mapping[str, str] = os.environ) -> int:
-    """Return for how many tasks Slurm has made room where no launcher uses it; else 0."""
+    """Return the tasks that Slurm allocated if no launcher uses them; else 0."""
     tasks = environ.get("SLURM_NTASKS", "")
     return int(tasks) if tasks.isdecimal() and not launched(environ)[1] and int(tasks) > 1 else 0
 
 
 def short_name(library: str) -> str:
-    """Return name and version from an MPI library's own text, which may be pages long."""
+    """Return name and version from an MPI library's version text, which may be long."""
     return " ".join(library.partition("\n")[0].partition(",")[0].strip("\0").split())
 
 
+def mapped_mpi_libraries() -> list[Path]:
+    """Return the files of MPI libraries in this process's memory."""
+    with open("/proc/self/maps") as maps:
+        files = {line.split(maxsplit=5)[5].strip() for line in maps if "libmpi" in line}
+    return sorted(map(Path, files))
+
+
 def singletons(size: int, library: str) -> str:
-    """Return what is wrong if this MPI sees one rank and the launcher started more; else "".
+    """Return an error text if MPI sees one rank but the launcher started several; else "".
 
     Parameters
     ----------
@@ -55,9 +63,9 @@ def singletons(size: int, library: str) -> str:
 
 
 def cannot_join(library: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether it is plain that MPI will not join what the launcher started.
+    """Return whether it is certain that MPI will not join the launcher's processes.
 
-    To start MPI might then end the process with a message that helps nobody.
+    Initialising MPI might then end the process with an obscure message.
 
     Parameters
     ----------
@@ -69,7 +77,7 @@ def cannot_join(library: str, environ: Mapping[str, str] = os.environ) -> bool:
         return False
     if variable == "OMPI_COMM_WORLD_SIZE":
         return any(name in library for name in ("MPICH", "MVAPICH", "Intel"))
-    # srun that was not told how to speak to MPI.
+    # srun without --mpi.
     return variable == "SLURM_STEP_NUM_TASKS" and "PMIX_RANK" not in environ
 
 

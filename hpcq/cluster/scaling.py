@@ -1,7 +1,7 @@
-"""Strong and weak scaling: which runs to make, and what they came to.
+"""Strong and weak scaling: plan the runs, report their results.
 
 Strong: the same job on more and more ranks. Weak: environments and steps grow with the ranks, so
-that every rank has as much to do. Speed-up is steps per second over those of one rank, efficiency
+that the work per rank is constant. Speed-up is steps per second over those of one rank, efficiency
 is speed-up per rank.
 """
 
@@ -39,14 +39,14 @@ class Run:
         folder = directory / f"{self.kind}-{self.ranks:04d}-{self.repetition}"
         return (
             f"{self.ranks} {folder} --set=environment.count={self.environments} "
-            # Scaling is about ticks: save at the end only.
+            # Measure ticks, not checkpoints: save at the end only.
             f"--set=run.steps={self.steps} --set=checkpoint.every={1 << 40}"
         )
 
 
 @dataclass(frozen=True)
 class Point:
-    """What the runs of one kind on one number of ranks came to."""
+    """The result of the runs of one kind on one number of ranks."""
 
     kind: str
     ranks: int
@@ -62,12 +62,12 @@ class Point:
 
 
 def plan_text(job: Job, ranks: int, repeat: int) -> str:
-    """Return a line for each run, for the script that makes them.
+    """Return a line for each run, for slurm/scaling.sbatch.
 
     Raises
     ------
     JobError
-        for a run directory with white space, which the script could not tell apart.
+        for a run directory with white space, which the script cannot parse.
     """
     directory = job.directory.with_name(f"{job.directory.name}-scaling")
     if re.search(r"\s", str(directory)):
@@ -99,8 +99,7 @@ def measure(directory: Path) -> tuple[list[Point], bool]:
     rates: dict[tuple[str, int], list[float]] = {}
     digests = set()
     for path in sorted(directory.glob(f"*/{run_directory.SUMMARY}")):
-        found = _FOLDER.fullmatch(path.parent.name)
-        if found:
+        if found := _FOLDER.fullmatch(path.parent.name):
             summary = json.loads(path.read_text())
             rates.setdefault((found[1], int(found[2])), []).append(summary["steps_per_second"])
             if found[1] == "strong":
@@ -119,7 +118,7 @@ def measure(directory: Path) -> tuple[list[Point], bool]:
 
 
 def report(directory: Path) -> str:
-    """Write table and plot into the folder; return a text for people."""
+    """Write table and plot into the folder; return a text."""
     points, agree = measure(directory)
     with (directory / TABLE).open("w", newline="") as file:
         writer = csv.writer(file)
@@ -148,9 +147,9 @@ def plot(points: Sequence[Point], path: Path) -> bool:
     ranks = sorted({p.ranks for p in points})
     axes.plot(ranks, ranks, color="gray", linestyle=":", label="ideal")
     for kind, marker in (("strong", "o"), ("weak", "s")):
-        mine = sorted((p.ranks, p.speedup) for p in points if p.kind == kind)
-        if mine:
-            axes.plot(*zip(*mine, strict=True), marker=marker, label=kind)
+        curve = sorted((p.ranks, p.speedup) for p in points if p.kind == kind)
+        if curve:
+            axes.plot(*zip(*curve, strict=True), marker=marker, label=kind)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xticks(ranks, list(map(str, ranks)))

@@ -1,6 +1,5 @@
-"""From a job file to a batch job: check it, fill in slurm/train.sbatch, hand it to sbatch."""
+"""Submit a job file to Slurm: check it, fill in slurm/train.sbatch, call sbatch."""
 
-import json
 import os
 import re
 import shlex
@@ -15,7 +14,7 @@ from hpcq.envs import resolve
 from hpcq.errors import DependencyError, JobError
 from hpcq.job.job import Job
 from hpcq.job.toml_io import read
-from hpcq.run import run_directory
+from hpcq.run import metrics_files
 from hpcq.run.estimate import estimate, size
 from hpcq.spaces.codec import Codec
 
@@ -25,7 +24,7 @@ TEMPLATE = Path(__file__).parents[1] / "slurm" / "train.sbatch"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of Slurm; None: as in the template."""
+    """Options of sbatch; None: as in the template."""
 
     nodes: int | None = None
     ntasks: int | None = None
@@ -46,7 +45,7 @@ class Submission:
     ranks: int
     script: str
     notes: list[str]
-    """for people: what it needs, what to expect"""
+    """memory and time that the job needs, and warnings"""
 
 
 def prepare(path: Path, overrides: Sequence[str], request: Request) -> Submission:
@@ -55,7 +54,7 @@ def prepare(path: Path, overrides: Sequence[str], request: Request) -> Submissio
     Raises
     ------
     JobError, EnvironmentFault
-        for a job that would fail, or a request that Slurm would not understand.
+        for a job that would fail, or a request that is not valid.
     """
     several = "sweep" in read(path)
     if several:
@@ -83,7 +82,7 @@ def _options(jobs: Sequence[Job], request: Request, several: bool) -> dict[str, 
         if value is not None:
             options[name] = str(value)
     if request.time is not None:
-        # Time to save: a tenth of the limit, half a minute to five.
+        # Time to save: a tenth of the limit, between half a minute and five.
         options["signal"] = f"B:USR1@{min(max(seconds(request.time) // 10, 30), 300)}"
     if several:
         limit = f"%{request.at_once}" if request.at_once else ""
@@ -97,12 +96,12 @@ def _options(jobs: Sequence[Job], request: Request, several: bool) -> dict[str, 
 
 
 def seconds(time: str) -> int:
-    """Return a time limit as Slurm writes it, such as 30, 1:30:00 or 2-12, in seconds.
+    """Return a time limit in Slurm's syntax, such as 30, 1:30:00 or 2-12, in seconds.
 
     Raises
     ------
     JobError
-        if it is none.
+        if it is not one.
     """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if not found:
@@ -146,7 +145,7 @@ def header_text(script: str) -> str:
 
 
 def _notes(jobs: Sequence[Job], ranks: int, nodes: int, several: bool) -> Iterator[str]:
-    """Say what the job needs, as far as that can be known beforehand."""
+    """Yield what the job needs, as far as that is known beforehand."""
     job = jobs[0]
     environment = resolve(job.environment)
     states = Codec(environment.observation).size
@@ -162,13 +161,11 @@ def _notes(jobs: Sequence[Job], ranks: int, nodes: int, several: bool) -> Iterat
 
 
 def _time(job: Job) -> str:
-    """Return what is left to do, at the speed of the run that the directory holds, if it does."""
-    lines = []
-    if (job.directory / run_directory.METRICS).exists():
-        lines = (job.directory / run_directory.METRICS).read_text().splitlines()
+    """Return the steps left to do, and the time for them at the speed of the run so far."""
+    lines = metrics_files.read(job.directory)
     if not lines:
         return f"{job.run.steps:,} steps; the log of the first minutes says how long they take"
-    last = json.loads(lines[-1])
+    last = lines[-1]
     left = max(job.run.steps - last["step"], 0)
     return (
         f"{left:,} steps left, {left / last['steps_per_second'] / 60:.0f} min at the last run's "
@@ -177,14 +174,14 @@ def _time(job: Job) -> str:
 
 
 def submit(submission: Submission) -> str:
-    """Hand the script to sbatch; return the number of the batch job.
+    """Submit the script with sbatch; return the number of the batch job.
 
     Raises
     ------
     DependencyError
-        without a Slurm here.
+        if there is no sbatch.
     JobError
-        if Slurm refuses, with its own words.
+        if sbatch refuses, with its message.
     """
     if shutil.which("sbatch") is None:
         raise DependencyError(

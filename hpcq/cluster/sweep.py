@@ -22,7 +22,7 @@ from hpcq.job.job import Job
 from hpcq.job.toml_io import override_key, read
 
 SEED = "run.seed"
-MOST = 100_000
+MAX_MEMBERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Member:
 
     index: int
     values: dict[str, Any]
-    """what the sweep says of this member: job keys such as "run.seed", and their values"""
+    """the swept job keys, such as "run.seed", with their values for this member"""
     job: Job
 
     @property
@@ -65,7 +65,7 @@ class Sweep:
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
-    """Read a job file with a section [sweep]; overrides hold for all members.
+    """Read a job file with a section [sweep]; overrides apply to all members.
 
     Raises
     ------
@@ -82,8 +82,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         if key in lists:
             raise JobError(f"--set {assignment}: {path} sweeps over {key}")
     count = math.prod(map(len, lists.values()))
-    if count > MOST:
-        raise JobError(f"{path}: a sweep of {count:,} members; expected at most {MOST:,}")
+    if count > MAX_MEMBERS:
+        raise JobError(f"{path}: a sweep of {count:,} members; expected at most {MAX_MEMBERS:,}")
     members = []
     for index, combination in enumerate(itertools.product(*lists.values())):
         values = dict(zip(lists, combination, strict=True))

@@ -1,1 +1,1 @@
-"""``hpcq doctor``: what a support engineer would look at, on the ranks themselves."""
+"""``hpcq doctor``: check the machine, the libraries and the launcher, on the ranks themselves."""

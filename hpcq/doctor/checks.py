@@ -1,4 +1,4 @@
-"""Judge the facts of all ranks: each check returns findings, or none."""
+"""Checks of the facts of all ranks: each returns findings, or none."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ Level = Literal["problem", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One problem, warning or note."""
 
     level: Level
     """problem: runs will fail or be wrong; warning: slow or risky; note: good to know"""
@@ -27,7 +27,7 @@ Check = Callable[[Sequence[Facts]], Iterable[Finding]]
 
 
 def examine(ranks: Sequence[Facts]) -> list[Finding]:
-    """Return what all checks find, the gravest first."""
+    """Return the findings of all checks, the most serious first."""
     found = [finding for check in CHECKS for finding in check(ranks)]
     return sorted(found, key=lambda finding: ("problem", "warning", "note").index(finding.level))
 
@@ -212,7 +212,7 @@ def memory(ranks: Sequence[Facts]) -> Iterator[Finding]:
                 "a rank needs 0.2 GiB before its first row",
                 "fewer ranks per node, or more memory: sbatch --mem=...",
             )
-        # Ranks look one after the other, at one node.
+        # The ranks of a node see the same files; take the shortest list, some may be gone.
         left = min((facts.leftovers for facts in here), key=len)
         if left:
             names = " ".join(sorted({file.partition(".")[0] + ".*" for file in left}))

@@ -1,4 +1,4 @@
-"""Survey every rank, or this process alone where no launcher started it."""
+"""Collect the facts of every rank, or of this process alone if no launcher started it."""
 
 import tempfile
 import time
@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcq.cluster.launcher import short_name
-from hpcq.doctor.facts import Facts, launcher_version, loaded_mpi, look_at_mpi_outside, survey
+from hpcq.doctor.facts import Facts, launcher_version, loaded_mpi, probe_mpi, survey
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 
 def examine_here(directory: Path) -> list[Facts]:
-    """Survey this process; MPI is loaded in another one."""
+    """Return the facts of this process; MPI is loaded in another one."""
     facts = survey(directory)
     facts.launcher = launcher_version()
-    look_at_mpi_outside(facts)
+    probe_mpi(facts)
     return [facts]
 
 
 def examine_ranks(comm: "MPI.Intracomm", directory: Path) -> list[Facts]:
-    """Survey all ranks; return the facts of all on rank 0, elsewhere nothing. Collective."""
+    """Return the facts of all ranks on rank 0, elsewhere an empty list. Collective."""
     from mpi4py import MPI
 
     facts = survey(directory)
@@ -38,13 +38,13 @@ def examine_ranks(comm: "MPI.Intracomm", directory: Path) -> list[Facts]:
 
 
 def _sees_file_of_root(comm: "MPI.Intracomm", directory: Path) -> bool:
-    """Return whether a file that rank 0 makes can be seen here. Collective."""
+    """Return whether this rank sees a file that rank 0 makes. Collective."""
     file = None
     if comm.rank == 0:
         try:
             file = tempfile.NamedTemporaryFile(dir=directory, prefix=".hpcq-doctor-")
         except OSError:
-            pass  # found and reported as what it is
+            pass  # reported as `directory_error`
     name = comm.bcast(file and file.name)
     seen = name is None or Path(name).exists()
     comm.Barrier()

@@ -1,4 +1,4 @@
-"""What one process can see of its machine and of its libraries. Judging it: see checks.py."""
+"""Facts about the machine and the libraries of one process; checks.py judges them."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from hpcq.cluster.launcher import short_name
+from hpcq.cluster.launcher import mapped_mpi_libraries, short_name
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 PACKAGES = ("hpcq", "numpy", "numba", "h5py", "mpi4py", "gymnasium")
@@ -23,14 +23,14 @@ PROBE_BYTES = 4 << 20
 
 @dataclass
 class Facts:
-    """Of one process; of a whole job a list of these, in the order of ranks."""
+    """Facts of one rank."""
 
     rank: int = 0
     size: int = 1
     """of the communicator; 1 without MPI"""
     host: str = ""
     node: str = ""
-    """the host, or Slurm's name for it: simulated nodes share one host"""
+    """Slurm's name of the node, else the host: simulated nodes share one host"""
     nodes: int = 1
     """in Slurm's allocation"""
     launcher: str = ""
@@ -44,36 +44,36 @@ class Facts:
     h5py_error: str = ""
     hdf5: tuple[int, ...] = ()
     locking: str = ""
-    """HDF5_USE_FILE_LOCKING as the user has set it"""
+    """HDF5_USE_FILE_LOCKING as set by the user"""
     versions: dict[str, str] = field(default_factory=dict)
     cpu: str = ""
     cpus: list[int] = field(default_factory=list)
-    """that this process may run on"""
+    """on which this process may run"""
     threads: dict[str, str] = field(default_factory=dict)
     huge_pages: str = ""
     cache: str = ""
     cache_error: str = ""
     memory: int = 0
-    """bytes to be had on this node, or in this control group if that is less"""
+    """bytes available on the node, or in the control group if that is less"""
     leftovers: dict[str, int] = field(default_factory=dict)
-    """shared memory that MPI jobs of this user left behind: file and bytes"""
+    """shared memory of killed MPI jobs of this user: file and bytes"""
     directory: str = ""
     directory_error: str = ""
     disk: int = 0
     """bytes free"""
     filesystem: str = ""
     shared: bool = True
-    """the directory is the one that rank 0 sees"""
+    """whether the directory is that of rank 0"""
     clock: float = 0.0
-    """seconds ahead of rank 0, as far as a barrier can tell"""
+    """seconds ahead of rank 0, with the precision of a barrier"""
     disk_clock: float = 0.0
     """seconds that the file system's clock is ahead of this node's"""
 
 
 def survey(directory: Path) -> Facts:
-    """Look around in this process, without MPI. Imports h5py."""
+    """Return the facts of this process that need no MPI. Imports h5py."""
     host = socket.gethostname()
-    # Before h5.py, which sets it where the user has not.
+    # Before the import of checkpoint.h5, which sets it.
     locking = os.environ.get("HDF5_USE_FILE_LOCKING", "")
     facts = Facts(
         host=host,
@@ -88,9 +88,9 @@ def survey(directory: Path) -> Facts:
         memory=_memory(),
         leftovers=_leftovers(),
     )
-    _look_at_h5py(facts)
-    _look_at_cache(facts)
-    _look_at_directory(facts, directory)
+    _probe_h5py(facts)
+    _probe_cache(facts)
+    _probe_directory(facts, directory)
     return facts
 
 
@@ -109,7 +109,7 @@ def _cpu() -> str:
 
 
 def _leftovers() -> dict[str, int]:
-    """Return Open MPI's segments of this user that no process uses: their ranks were killed."""
+    """Return Open MPI's segments of this user that no process maps: their ranks were killed."""
     found = {}
     for path in Path("/dev/shm").glob("*_segment.*"):
         with contextlib.suppress(OSError):
@@ -155,16 +155,16 @@ def _read(path: str | Path) -> str:
         return ""
 
 
-def _look_at_h5py(facts: Facts) -> None:
+def _probe_h5py(facts: Facts) -> None:
     try:
         from hpcq.checkpoint.h5 import HAS_MPI, h5py
 
         facts.h5py_mpi, facts.hdf5 = HAS_MPI, h5py.version.hdf5_version_tuple
-    except Exception as error:  # whatever a broken library raises is the finding
+    except Exception as error:  # a broken library may raise anything
         facts.h5py_error = f"{type(error).__name__}: {error}"
 
 
-def _look_at_cache(facts: Facts) -> None:
+def _probe_cache(facts: Facts) -> None:
     from hpcq.jit.cache import wanted
 
     facts.cache = str(wanted())
@@ -176,8 +176,8 @@ def _look_at_cache(facts: Facts) -> None:
         facts.cache_error = error.strerror or str(error)
 
 
-def _look_at_directory(facts: Facts, directory: Path) -> None:
-    """Write, flush and remove a file there: nothing less shows a full or read-only disk."""
+def _probe_directory(facts: Facts, directory: Path) -> None:
+    """Write, flush and remove a file there: only this detects a full or read-only disk."""
     while not directory.exists() and directory != directory.parent:
         directory = directory.absolute().parent
     facts.directory, facts.filesystem = str(directory), _filesystem(directory)
@@ -193,7 +193,7 @@ def _look_at_directory(facts: Facts, directory: Path) -> None:
 
 
 def _filesystem(directory: Path) -> str:
-    """Return the type of the file system, by the longest mount point that leads there."""
+    """Return the type of the file system, by the longest mount point above the directory."""
     best, kind = "", ""
     for line in _read("/proc/self/mounts").splitlines():
         _, point, found = line.split()[:3]
@@ -214,8 +214,7 @@ def launcher_version() -> str:
 
 def loaded_mpi() -> list[str]:
     """Return the MPI libraries that this process has loaded."""
-    found = re.findall(r"\s(/\S*/libmpi(?:ch)?\.so\S*)$", _read("/proc/self/maps"), re.MULTILINE)
-    return sorted(set(found))
+    return [str(path) for path in mapped_mpi_libraries() if re.match(r"libmpi(ch)?\.so", path.name)]
 
 
 MPI_PROBE = """
@@ -226,8 +225,8 @@ print(MPI.Get_library_version())
 """
 
 
-def look_at_mpi_outside(facts: Facts) -> None:
-    """Load MPI in a process of its own: here, it is in doubt that it loads at all."""
+def probe_mpi(facts: Facts) -> None:
+    """Load MPI in another process: a broken one may end the process that loads it."""
     done = subprocess.run(
         [sys.executable, "-c", MPI_PROBE], capture_output=True, text=True, timeout=60, check=False
     )

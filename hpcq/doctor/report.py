@@ -1,4 +1,4 @@
-"""What doctor found, as text."""
+"""Facts and findings as text."""
 
 import textwrap
 from collections import Counter

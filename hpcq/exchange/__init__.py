@@ -4,14 +4,14 @@ Each tick every rank packs one array of messages, grouped by owner: for each own
 then its queries. The owner works through the sources in rank order and through each source's
 records in the order in which they were packed; with environments in contiguous blocks per rank
 that is environment order, for any number of ranks. Replies come back in the order of the queries,
-behind receipts for the updates where these are asked for.
+behind td_error acknowledgements of the updates where these are wanted.
 
-Which way the records go is a choice of routing; what arrives is the same:
+The classes differ in how records travel; what arrives is the same:
 
-    alone   one rank: what goes out is what comes in
-    flat    MPI's Alltoallv between all ranks, the reference; see flat.py
-    nodes   within a node shown in shared memory, and read there; between nodes one message for each
-            pair of a node and a rank; see nodes.py
+    SerialExchange      one rank: the outbox is the inbox; see base.py
+    AlltoallvExchange   MPI's Alltoallv between all ranks, the reference; see alltoallv.py
+    NodeAwareExchange   shared memory within a node, one message for each pair of a node and a rank
+                        between nodes; see node_aware.py
 """
 
 from mpi4py import MPI
@@ -26,12 +26,12 @@ def make_exchange(
     comm: MPI.Intracomm,
     message: DTypeLike,
     reply: DTypeLike,
-    most_messages: int,
-    most_replies: int,
+    max_messages: int,
+    max_replies: int,
     flat: bool = False,
     node: MPI.Intracomm | None = None,
 ) -> Exchange:
-    """Return the buffers of one rank and the calls that fill them. Collective.
+    """Return the exchange that suits these ranks. Collective.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def make_exchange(
         the ranks that share the table.
     message, reply
         record types, from `records.record_types`.
-    most_messages, most_replies
+    max_messages, max_replies
         the most that this rank sends, and gets back, in one tick.
     flat
-        use Alltoallv, also where there is memory to share.
+        use Alltoallv, even where ranks share a node.
     node
-        the ranks of this rank's node; MPI says which, unless given.
+        the ranks of this rank's node; default: as MPI says.
     """
-    sizes = (message, reply, most_messages, most_replies)
+    sizes = (message, reply, max_messages, max_replies)
     if comm.size == 1:
         return SerialExchange(comm, *sizes)
     if not flat:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hpcq.exchange.base import ACKS, FLAGS, LARGEST, QUERIES, UPDATES, Exchange, ensure_capacity
 
-# Bytes that one rank receives in one round at most; MPI counts in 32 bits.
+# At most this many bytes reach a rank in one round: MPI counts in 32 bits.
 ROUND_BYTES = 256 << 20
 
 
@@ -18,8 +18,8 @@ class _Groups:
     def __init__(self, ranks: int) -> None:
         self.counts = np.zeros(ranks, np.int64)
         self.starts = np.zeros(ranks, np.int64)
-        self._part = np.zeros(ranks, np.int64)
-        self._place = np.zeros(ranks, np.int64)
+        self._round_counts = np.zeros(ranks, np.int64)
+        self._round_starts = np.zeros(ranks, np.int64)
 
     def set(self, *columns: NDArray[np.int64]) -> int:
         """Take the sum of the columns as counts; return the number of records in all."""
@@ -29,42 +29,42 @@ class _Groups:
         np.cumsum(self.counts[:-1], out=self.starts[1:])
         return int(self.starts[-1] + self.counts[-1])
 
-    def round(self, buffer: NDArray, record: MPI.Datatype, done: int, piece: int) -> list[Any]:
-        """Return the message specification of up to `piece` records of each rank from `done` on."""
-        np.clip(self.counts - done, 0, piece, out=self._part)
-        np.add(self.starts, done, out=self._place)
-        # What is finished may start beyond what MPI can count.
-        self._place[self._part == 0] = 0
-        return [buffer, self._part, self._place, record]
+    def round(self, buffer: NDArray, record: MPI.Datatype, done: int, limit: int) -> list[Any]:
+        """Return the message specification of up to `limit` records of each rank from `done` on."""
+        np.clip(self.counts - done, 0, limit, out=self._round_counts)
+        np.add(self.starts, done, out=self._round_starts)
+        # A group that is done may start beyond what MPI can count.
+        self._round_starts[self._round_counts == 0] = 0
+        return [buffer, self._round_counts, self._round_starts, record]
 
 
 class AlltoallvExchange(Exchange):
-    """Exchange through Alltoallv; see `mail.Exchange`."""
+    """Exchange through Alltoallv; see `base.Exchange`."""
 
     def __init__(self, *arguments: Any, round_bytes: int = ROUND_BYTES) -> None:
         super().__init__(*arguments)
         ranks = self.comm.size
         self._outgoing, self._incoming = _Groups(ranks), _Groups(ranks)
-        self._given, self._got = _Groups(ranks), _Groups(ranks)
-        self._piece = max(1, round_bytes // self.message.itemsize // ranks)
+        self._replies_out, self._replies_back = _Groups(ranks), _Groups(ranks)
+        self._round_records = max(1, round_bytes // self.message.itemsize // ranks)
         self._largest = 0
         self._records = MPI.BYTE.Create_contiguous(self.message.itemsize).Commit()
         self._reply_records = MPI.BYTE.Create_contiguous(self.reply_type.itemsize).Commit()
 
     def send(self, flags: int) -> int:
-        """Send counts, then messages; see `mail.Exchange.send`."""
+        """Send counts, then messages; see `base.Exchange.send`."""
         sent, received = self.sent, self.inbox.counts
         sent[:, FLAGS] = flags
         sent[:, LARGEST] = (sent[:, UPDATES] + sent[:, QUERIES]).max()
         self.comm.Alltoall(sent, received)
-        # Every rank has heard from every other: all know the same number.
+        # The maximum over all sources: the same number on every rank.
         self._largest = int(received[:, LARGEST].max())
         self._outgoing.set(sent[:, UPDATES], sent[:, QUERIES])
         messages = self._incoming.set(received[:, UPDATES], received[:, QUERIES])
-        replies = self._given.set(received[:, ACKS], received[:, QUERIES])
-        self._got.set(sent[:, ACKS], sent[:, QUERIES])
+        replies = self._replies_out.set(received[:, ACKS], received[:, QUERIES])
+        self._replies_back.set(sent[:, ACKS], sent[:, QUERIES])
         self._starts[:] = self._incoming.starts
-        self._reply_starts[:] = self._given.starts
+        self._reply_starts[:] = self._replies_out.starts
         if messages > self.inbox.remote.size:
             self.set_buffers(self.inbox.local, ensure_capacity(self.inbox.remote, messages))
         if replies > self.replies.remote.size:
@@ -77,16 +77,18 @@ class AlltoallvExchange(Exchange):
         return int(np.bitwise_or.reduce(received[:, FLAGS]))
 
     def reply(self) -> None:
-        """Send the replies; see `mail.Exchange.reply`."""
+        """Send the replies; see `base.Exchange.reply`."""
         self._rounds(
-            (self._given, self.replies.remote), (self._got, self.replies_in), self._reply_records
+            (self._replies_out, self.replies.remote),
+            (self._replies_back, self.replies_in),
+            self._reply_records,
         )
 
     def _rounds(self, out: tuple, into: tuple, record: MPI.Datatype) -> None:
-        for done in range(0, self._largest, self._piece):
+        for done in range(0, self._largest, self._round_records):
             self.comm.Alltoallv(
-                out[0].round(out[1], record, done, self._piece),
-                into[0].round(into[1], record, done, self._piece),
+                out[0].round(out[1], record, done, self._round_records),
+                into[0].round(into[1], record, done, self._round_records),
             )
 
     def network_messages(self) -> int:

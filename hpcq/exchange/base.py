@@ -1,4 +1,4 @@
-"""What every routing shares: the arrays that kernels fill and read."""
+"""What every exchange has: the arrays that kernels fill and read."""
 
 from typing import Any, NamedTuple
 
@@ -6,47 +6,58 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
-# Constants of kernels.
-
-# Columns of `Exchange.sent` and `Inbox.counts`: how many updates and queries go to a rank, how many
-# receipts for updates are expected (all of them or none), where the messages start in the outbox,
-# where the replies are expected, what the source wants all to know, its largest group, and how many
-# of the queries, the last ones, are about the last states of truncated episodes.
+# Columns of `Exchange.sent` and `Inbox.counts`, a row per rank:
+#   UPDATES, QUERIES   number of each that go to the rank
+#   ACKS               td_error acknowledgements expected: one per update, or none
+#   START              index of its first message in the outbox
+#   REPLIES_AT         index in `replies_in` of its first reply
+#   FLAGS              of the source, or-ed over all ranks by `send`
+#   LARGEST            largest group of messages of the source
+#   FINAL_QUERIES      how many of the queries, the last ones, are about the final states of
+#                      truncated episodes
 UPDATES, QUERIES, ACKS, START, REPLIES_AT, FLAGS, LARGEST, FINAL_QUERIES = range(8)
 COLUMNS = 8
-# What replies are made of: receipts, then the answers to queries.
+# The columns whose sum is the number of replies: answers to queries, behind acknowledgements.
 REPLIES = slice(QUERIES, ACKS + 1)
 
 
 class Inbox(NamedTuple):
-    """Where the messages of each source stand: in `remote` where `is_remote`, else in `local`."""
+    """The messages of each source: in `remote` where `is_remote`, else in `local`."""
 
     local: NDArray
     remote: NDArray
     is_remote: NDArray[np.bool_]
     starts: NDArray[np.int64]
-    """(ranks,)"""
+    """(ranks,), index of the first message of each source"""
     counts: NDArray[np.int64]
     """(ranks, COLUMNS), from each source"""
 
 
 class Replies(NamedTuple):
-    """Where the replies to each source go: to `remote` where the inbox says so, else to `local`."""
+    """Where the replies to each source are written: `remote` as in the inbox, else `local`."""
 
     local: NDArray
     remote: NDArray
     starts: NDArray[np.int64]
+    """(ranks,), index of the first reply to each source"""
 
 
 def ensure_capacity(array: NDArray, needed: int) -> NDArray:
-    """Return `array`, or a larger one where it is too small; contents are lost then."""
+    """Return `array`, or a new one of at least `needed` elements; its contents are not kept."""
     if needed <= array.size:
         return array
     return np.empty(max(needed, 2 * array.size), array.dtype)
 
 
 class Exchange:
-    """One rank's side of a tick's messages; the subclasses differ in how they travel.
+    """One rank's buffers for the messages of a tick; subclasses differ in how they travel.
+
+    Parameters
+    ----------
+    message, reply
+        record types, from `records.record_types`.
+    max_messages, max_replies
+        the most that this rank sends, and gets back, in one tick.
 
     Attributes
     ----------
@@ -62,14 +73,14 @@ class Exchange:
         comm: MPI.Intracomm,
         message: DTypeLike,
         reply: DTypeLike,
-        most_messages: int,
-        most_replies: int,
+        max_messages: int,
+        max_replies: int,
     ) -> None:
         self.comm = comm
         self.message, self.reply_type = np.dtype(message), np.dtype(reply)
         self.sent = np.zeros((comm.size, COLUMNS), np.int64)
-        self.outbox = np.empty(most_messages, message)
-        self.replies_in = np.empty(most_replies, reply)
+        self.outbox = np.empty(max_messages, message)
+        self.replies_in = np.empty(max_replies, reply)
         self._is_remote = np.ones(comm.size, np.bool_)
         self._starts = np.zeros(comm.size, np.int64)
         self._reply_starts = np.zeros(comm.size, np.int64)
@@ -78,11 +89,11 @@ class Exchange:
         self.set_reply_buffers(np.empty(0, reply), np.empty(0, reply))
 
     def set_buffers(self, local: NDArray, remote: NDArray) -> None:
-        """Let messages be read from these arrays."""
+        """Set the arrays in which incoming messages arrive."""
         self.inbox = Inbox(local, remote, self._is_remote, self._starts, self._received)
 
     def set_reply_buffers(self, local: NDArray, remote: NDArray) -> None:
-        """Let replies be written to these arrays."""
+        """Set the arrays in which replies are written."""
         self.replies = Replies(local, remote, self._reply_starts)
 
     def send(self, flags: int) -> int:
@@ -90,7 +101,7 @@ class Exchange:
         raise NotImplementedError
 
     def reply(self) -> None:
-        """Send the replies back to where the messages came from. Collective."""
+        """Send the replies back to the sources of the messages. Collective."""
         raise NotImplementedError
 
     def network_messages(self) -> int:
@@ -102,18 +113,20 @@ class Exchange:
         return int(self.inbox.counts[:, [UPDATES, QUERIES]].sum())
 
     def bytes_sent_elsewhere(self) -> int:
-        """Return the bytes of the last tick that this rank sent to other ranks."""
+        """Return the bytes that this rank sent to other ranks in the last tick."""
         other = np.arange(self.comm.size) != self.comm.rank
         messages = self.sent[other, UPDATES] + self.sent[other, QUERIES]
-        given = self.inbox.counts[other, REPLIES]
-        return int(messages.sum() * self.message.itemsize + given.sum() * self.reply_type.itemsize)
+        replies = self.inbox.counts[other, REPLIES]
+        return int(
+            messages.sum() * self.message.itemsize + replies.sum() * self.reply_type.itemsize
+        )
 
     def free(self) -> None:
-        """Release what MPI holds. Collective."""
+        """Release MPI's resources. Collective."""
 
 
 class SerialExchange(Exchange):
-    """One rank: no copy, no call."""
+    """One rank: the outbox is the inbox, nothing is copied."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -127,7 +140,7 @@ class SerialExchange(Exchange):
         return flags
 
     def reply(self) -> None:
-        """Do nothing: the replies are where they should be."""
+        """Do nothing: replies are written where they are read."""
 
     def network_messages(self) -> int:
         """Return 0."""

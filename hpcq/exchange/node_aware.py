@@ -1,15 +1,15 @@
 """Shared memory within a node, few and large messages between nodes.
 
-The ranks of a node show what they have packed in one window of shared memory, and the owners among
-them read what they need where it stands: no message, only a barrier.
+The ranks of a node publish their messages in one window of shared memory, and the owners among them
+read them in place: no message, only a barrier.
 
-What goes to other nodes is gathered: for each rank of another node, one rank of this node (its
-forwarder) sends what all ranks of this node have for it. So a rank sends about as many messages
-as there are nodes, not as there are ranks, and they are larger by the number of ranks of a node;
-tiny messages to everyone are what makes Alltoallv collapse at scale (Maley, DeVinney,
-"Conveyors for streaming many-to-many communication", IA3 2019). Replies go the same way back.
+Messages to other nodes are aggregated: for each rank of another node, one rank of this node (its
+forwarder) sends the messages of all ranks of this node. So a rank sends about as many messages as
+there are nodes, not as there are ranks, and each is larger by the number of ranks of a node; tiny
+messages to everyone are what makes Alltoallv collapse at scale (Maley, DeVinney, "Conveyors for
+streaming many-to-many communication", IA3 2019). Replies go the same way back.
 
-Sources stand apart in what arrives, so the owner takes them in rank order as ever.
+The messages of each source stay together, so the owner takes sources in rank order.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ from hpcq.exchange.base import COLUMNS, FLAGS, QUERIES, REPLIES, UPDATES, Exchan
 from hpcq.exchange.shared_memory import shared_arrays
 from hpcq.jit.compiler import PrecompiledCall
 
-# Bytes of one message between nodes at most.
+# The largest message between nodes, in bytes.
 PIECE_BYTES = 256 << 20
 
 _COUNTS, _MESSAGES, _REPLIES = 21, 22, 23
 
 
 class NodeAwareExchange(Exchange):
-    """Exchange through shared memory and, between nodes, forwarders; see `mail.Exchange`."""
+    """Exchange through shared memory and, between nodes, forwarders; see `base.Exchange`."""
 
     @classmethod
     def make(
@@ -39,13 +39,13 @@ class NodeAwareExchange(Exchange):
         node: MPI.Intracomm,
         message: DTypeLike,
         reply: DTypeLike,
-        most_messages: int,
-        most_replies: int,
+        max_messages: int,
+        max_replies: int,
     ) -> "NodeAwareExchange | None":
-        """Return an exchange, or None if a node has no shared memory to give. Collective."""
-        largest = np.array([most_messages, most_replies], np.int64)
+        """Return an exchange, or None if a node cannot share memory. Collective."""
+        largest = np.array([max_messages, max_replies], np.int64)
         node.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
-        # Records are of whole words: with this number every rank's begin with a cache line.
+        # A multiple of 8 records of whole words: the part of every rank starts at a cache line.
         largest = -(-largest // 8) * 8
         shapes = [
             ((node.size, comm.size, COLUMNS), np.dtype(np.int64)),
@@ -55,7 +55,7 @@ class NodeAwareExchange(Exchange):
         window, arrays = shared_arrays(comm, node, shapes)
         if window is None:
             return None
-        return cls(comm, node, window, arrays, message, reply, most_messages, most_replies)
+        return cls(comm, node, window, arrays, message, reply, max_messages, max_replies)
 
     def __init__(
         self,
@@ -70,15 +70,13 @@ class NodeAwareExchange(Exchange):
         self.node = node
         self._window = window
         self._piece_bytes = piece_bytes
-        self._publish, self._look_up = (
-            PrecompiledCall(shm_kernels.publish),
-            PrecompiledCall(shm_kernels.look_up),
-        )
+        self._publish = PrecompiledCall(shm_kernels.publish)
+        self._locate = PrecompiledCall(shm_kernels.locate)
         self._publish_replies = PrecompiledCall(shm_kernels.publish_replies)
         self._all_sent, messages, replies = arrays
         self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
-        # Packed and answered elsewhere and copied in one go: lines that another rank has read are
-        # slow to take back, record by record.
+        # Messages are packed, and replies written, in private memory and copied at once: to write
+        # record by record would wait for each line that another rank has read.
         self._packed = self.outbox.view(np.uint64)
         self._published = messages[node.rank * self._segment :][: self._segment].view(np.uint64)
         self._published_sent = self._all_sent[node.rank]
@@ -88,7 +86,7 @@ class NodeAwareExchange(Exchange):
         self._find_peers()
         self._self_rank = -1
         if self._single_node:
-            # Nothing comes from afar: what this rank has for itself is read where it was packed.
+            # No other node: `remote` is free to be this rank's own outbox, read in place.
             self._self_rank = comm.rank
             self._is_remote[comm.rank] = True
             self.set_buffers(messages, self.outbox)
@@ -98,17 +96,17 @@ class NodeAwareExchange(Exchange):
         self._to_scatter = np.empty(0, self.reply_type)
 
     def _find_peers(self) -> None:
-        """Learn who is near, whom this rank forwards to, and who forwards to it."""
+        """Find the ranks of this node, and the forwarders from and to this rank. Collective."""
         comm, node = self.comm, self.node
-        homes = comm.allgather((node.bcast(comm.rank), node.rank))
+        # A node is named by its first rank.
+        names = comm.allgather(node.bcast(comm.rank))
         members: dict[int, list[int]] = {}
-        for rank, (home, _) in enumerate(homes):
-            members.setdefault(home, []).append(rank)
-        mine = homes[comm.rank][0]
-        self._local_ranks = np.array(members.pop(mine))
+        for rank, name in enumerate(names):
+            members.setdefault(name, []).append(rank)
+        self._local_ranks = np.array(members.pop(names[comm.rank]))
         self._is_remote[self._local_ranks] = False
         self._single_node = not members
-        # The forwarder of a rank is the one of the same place in the node, or modulo its size.
+        # A rank's forwarder has its index within the node, modulo the number of ranks there.
         self._forwards_to = [
             rank for ranks in members.values() for rank in ranks[node.rank :: node.size]
         ]
@@ -119,7 +117,7 @@ class NodeAwareExchange(Exchange):
         self._headers_in = [np.zeros((len(r), COLUMNS), np.int64) for _, r in self._nodes]
 
     def send(self, flags: int) -> int:
-        """Let the node read what is packed, and forward the rest; see `mail.Exchange.send`."""
+        """Publish messages to this node, forward those to others; see `base.Exchange.send`."""
         self._publish(
             self._packed,
             self._published,
@@ -130,7 +128,7 @@ class NodeAwareExchange(Exchange):
             self._published_sent,
         )
         self._synchronise()
-        agreed, replies = self._look_up(
+        agreed, replies = self._locate(
             self._all_sent,
             self.comm.rank,
             self._local_ranks,
@@ -151,7 +149,7 @@ class NodeAwareExchange(Exchange):
         return int(np.bitwise_or.reduce(self.inbox.counts[:, FLAGS]))
 
     def _forward(self) -> None:
-        """Send what this node has for other nodes, and take what they have for this rank."""
+        """Send this node's messages to other nodes, and receive theirs to this rank."""
         requests = []
         for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
             requests.append(self.comm.Irecv(header, forwarder, _COUNTS))
@@ -193,7 +191,7 @@ class NodeAwareExchange(Exchange):
         MPI.Request.Waitall(requests)
 
     def reply(self) -> None:
-        """Let the node read the replies; bring those of other nodes."""
+        """Publish replies to this node, exchange those with other nodes."""
         self._publish_replies(
             self._replies_written,
             self._published_replies,
@@ -205,10 +203,10 @@ class NodeAwareExchange(Exchange):
             self._reply_segment,
         )
         if not self._single_node:
-            self._bring_replies()
+            self._forward_replies()
         self._synchronise()
 
-    def _bring_replies(self) -> None:
+    def _forward_replies(self) -> None:
         asked = self._headers_out[:, :, REPLIES].sum(axis=(1, 2))
         self._to_scatter = ensure_capacity(self._to_scatter, int(asked.sum()))
         ends = np.cumsum(asked).tolist()
@@ -235,7 +233,7 @@ class NodeAwareExchange(Exchange):
             )
 
     def _pieces(self, call: Any, records: NDArray, peer: int, tag: int) -> list[MPI.Request]:
-        """Send or receive records in as many messages as their size needs; none for none."""
+        """Start sending or receiving records, in pieces of bounded size; none for no records."""
         raw = records.view(np.uint8)
         return [
             call([raw[at : at + self._piece_bytes], MPI.BYTE], peer, tag)
@@ -243,7 +241,7 @@ class NodeAwareExchange(Exchange):
         ]
 
     def _synchronise(self) -> None:
-        """Wait for the node; what was written before is seen after. Collective in the node."""
+        """Make writes before visible to all ranks of the node after. Collective in the node."""
         self._window.Sync()
         self.node.Barrier()
         self._window.Sync()

@@ -2,32 +2,42 @@
 
 import numpy as np
 
-# Constants of kernels.
-
-# The column of an update that is none: a place kept, so that updates stand in the order of queries.
+# The column of an update to be skipped: a placeholder that keeps updates in the order of queries.
 NO_COLUMN = np.uint32(0xFFFFFFFF)
+
+# Tables that a reply can tell apart: an index is one byte, which keeps a float32 reply at 8 bytes.
+MAX_TABLES = 256
 
 
 def record_types(
-    dtype: np.dtype, masked: bool = False, weighted: bool = False
+    dtype: np.dtype, masked: bool = False, weighted: bool = False, tables: int = 1
 ) -> tuple[np.dtype, np.dtype]:
     """Return the record types of messages (updates and queries) and replies.
 
-    An update is (hash, target, column), a query (hash, draw): the draw stands where target and
-    column stand in an update. With `masked`, both also carry the bitset of the legal actions; with
-    `weighted`, an update carries a factor of its learning rate.
+    An update is (hash, target, column), a query (hash, draw): the draw overlays target and column
+    of an update. With `masked`, both also carry the bitset of the legal actions; with `weighted`,
+    an update carries a factor of its learning rate.
 
-    A reply carries the next action and the value to bootstrap from; with it, where the rule looks
-    at them, whether the action is greedy, and which of two tables the value is for. In a receipt,
-    the value is the TD error of the update.
+    A reply carries the next action and the value to bootstrap from; with it, where the rule uses
+    them, whether the action is greedy, and the index of the table that the value is for. In an
+    acknowledgement, the value is the TD error of the update.
 
     Parameters
     ----------
     dtype
         float32 or float64, as the table's.
+    tables
+        action values of every (state, action) that the rule keeps.
+
+    Raises
+    ------
+    ValueError
+        for more than `MAX_TABLES` tables.
     """
+    if tables > MAX_TABLES:
+        raise ValueError(f"{tables} tables, expected at most {MAX_TABLES}")
     real = np.dtype(dtype)
-    # They come early: numba takes a record that begins like a shorter one for that one.
+    # Early in the record: numba takes a record for a shorter one that has the same first fields.
     extra = [("mask", "u8")] * masked + [("weight", "f8")] * weighted
     at = 8 + 8 * len(extra)
     message = np.dtype(

@@ -1,9 +1,9 @@
-"""Requests that nobody waits for: each owner replies when it comes to it.
+"""Asynchronous requests: each owner replies when it comes to serve them.
 
 A request holds the updates, then the queries, of some environments to one owner; every request has
-a reply. They are told apart by a number: of one number a rank has one request at a time with each
-owner. That bounds what is under way, and a reply's buffer is free again when the next request of
-that number arrives.
+a reply. Requests are numbered: a rank has at most one outstanding request of each number with each
+owner. That bounds the messages in flight, and a reply's buffer is free again when the next request
+of that number arrives.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from numpy.typing import DTypeLike, NDArray
 
 from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES, Exchange, ensure_capacity
 
-# The tag of requests, and that of the replies to the requests numbered 0.
+# The tag of requests, and that of replies to requests of number 0.
 _REQUEST, _REPLY = 31, 32
 
-# What precedes the records of a request: its number, updates, queries, nothing.
+# The header of a request: its number, updates, queries, padding.
 _HEAD = np.dtype((np.int32, 4))
 
 Answer = Callable[[NDArray, int, int, NDArray], None]
 
 
 class RequestServer:
-    """Where the requests to this rank come in.
+    """Serves the requests to this rank.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class RequestServer:
     Attributes
     ----------
     messages, nbytes : int
-        sent to other ranks so far, requests included
+        sent to other ranks so far, requests and replies
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RequestServer:
             self.note(queries * replies.itemsize)
 
     def _free_replies(self, source: int, number: int) -> NDArray:
-        """Return the buffer of the last replies: they have arrived, or none would ask again."""
+        """Return the buffer of the last replies: received by now, or there were no new request."""
         if (source, number) not in self._replies:
             return np.empty(0, self.reply_type)
         request, replies = self._replies[source, number]
@@ -84,20 +84,18 @@ class RequestServer:
 
 
 class RequestExchange(Exchange):
-    """The requests of one number; see `Exchange` for its arrays."""
+    """The requests of one number; see `base.Exchange` for its arrays."""
 
     def __init__(
-        self, server: RequestServer, number: int, most_messages: int, most_replies: int
+        self, server: RequestServer, number: int, max_messages: int, max_replies: int
     ) -> None:
-        super().__init__(
-            server.comm, server.message, server.reply_type, most_messages, most_replies
-        )
+        super().__init__(server.comm, server.message, server.reply_type, max_messages, max_replies)
         self._server, self._number = server, number
         self._send_buffer = np.empty(self.outbox.nbytes + self.comm.size * _HEAD.itemsize, np.uint8)
         self._requests: list[MPI.Request] = []
 
     def isend(self) -> None:
-        """Send `outbox` to its owners as `sent` says; answer this rank's part at once."""
+        """Send `outbox` to the owners as `sent` says; answer this rank's own part at once."""
         records, at, self._requests = self.outbox.view(np.uint8), 0, []
         for rank, row in enumerate(self.sent.tolist()):
             updates, queries = row[UPDATES], row[QUERIES]
@@ -120,5 +118,5 @@ class RequestExchange(Exchange):
         self._server.answer(*own)
 
     def test(self) -> bool:
-        """Return whether all replies are there."""
+        """Return whether all replies have arrived."""
         return bool(MPI.Request.Testall(self._requests))

@@ -1,4 +1,4 @@
-"""Arrays in memory that all ranks of a node see."""
+"""Arrays in memory that the ranks of a node share."""
 
 from typing import Any
 
@@ -12,8 +12,11 @@ _PAGE = 4096
 def shared_arrays(
     comm: MPI.Intracomm, node: MPI.Intracomm, shapes: list[tuple[tuple[int, ...], np.dtype]]
 ) -> tuple[MPI.Win | None, list[NDArray]]:
-    """Return arrays that all ranks of a node see, or None where one of them cannot. Collective."""
-    # Each array begins on a page of its own; MPI's memory itself need not.
+    """Return an MPI window and the arrays in it, shared by the ranks of a node. Collective.
+
+    The window is None, on all ranks, if a node cannot share memory.
+    """
+    # Each array starts at a page; MPI's memory itself need not.
     sizes = [-(-int(np.prod(shape)) * dtype.itemsize // _PAGE) * _PAGE for shape, dtype in shapes]
     window, memory = None, np.empty(0, np.uint8)
     try:
@@ -24,9 +27,9 @@ def shared_arrays(
     except MPI.Exception:
         pass
     at = node.bcast(-memory.ctypes.data % _PAGE)
-    # Whole pages are mapped, so what begins with a page does so for all; kernels rely on it.
-    begins = (memory.ctypes.data + at) % _PAGE == 0
-    if not comm.allreduce(window is not None and begins, MPI.LAND):
+    # Memory is mapped by pages: what is aligned here is aligned on all ranks. Kernels rely on it.
+    aligned = (memory.ctypes.data + at) % _PAGE == 0
+    if not comm.allreduce(window is not None and aligned, MPI.LAND):
         if window is not None:
             window.Unlock_all()
             window.Free()

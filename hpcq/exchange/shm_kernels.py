@@ -1,22 +1,27 @@
-"""Moving records within a node's shared memory: the kernels of nodes.py."""
+"""Copy records within a node's shared memory: the kernels of node_aware.py."""
+
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.jit.compiler import kernel
 from hpcq.jit.memory import fence, stream_line
 
-# Of uint64 to a cache line.
+Words = NDArray[np.uint64]
+Counts = NDArray[np.int64]
+
+# uint64 in a cache line.
 _LINE = np.uint64(8)
 
 
 @kernel
-def _stream(source, at, target, start, end):
-    """Copy uint64 from ``source[at]`` on to ``target[start:end]``, past the caches.
+def _stream(source: Words, at: np.uint64, target: Words, start: np.uint64, end: np.uint64) -> None:
+    """Copy uint64 from ``source[at]`` on to ``target[start:end]`` with non-temporal stores.
 
-    The target begins with a cache line. Lines that another core has read are slow to take back,
-    tenfold between distant cores: 30 ns each instead of 3.
+    `target` is aligned to a cache line. To write a line that another core has read costs ten times
+    as much between distant cores: 30 ns instead of 3.
     """
     first = min(end, (start + _LINE - np.uint64(1)) // _LINE * _LINE)
     last = max(first, end // _LINE * _LINE)
@@ -30,13 +35,21 @@ def _stream(source, at, target, start, end):
 
 
 @kernel
-def publish(packed, published, words, sent, self_rank, flags, published_sent):
-    """Copy what is packed to where the node reads it, and how it is grouped, with flags for all.
+def publish(
+    packed: Words,
+    published: Words,
+    words: int,
+    sent: Counts,
+    self_rank: int,
+    flags: int,
+    published_sent: Counts,
+) -> None:
+    """Copy packed messages, how they are grouped, and the flags of this rank to shared memory.
 
-    packed, shown      uint64: records of so many `words`
-    sent, shown_sent   int64 (ranks, COLUMNS): the second is shared, so it is written at the end:
-                       two ranks counting in one cache line would take it from each other
-    hidden             the rank whose group is not copied, or -1
+    packed, published      uint64: records of `words` uint64 each
+    sent, published_sent   int64 (ranks, COLUMNS): the second one is shared, and written at the end
+                           only: avoids false sharing
+    self_rank              the rank whose group is not copied, or -1
     """
     last = sent[sent.shape[0] - 1]
     end = last[START] + last[UPDATES] + last[QUERIES]
@@ -55,16 +68,25 @@ def publish(packed, published, words, sent, self_rank, flags, published_sent):
 
 
 @kernel
-def look_up(all_sent, rank, local, self_rank, segment, counts, starts, reply_starts):
-    """Note where the messages of the node's ranks to `rank` stand, and where replies will.
+def locate(
+    all_sent: Counts,
+    rank: int,
+    local: Counts,
+    self_rank: int,
+    segment: int,
+    counts: Counts,
+    starts: Counts,
+    reply_starts: Counts,
+) -> tuple[int, int]:
+    """Find the messages of the node's ranks to `rank`, and the places of the replies to them.
 
     all_sent       int64 (local ranks, ranks, COLUMNS)
-    near           int64 (local ranks,): the ranks of the node
-    hidden         the rank whose messages are where it packed them, and its replies where it looks
-                   for them; or -1
+    local          int64 (local ranks,): the ranks of the node
+    self_rank      the rank whose messages and replies stay in its own buffers, or -1
+    segment        messages that each rank has space for in shared memory
     counts         int64 (ranks, COLUMNS), out
     starts         int64 (ranks,), out
-    reply_starts   int64 (ranks,), out: the replies to the ranks of the node follow each other
+    reply_starts   int64 (ranks,), out: the replies to the ranks of the node are contiguous
 
     Returns the flags of all, or-ed, and the number of these replies.
     """
@@ -83,10 +105,20 @@ def look_up(all_sent, rank, local, self_rank, segment, counts, starts, reply_sta
 
 
 @kernel
-def publish_replies(written, published, words, all_sent, rank, local, self_rank, reply_segment):
-    """Copy the replies that follow each other, see `look_up`, to where the ranks will read them.
+def publish_replies(
+    written: Words,
+    published: Words,
+    words: int,
+    all_sent: Counts,
+    rank: int,
+    local: Counts,
+    self_rank: int,
+    reply_segment: int,
+) -> None:
+    """Copy the contiguous replies (see `locate`) to shared memory, where each rank expects them.
 
-    written, shown   uint64: records of so many `words`
+    written, published   uint64: records of `words` uint64 each
+    reply_segment        replies that each rank has space for in shared memory
     """
     at = 0
     for member in range(local.size):
@@ -106,8 +138,8 @@ def publish_replies(written, published, words, all_sent, rank, local, self_rank,
 
 
 @kernel
-def gather(window, segment, sent, to, out, at):
-    """Copy what all ranks of the node have for rank `to` to `out`, from `at` on; return the end.
+def gather(window: Any, segment: int, sent: Counts, to: int, out: Any, at: int) -> int:
+    """Copy the messages of all ranks of the node to rank `to` into ``out[at:]``; return the end.
 
     sent   int64 (local ranks, ranks, COLUMNS)
     """
@@ -120,11 +152,14 @@ def gather(window, segment, sent, to, out, at):
 
 
 @kernel
-def scatter(replies, at, sent, of, window, segment):
-    """Copy the replies of rank `of`, from `at` on, to the ranks that asked; return the end."""
+def scatter(replies: Any, at: int, sent: Counts, owner: int, window: Any, segment: int) -> int:
+    """Copy the replies of rank `owner`, ``replies[at:]``, to the ranks that asked; return the end.
+
+    sent   int64 (local ranks, ranks, COLUMNS)
+    """
     for member in range(sent.shape[0]):
-        start = member * segment + sent[member, of, REPLIES_AT]
-        for i in range(start, start + sent[member, of, ACKS] + sent[member, of, QUERIES]):
+        start = member * segment + sent[member, owner, REPLIES_AT]
+        for i in range(start, start + sent[member, owner, ACKS] + sent[member, owner, QUERIES]):
             window[i] = replies[at]
             at += 1
     return at
@@ -139,7 +174,7 @@ def warm_up(message: DTypeLike, reply: DTypeLike) -> None:
     sent = np.zeros((0, 1, COLUMNS), np.int64)
     messages, replies = np.empty(0, message), np.empty(0, reply)
     none = np.zeros(0, np.int64)
-    look_up(sent, 0, none, -1, 0, np.zeros((0, COLUMNS), np.int64), none, none)
+    locate(sent, 0, none, -1, 0, np.zeros((0, COLUMNS), np.int64), none, none)
     publish_replies(words, words, 1, sent, 0, none, -1, 0)
     gather(messages, 0, sent, 0, messages, 0)
     scatter(replies, 0, sent, 0, replies, 0)

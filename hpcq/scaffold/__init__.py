@@ -1,1 +1,1 @@
-"""A first job file for an environment, from a look at it: ``hpcq init``."""
+"""``hpcq init``: profile an environment, suggest a first job for it, write the job file."""

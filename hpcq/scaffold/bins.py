@@ -1,91 +1,93 @@
-"""How floats are cut for a table: bins for those of observations, levels for those of actions."""
+"""How floats are discretised: bins for those of observations, levels for those of actions.
+
+Both are keys of a job file, each with a value and a reason: (key, value, reason).
+"""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from hpcq.errors import JobError
-from hpcq.scaffold.profile import Look
-from hpcq.scaffold.suggestion import Choice
+from hpcq.scaffold.profile import EnvironmentProfile
 
-# Bins together make at most about so many states, and each float has at most and at least so many.
+# All bins together make about this many states; each float has a number of bins in this range.
 STATES = 100_000
-MOST_BINS, LEAST_BINS = 48, 2
-# More floats than this, and even two bins for each are more states than anybody visits.
-MOST_FLOATS = 24
-# Ends further away than this say nothing about where an environment is.
-FAR = 1e4
+MIN_BINS, MAX_BINS = 2, 48
+# With more floats than this, two bins each already make more states than a run visits.
+MAX_FLOATS = 24
+# A bound beyond this does not tell where the observations are.
+MAX_BOUND = 1e4
 
 
-def bins_of(look: Look) -> list[Choice]:
-    """Return bins for the floats of an observation, and the range of each.
+def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
+    """Return keys of [environment.discretise]; none for an observation without floats.
 
     Raises
     ------
     JobError
-        if these are too many.
+        if there are too many floats.
     """
-    if not look.floats:
+    if not profile.floats:
         return []
-    count = len(look.floats)
-    if count > MOST_FLOATS or not look.exact:
-        what = f"{count} floats" if look.exact else "floats beside what cannot be numbered"
+    count = len(profile.floats)
+    if count > MAX_FLOATS or not profile.exact:
+        what = f"{count} floats" if profile.exact else "floats beside what cannot be numbered"
         raise JobError(
-            f"{look.section.id}: its observations hold {what}, too much for a table; show "
-            "the agent less: a Gymnasium wrapper that picks or computes a few numbers, given by "
+            f"{profile.section.id}: its observations hold {what}, too much for a table; reduce "
+            "the observation: a Gymnasium wrapper that picks or computes a few numbers, given by "
             "--set 'environment.wrappers=[{entry=\"file.py:Name\"}]'"
         )
-    bins = int(min(MOST_BINS, max(LEAST_BINS, STATES ** (1 / count))))
-    seen = np.array(look.walk.floats)
-    names = ", ".join(name for name, _, _ in look.floats)
+    bins = int(min(MAX_BINS, max(MIN_BINS, STATES ** (1 / count))))
+    sampled = np.array(profile.rollout.floats)
+    names = ", ".join(name for name, _, _ in profile.floats)
     why = f"equal parts of each float ({names}): {bins**count:,} states; more of those that matter"
-    found = [Choice("environment.discretise", "bins", [bins] * count, why)]
-    ends, guessed = [], []
-    for column, (name, low, high) in zip(seen.T, look.floats, strict=True):
-        if low is None or high is None or max(-low, high) > FAR:
-            ends.append(_around(float(column.min()), float(column.max())))
+    keys: list[tuple[str, Any, str]] = [("bins", [bins] * count, why)]
+    ranges, guessed = [], []
+    for column, (name, low, high) in zip(sampled.T, profile.floats, strict=True):
+        if low is None or high is None or max(-low, high) > MAX_BOUND:
+            ranges.append(_widened(float(column.min()), float(column.max())))
             guessed.append(name)
         else:
-            ends.append((_short(low), _short(high)))
+            ranges.append((_float32(low), _float32(high)))
     if guessed:
         why = (
-            f"their ends; those of {', '.join(guessed)}, which have none of use, are what random "
-            "steps met and half as much again: what lies outside counts as the outermost bin"
+            f"their ranges; {', '.join(guessed)} have no useful bounds: what random steps reached, "
+            "and half as much again; a value outside counts as the outermost bin"
         )
-        found += [
-            Choice("environment.discretise", "low", [low for low, _ in ends], why),
-            Choice("environment.discretise", "high", [high for _, high in ends], ""),
+        keys += [
+            ("low", [low for low, _ in ranges], why),
+            ("high", [high for _, high in ranges], ""),
         ]
-    return found
+    return keys
 
 
-def _short(value: float) -> float:
+def _float32(value: float) -> float:
     """Return a float32 without the digits that it does not have."""
     return float(f"{value:.7g}")
 
 
-def _around(low: float, high: float) -> tuple[float, float]:
+def _widened(low: float, high: float) -> tuple[float, float]:
     """Return a range half as wide again, with ends of two digits."""
     margin = (high - low) / 4 or max(abs(low), 1.0) / 4
     unit = 10.0 ** (math.floor(math.log10((high - low) + 2 * margin)) - 1)
     ends = math.floor((low - margin) / unit) * unit, math.ceil((high + margin) / unit) * unit
-    return _short(ends[0]), _short(ends[1])
+    return _float32(ends[0]), _float32(ends[1])
 
 
-def levels_of(look: Look) -> list[Choice]:
-    """Return levels for the floats of an action."""
-    if not look.action_floats:
+def level_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
+    """Return keys of [environment.discretise_actions]; none for actions without floats."""
+    if not profile.action_floats:
         return []
-    count = len(look.action_floats)
+    count = len(profile.action_floats)
     levels = 5 if count == 1 else 3 if count <= 5 else 2
-    section = "environment.discretise_actions"
     why = f"equally spaced values for each float of an action: {levels**count:,} actions"
-    found = [Choice(section, "levels", [levels] * count, why)]
-    ends = [(low, high) for _, low, high in look.action_floats]
-    if any(None in pair for pair in ends):
+    keys: list[tuple[str, Any, str]] = [("levels", [levels] * count, why)]
+    bounds = [(low, high) for _, low, high in profile.action_floats]
+    if any(None in pair for pair in bounds):
         why = "no bounds of its own: guessed"
-        found += [
-            Choice(section, "low", [-1.0 if low is None else low for low, _ in ends], why),
-            Choice(section, "high", [1.0 if high is None else high for _, high in ends], ""),
+        keys += [
+            ("low", [-1.0 if low is None else low for low, _ in bounds], why),
+            ("high", [1.0 if high is None else high for _, high in bounds], ""),
         ]
-    return found
+    return keys

@@ -1,4 +1,4 @@
-"""Look at an environment: its spaces, and what a random walk through it meets."""
+"""Profile an environment: its spaces, and a rollout of random actions."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from hpcq.envs import CompiledEnvironment, PythonEnvironment, resolve
 from hpcq.envs.loading import format_error
 from hpcq.errors import EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import Discretise, EnvironmentSection, Levels
-from hpcq.scaffold.rollout import STEPS, Compiled, Stepped, Walk, walk
+from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.discretise import components
 from hpcq.spaces.spaces import describe
 
 
 @dataclass(frozen=True)
-class Look:
-    """An environment as `hpcq init` sees it."""
+class EnvironmentProfile:
+    """What `hpcq init` knows of an environment."""
 
     section: EnvironmentSection
     environment: CompiledEnvironment | PythonEnvironment
-    """with the digest codec and any levels of actions where it needs some"""
+    """with the digest codec, and with levels of actions, where it needs them"""
     spaces: tuple[str, str]
     """observations and actions, as text"""
     floats: list[tuple[str, float | None, float | None]]
@@ -30,78 +30,83 @@ class Look:
     exact: bool
     """whether every observation can have a key of its own, floats aside"""
     vector: bool
-    """whether Gymnasium knows a VectorEnv of it"""
-    walk: Walk
+    """whether Gymnasium has a VectorEnv of it"""
+    rollout: Rollout
 
     @property
     def states(self) -> int | None:
-        """How many observations there can be; None: without number."""
+        """Number of possible observations; None: unbounded."""
         described = self.environment.observation
         return Codec(described).size if described["kind"] != "Digest" else None
 
 
-# In this order: as it is, with a digest of the observation, and with levels for floats in actions;
-# one environment at a time.
-_ANY = Levels(levels=[3], low=[-1.0], high=[1.0])
-_WAYS: tuple[dict[str, Any], ...] = (
+# What to try, in this order: the environment as it is, a digest of the observation, levels for
+# floats in actions, both.
+_LEVELS = Levels(levels=[3], low=[-1.0], high=[1.0])
+_VARIANTS: tuple[dict[str, Any], ...] = (
     {},
-    {"discretise_actions": _ANY},
+    {"discretise_actions": _LEVELS},
     {"codec": "digest", "discretise": None},
-    {"codec": "digest", "discretise": None, "discretise_actions": _ANY},
+    {"codec": "digest", "discretise": None, "discretise_actions": _LEVELS},
 )
 
 
-def look(section: EnvironmentSection) -> Look:
-    """Make the environment, and walk through it at random.
+def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
+    """Make the environment, and step it with random actions.
 
     Raises
     ------
     JobError
-        if it is unknown, or has spaces of which hpcq can make nothing.
+        if it is unknown, or has spaces that hpcq cannot use.
     EnvironmentFault
         if the user's code raises.
     """
     environment = _resolve(section)
     if isinstance(environment, CompiledEnvironment):
-        return _look_compiled(section, environment)
+        return _profile_compiled(section, environment)
     env = environment.make()
     try:
         spaces = (env.observation_space, env.action_space)
         description = describe(spaces[0])
-        subject = Stepped(env, environment, description)
-        found = _guarded(environment.id, lambda: walk(subject, environment.actions))
+        stepper = GymnasiumStepper(env, environment, description)
+        rollout = _faults_named(environment.id, lambda: roll_out(stepper, environment.actions))
     finally:
         with contextlib.suppress(Exception):
             env.close()
     spec = getattr(env, "spec", None)
-    return Look(
+    return EnvironmentProfile(
         section,
         environment,
-        (_short(spaces[0]), _short(spaces[1])),
+        (_abbreviated(spaces[0]), _abbreviated(spaces[1])),
         components(description),
         components(describe(spaces[1])),
         _is_exact(section),
         bool(spec and spec.vector_entry_point),
-        found,
+        rollout,
     )
 
 
-def _look_compiled(section: EnvironmentSection, environment: CompiledEnvironment) -> Look:
+def _profile_compiled(
+    section: EnvironmentSection, environment: CompiledEnvironment
+) -> EnvironmentProfile:
     with contextlib.suppress(JobError):
         masked = resolve(section.model_copy(update={"action_mask": True}))
         assert isinstance(masked, CompiledEnvironment)
         environment = masked
-    found = _guarded(environment.id, lambda: walk(Compiled(environment), environment.actions))
+    rollout = _faults_named(
+        environment.id, lambda: roll_out(CompiledStepper(environment), environment.actions)
+    )
     size = f"{Codec(environment.observation).size:,} states"
     actions = f"{environment.actions} actions"
-    return Look(section, environment, (size, actions), [], [], True, False, found)
+    return EnvironmentProfile(section, environment, (size, actions), [], [], True, False, rollout)
 
 
 def _resolve(section: EnvironmentSection) -> CompiledEnvironment | PythonEnvironment:
     first: JobError | None = None
-    for way in _WAYS:
+    for variant in _VARIANTS:
         try:
-            return resolve(section.model_copy(update={"vector": None, **way}))
+            # One environment at a time: no VectorEnv.
+            return resolve(section.model_copy(update={"vector": None, **variant}))
         except JobError as error:
             first = first or error
     assert first is not None
@@ -109,17 +114,18 @@ def _resolve(section: EnvironmentSection) -> CompiledEnvironment | PythonEnviron
 
 
 def _is_exact(section: EnvironmentSection) -> bool:
-    """Return whether one bin for each float leaves few enough observations."""
+    """Return whether observations have exact keys when each float has a single bin."""
     one = Discretise(bins=[1], low=[0.0], high=[1.0])
-    for way in ({}, {"discretise": one}):
-        for levels in ({}, {"discretise_actions": _ANY}):
+    for bins in ({}, {"discretise": one}):
+        for levels in ({}, {"discretise_actions": _LEVELS}):
             with contextlib.suppress(JobError):
-                resolve(section.model_copy(update={**way, **levels}))
+                resolve(section.model_copy(update={**bins, **levels}))
                 return True
     return False
 
 
-def _guarded(name: str, function: Callable[[], Walk]) -> Walk:
+def _faults_named(name: str, function: Callable[[], Rollout]) -> Rollout:
+    """Call a function; what the user's code raises becomes an `EnvironmentFault`."""
     try:
         return function()
     except HpcqError:
@@ -130,11 +136,11 @@ def _guarded(name: str, function: Callable[[], Walk]) -> Walk:
         ) from error
 
 
-def _short(space: Any) -> str:
+def _abbreviated(space: Any) -> str:
     text = " ".join(str(space).split())
     return text if len(text) <= 160 else f"{text[:160]} ..."
 
 
 def count_text(value: float) -> str:
-    """Return a mean number of steps as people say it."""
+    """Return a mean number of steps as text."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

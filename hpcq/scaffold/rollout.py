@@ -1,4 +1,4 @@
-"""A random walk through an environment: what an agent that knows nothing meets."""
+"""Step an environment with random actions, and note what can be learned of it that way."""
 
 import time
 from collections.abc import Iterator
@@ -18,79 +18,78 @@ SECONDS = 5.0
 
 
 @dataclass
-class Walk:
-    """What random actions met."""
+class Rollout:
+    """What random actions led to."""
 
     steps: int = 0
     seconds: float = 0.0
     states: set[int] = field(default_factory=set)
     """one number for each observation"""
     lengths: list[int] = field(default_factory=list)
-    """of episodes that ended"""
-    cut: int = 0
-    """length of the longest one that was truncated: a time limit of the environment's own"""
+    """of finished episodes"""
+    time_limit: int = 0
+    """length of the longest truncated episode: the environment's own time limit; 0: none was"""
     rewards: set[float] = field(default_factory=set)
     floats: list[list[float]] = field(default_factory=list)
     """the observation's floats at each step"""
     repeats: int = 0
-    """steps whose observation and action had been met before"""
-    surprises: int = 0
-    """those of them that ended elsewhere than before, or with another reward"""
+    """steps whose (observation, action) had occurred before"""
+    differing_repeats: int = 0
+    """those of them with another next observation, or another reward"""
     masked: bool = True
-    """whether every observation came with the actions that are legal"""
-    forbidding: bool = False
-    """whether some were not"""
+    """whether every observation came with a mask of legal actions"""
+    has_illegal_actions: bool = False
 
 
-class SlotHints(NamedTuple):
-    """An observation: its number, its floats, and which actions are legal, (A,), if it says so."""
+class Observation(NamedTuple):
+    """A number for it, its floats, and the legal actions, bool (A,), or None without a mask."""
 
     state: int
     floats: list[float]
     legal: np.ndarray | None
 
 
-class Subject(Protocol):
-    """What can be walked through."""
+class Stepper(Protocol):
+    """An environment that is stepped by action numbers."""
 
-    def reset(self, episode: int) -> SlotHints:
+    def reset(self, episode: int) -> Observation:
         """Begin an episode."""
 
-    def step(self, number: int) -> tuple[SlotHints, float, bool, bool]:
-        """Take an action; return what is seen, reward, terminated, truncated."""
+    def step(self, action: int) -> tuple[Observation, float, bool, bool]:
+        """Take an action; return observation, reward, terminated, truncated."""
 
 
-class Stepped:
-    """A Gymnasium environment; an observation's number is a digest of it."""
+class GymnasiumStepper:
+    """A Gymnasium environment; the number of an observation is its digest."""
 
     def __init__(self, env: Any, environment: PythonEnvironment, description: dict[str, Any]):
         self._env, self._actions = env, environment.action_set
         self._description = description
         self._digests = Codec({"kind": "Digest", "space": description})
 
-    def reset(self, episode: int) -> SlotHints:
+    def reset(self, episode: int) -> Observation:
         """Begin an episode."""
         observation, info = self._env.reset(seed=episode)
-        return self._seen(observation, info, False)
+        return self._observe(observation, info, False)
 
-    def step(self, number: int) -> tuple[SlotHints, float, bool, bool]:
-        """Take an action; return what is seen, reward, terminated, truncated."""
-        observation, reward, terminated, truncated, info = self._env.step(self._actions.one(number))
-        seen = self._seen(observation, info, terminated or truncated)
-        return seen, float(reward), bool(terminated), bool(truncated)
+    def step(self, action: int) -> tuple[Observation, float, bool, bool]:
+        """Take an action; return observation, reward, terminated, truncated."""
+        observation, reward, terminated, truncated, info = self._env.step(self._actions.one(action))
+        observed = self._observe(observation, info, terminated or truncated)
+        return observed, float(reward), bool(terminated), bool(truncated)
 
-    def _seen(self, observation: Any, info: Any, over: bool) -> SlotHints:
+    def _observe(self, observation: Any, info: Any, over: bool) -> Observation:
         legal = None
         if isinstance(info, dict) and "action_mask" in info and self._actions.count <= BITS:
             mask = np.asarray(info["action_mask"])
             fits = mask.shape == (self._actions.count,) and mask.dtype.kind in "biu"
             legal = mask != 0 if fits and (over or mask.any()) else None
         floats = list(floats_of(self._description, observation))
-        return SlotHints(self._digests.encode(observation), floats, legal)
+        return Observation(self._digests.encode(observation), floats, legal)
 
 
-class Compiled:
-    """A compiled environment; an observation's number is its key."""
+class CompiledStepper:
+    """A compiled environment; the number of an observation is its key."""
 
     def __init__(self, environment: CompiledEnvironment):
         self._environment = environment
@@ -98,77 +97,78 @@ class Compiled:
         self._key, self._elapsed = np.uint64(0), 0
         if isinstance(environment, ContinuousEnvironment):
             self._state = np.zeros(environment.numbers)
-        # Compiles the functions, which is not to count as time of the walk.
+        # Compile the functions now: it must not count as time of the rollout.
         self.reset(0)
         self.step(0)
 
-    def reset(self, episode: int) -> SlotHints:
+    def reset(self, episode: int) -> Observation:
         """Begin an episode."""
         environment, draw = self._environment, next(self._draws)
         self._elapsed = 0
         if isinstance(environment, ContinuousEnvironment):
             environment.reset(environment.model, self._state, draw)
-            return self._seen(environment.observe(environment.model, self._state))
-        return self._seen(environment.reset(environment.model, draw))
+            return self._observe(environment.observe(environment.model, self._state))
+        return self._observe(environment.reset(environment.model, draw))
 
-    def step(self, number: int) -> tuple[SlotHints, float, bool, bool]:
-        """Take an action; return what is seen, reward, terminated, truncated."""
+    def step(self, action: int) -> tuple[Observation, float, bool, bool]:
+        """Take an action; return observation, reward, terminated, truncated."""
         environment, draw = self._environment, next(self._draws)
-        model, action = environment.model, np.int64(number)
+        model, action_number = environment.model, np.int64(action)
         if isinstance(environment, ContinuousEnvironment):
-            reward, terminated = environment.step(model, self._state, action, draw)
+            reward, terminated = environment.step(model, self._state, action_number, draw)
             key = environment.observe(model, self._state)
         else:
-            key, reward, terminated = environment.step(model, self._key, action, draw)
+            key, reward, terminated = environment.step(model, self._key, action_number, draw)
         self._elapsed += 1
         truncated = self._elapsed == environment.max_episode_steps
-        return self._seen(key), float(reward), bool(terminated), truncated
+        return self._observe(key), float(reward), bool(terminated), truncated
 
-    def _seen(self, key: int) -> SlotHints:
+    def _observe(self, key: int) -> Observation:
         # Kernels return Python's integers; a uint64 must go in as one.
         self._key, environment, legal = np.uint64(key), self._environment, None
         if environment.masked:
             bits = np.array([environment.legal(environment.model, self._key)], np.uint64)
             legal = legal_actions(bits, environment.actions)[0]
-        return SlotHints(int(key), [], legal)
+        return Observation(int(key), [], legal)
 
 
-def walk(subject: Subject, actions: int) -> Walk:
-    """Walk at random, by legal actions only where they are told."""
-    choose = np.random.default_rng(0)
-    found = Walk()
-    met: dict[tuple[int, int], tuple[int, float]] = {}
+def roll_out(stepper: Stepper, actions: int) -> Rollout:
+    """Step with random actions, legal ones where there are masks, `STEPS` times or `SECONDS`."""
+    rng = np.random.default_rng(0)
+    rollout = Rollout()
+    outcomes: dict[tuple[int, int], tuple[int, float]] = {}
     started = time.perf_counter()
     episode = length = 0
-    while found.steps < STEPS and found.seconds < SECONDS:
+    while rollout.steps < STEPS and rollout.seconds < SECONDS:
         if length == 0:
-            seen = subject.reset(episode)
-            _note(found, seen)
-        legal = np.arange(actions) if seen.legal is None else np.flatnonzero(seen.legal)
-        number = int(legal[choose.integers(legal.size)])
-        before = seen.state, number
-        seen, reward, terminated, truncated = subject.step(number)
-        _note(found, seen)
-        there = (seen.state, reward)
-        known = met.setdefault(before, there)
-        found.repeats += known is not there
-        found.surprises += known != there
-        found.rewards.add(reward)
-        found.steps += 1
+            observed = stepper.reset(episode)
+            _note(rollout, observed)
+        legal = np.arange(actions) if observed.legal is None else np.flatnonzero(observed.legal)
+        action = int(legal[rng.integers(legal.size)])
+        taken = observed.state, action
+        observed, reward, terminated, truncated = stepper.step(action)
+        _note(rollout, observed)
+        outcome = (observed.state, reward)
+        first = outcomes.setdefault(taken, outcome)
+        rollout.repeats += first is not outcome
+        rollout.differing_repeats += first != outcome
+        rollout.rewards.add(reward)
+        rollout.steps += 1
         length += 1
         if terminated or truncated:
-            found.lengths.append(length)
-            found.cut = max(found.cut, 0 if terminated else length)
+            rollout.lengths.append(length)
+            rollout.time_limit = max(rollout.time_limit, 0 if terminated else length)
             episode, length = episode + 1, 0
-        found.seconds = time.perf_counter() - started
-    return found
+        rollout.seconds = time.perf_counter() - started
+    return rollout
 
 
-def _note(found: Walk, seen: SlotHints) -> None:
-    found.states.add(seen.state)
-    found.floats.append(seen.floats)
-    found.masked &= seen.legal is not None
-    found.forbidding |= seen.legal is not None and bool(seen.legal.any() and not seen.legal.all())
+def _note(rollout: Rollout, observed: Observation) -> None:
+    legal = observed.legal
+    rollout.states.add(observed.state)
+    rollout.floats.append(observed.floats)
+    rollout.masked &= legal is not None
+    rollout.has_illegal_actions |= legal is not None and bool(legal.any() and not legal.all())
 
 
 def floats_of(description: dict[str, Any], observation: Any) -> Iterator[float]:

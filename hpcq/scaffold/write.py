@@ -13,75 +13,79 @@ from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
 from hpcq.job.toml_io import toml
-from hpcq.scaffold.profile import Look, count_text, look
-from hpcq.scaffold.suggest import choose
-from hpcq.scaffold.suggestion import Choice
+from hpcq.scaffold.profile import EnvironmentProfile, count_text, profile_environment
+from hpcq.scaffold.suggest import Suggestion, suggest
 
 WIDTH = 98
-# A job has these; here they do not matter.
-_NEEDED: dict[str, dict[str, Any]] = {
+# A job must have these; their values do not matter here.
+_REQUIRED: dict[str, dict[str, Any]] = {
     "learning": {"gamma": 0.9, "learning_rate": 0.1},
     "run": {"steps": 1},
 }
 
 
-def propose(given: dict[str, Any], folder: Path) -> str:
+def job_text(given: dict[str, Any], folder: Path) -> str:
     """Return a first job file for an environment, to be written into `folder`.
 
     Parameters
     ----------
     given
-        sections and their keys that are settled: environment.id, and whatever else.
+        sections and keys whose values are given: environment.id, and any others.
 
     Raises
     ------
     JobError, EnvironmentFault
-        if the environment is unknown, nothing for a table, or broken.
+        if the environment is unknown, does not suit a table, or is broken.
     """
-    found = look(_checked(given))
-    choices = _quiescent(choose(found, given.get("run", {}).get("steps")), given, folder)
-    text = _comment(_head(found, folder)) + "".join(_sections(choices))
-    # What has been written here is checked like what users write.
+    profile = profile_environment(_checked(given))
+    keys = suggest(profile, given.get("run", {}).get("steps"))
+    text = _comment(_summary(profile, folder)) + "".join(_sections(_merged(keys, given, folder)))
+    # Check what was written here as what users write is checked.
     Job.check({"name": "first", **tomllib.loads(text)}, "hpcq init")
     return text
 
 
 def _checked(given: dict[str, Any]) -> EnvironmentSection:
-    """Return the environment's section, once all that is given has been found right."""
+    """Return the environment's section, after a check of all that is given."""
     data = dict(given)
-    for name, keys in _NEEDED.items():
-        mine = given.get(name, {})
-        data[name] = {**keys, **mine} if isinstance(mine, dict) else mine
+    for name, keys in _REQUIRED.items():
+        own = given.get(name, {})
+        data[name] = {**keys, **own} if isinstance(own, dict) else own
     return Job.check(data, "--set").environment
 
 
 def default_name(id_: str) -> str:
     """Return a file name for the job of an environment."""
-    place, _, name = id_.rpartition(":")
-    name = Path(place).stem if place.endswith(".py") else name.rpartition("/")[2]
+    path, _, name = id_.rpartition(":")
+    name = Path(path).stem if path.endswith(".py") else name.rpartition("/")[2]
     head, version, number = name.rpartition("-v")
     return f"{(head if version and number.isdecimal() else name).lower()}.toml"
 
 
 def write(text: str, path: Path) -> None:
-    """Write a job file where there is none yet.
+    """Write a new job file.
 
     Raises
     ------
     JobError
-        if it cannot be written, or there is one.
+        if the file exists, or cannot be written.
     """
     try:
         with open(path, "x") as file:
             file.write(text)
     except FileExistsError:
-        raise JobError(f"{path} exists already; remove it, or choose another by -o FILE") from None
+        raise JobError(
+            f"{path} exists already; remove it, or choose another name with -o FILE"
+        ) from None
     except OSError as error:
         raise JobError(f"{path}: cannot write the job file: {error.strerror}") from None
 
 
-def _quiescent(choices: list[Choice], given: dict[str, Any], folder: Path) -> list[Choice]:
-    """Return the choices with what is given in their places; paths relative to the job file's."""
+def _merged(keys: list[Suggestion], given: dict[str, Any], folder: Path) -> list[Suggestion]:
+    """Return the suggested keys with the given values, in the order of a job's sections.
+
+    A path in environment.id becomes relative to the folder of the job file.
+    """
     left = {
         (section, key): _relative(value, folder) if key == "id" else value
         for section, keys in given.items()
@@ -90,53 +94,52 @@ def _quiescent(choices: list[Choice], given: dict[str, Any], folder: Path) -> li
     }
     if "name" in given:
         left["", "name"] = given["name"]
-    found = []
-    for choice in choices:
-        section, _, table = choice.section.partition(".")
-        if (section, choice.key) in left:
-            value = left.pop((section, choice.key))
-            found.append(replace(choice, value=value, why="as given", offered=False))
+    merged = []
+    for each in keys:
+        section, _, table = each.section.partition(".")
+        if (section, each.key) in left:
+            value = left.pop((section, each.key))
+            merged.append(replace(each, value=value, why="as given", optional=False))
         elif (section, table) not in left:
-            found.append(choice)
+            merged.append(each)
     order = ["", *Job.model_fields]
-    found = [Choice(section, key, value, "") for (section, key), value in left.items()] + found
-    return sorted(found, key=lambda choice: order.index(choice.section.partition(".")[0]))
+    merged = [Suggestion(*name, value, "") for name, value in left.items()] + merged
+    return sorted(merged, key=lambda each: order.index(each.section.partition(".")[0]))
 
 
 def _relative(id_: str, folder: Path) -> str:
-    place, colon, name = id_.rpartition(":")
-    return f"{os.path.relpath(place, folder.resolve())}{colon}{name}" if is_file(place) else id_
+    path, colon, name = id_.rpartition(":")
+    return f"{os.path.relpath(path, folder.resolve())}{colon}{name}" if is_file(path) else id_
 
 
-def _head(found: Look, folder: Path) -> str:
-    walk = found.walk
-    stepped = isinstance(found.environment, PythonEnvironment)
-    speed = f" ({walk.steps / walk.seconds:,.0f} a second)" if stepped else ""
-    ended = ""
-    if walk.lengths:
-        mean = sum(walk.lengths) / len(walk.lengths)
-        ended = f", in {len(walk.lengths):,} episodes of {count_text(mean)} steps on average"
-    least, most = min(walk.rewards), max(walk.rewards)
-    rewards = f"a reward of {least:g}" if least == most else f"rewards of {least:g} to {most:g}"
-    name = _relative(found.section.id, folder)
+def _summary(profile: EnvironmentProfile, folder: Path) -> str:
+    rollout = profile.rollout
+    stepped = isinstance(profile.environment, PythonEnvironment)
+    speed = f" ({rollout.steps / rollout.seconds:,.0f} a second)" if stepped else ""
+    episodes = ""
+    if rollout.lengths:
+        mean = sum(rollout.lengths) / len(rollout.lengths)
+        episodes = f", in {len(rollout.lengths):,} episodes of {count_text(mean)} steps on average"
+    low, high = min(rollout.rewards), max(rollout.rewards)
+    rewards = f"a reward of {low:g}" if low == high else f"rewards of {low:g} to {high:g}"
     return (
-        f"A first job for {name}: to begin with, not the best there is. Observations: "
-        f"{found.spaces[0]}; actions: {found.spaces[1]}. In {walk.steps:,} random steps{speed} it "
-        f"showed {len(walk.states):,} different observations and {rewards}{ended}. "
-        "`hpcq reference` explains every key."
+        f"A first job for {_relative(profile.section.id, folder)}: a start, not the best possible. "
+        f"Observations: {profile.spaces[0]}; actions: {profile.spaces[1]}. {rollout.steps:,} "
+        f"random steps{speed} gave {len(rollout.states):,} different observations and "
+        f"{rewards}{episodes}. `hpcq reference` explains every key."
     )
 
 
-def _sections(choices: list[Choice]) -> list[str]:
+def _sections(keys: list[Suggestion]) -> list[str]:
     """Return each section with its keys, in the order in which they are first named."""
     texts = []
-    for section in dict.fromkeys(choice.section for choice in choices):
+    for section in dict.fromkeys(each.section for each in keys):
         lines = [f"\n[{section}]\n" if section else "\n"]
-        for choice in choices:
-            if choice.section == section:
-                line = f"{choice.key} = {toml(choice.value, grouped=True)}\n"
-                lines.append(_comment(choice.why) if choice.why else "")
-                lines.append(f"# {line}" if choice.offered else line)
+        for each in keys:
+            if each.section == section:
+                line = f"{each.key} = {toml(each.value, grouped=True)}\n"
+                lines.append(_comment(each.why) if each.why else "")
+                lines.append(f"# {line}" if each.optional else line)
         texts.append("".join(lines))
     return texts
 

@@ -1,4 +1,4 @@
-"""Action numbers 0, 1, ... and what the environment takes for them.
+"""Action numbers 0, 1, ... and the actions of a Gymnasium space that they stand for.
 
 Discrete (any start), MultiDiscrete, MultiBinary, Tuples and Dicts of these, and Boxes: of integers
 as they are, of floats through the values that the job file gives. Numbers are mixed-radix, the
@@ -16,7 +16,7 @@ from hpcq.errors import JobError
 from hpcq.spaces.discretise import bounds, components, one_for_each
 from hpcq.spaces.spaces import describe
 
-MOST = 65_536
+MAX_ACTIONS = 65_536
 
 
 class Actions:
@@ -32,7 +32,7 @@ class Actions:
     Raises
     ------
     JobError
-        for a space without a number for every action, or with more than `MOST`.
+        for a space without a number for every action, or with more than `MAX_ACTIONS`.
     """
 
     def __init__(self, space: Any, levels: Any = None) -> None:
@@ -42,7 +42,7 @@ class Actions:
         except JobError as error:
             raise JobError(f"action space {space}: {error}") from None
         self.description: dict[str, Any] = _describe(tree)
-        """the tree as JSON, from which `described` makes the actions again"""
+        """the tree as JSON; see `described`"""
 
     @classmethod
     def described(cls, description: dict[str, Any]) -> "Actions":
@@ -62,11 +62,11 @@ class Actions:
         radices = [len(values) for leaf in _leaves(tree) for values in leaf[1]]
         self.count = math.prod(radices)
         """how many there are"""
-        if self.count > MOST:
-            raise JobError(f"{self.count:,} actions, more than {MOST:,}")
+        if self.count > MAX_ACTIONS:
+            raise JobError(f"{self.count:,} actions, more than {MAX_ACTIONS:,}")
         digits = iter(np.unravel_index(np.arange(self.count), radices) if radices else [])
         self._tree = _tables(tree, digits, self.count)
-        # Numbers cannot be changed by an environment: the same ones serve every time.
+        # Numbers are immutable: the same objects can be given to the environment every time.
         numbers = isinstance(self._tree, np.ndarray) and self._tree.ndim == 1
         self._numbers = np.array(list(self._tree), object) if numbers else None
 
@@ -179,8 +179,8 @@ def _values(space: Any, floats: Iterator[NDArray]) -> Any:
         range(int(start), int(start + count))
         for start, count in zip(starts.ravel(), counts.ravel(), strict=True)
     ]
-    if math.prod(len(each) for each in values) > MOST:
-        raise JobError(f"more than {MOST:,} actions")
+    if math.prod(len(each) for each in values) > MAX_ACTIONS:
+        raise JobError(f"more than {MAX_ACTIONS:,} actions")
     return _Leaf((space.dtype, values, space.shape))
 
 

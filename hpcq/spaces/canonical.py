@@ -1,7 +1,7 @@
 """Any observation of any Gymnasium space as 64 bits: blake2b over one canonical form.
 
-The form follows from the space, not from how the observation happens to be held: lists and
-arrays, Python's and NumPy's numbers give the same bytes. What has no fixed size carries its length,
+The form follows from the space, not from the types that hold the observation: lists and arrays,
+Python's and NumPy's numbers give the same bytes. What has no fixed size is preceded by its length,
 so that no two observations have the same form.
 """
 
@@ -20,7 +20,7 @@ def digest(description: dict[str, Any], observation: Any) -> int:
     Raises
     ------
     ValueError
-        if the observation does not look like one of the space.
+        if the observation is not one of the space.
     """
     state = hashlib.blake2b(digest_size=8)
     try:
@@ -31,7 +31,7 @@ def digest(description: dict[str, Any], observation: Any) -> int:
 
 
 def collision_bound(states: int) -> float:
-    """Return an upper bound of the probability that any two of so many states share a key."""
+    """Return an upper bound of the probability that two of so many states share a key."""
     return min(1.0, states * (states - 1) / 2 / 2.0**64)
 
 
@@ -51,9 +51,9 @@ def _feed(description: dict[str, Any], value: Any, state: Any) -> None:
         for name, part in description["spaces"].items():
             _feed(part, value[name], state)
     elif kind == "OneOf":
-        place = operator.index(value[0])
-        state.update(place.to_bytes(8, "little"))
-        _feed(description["spaces"][place], value[1], state)
+        index = operator.index(value[0])
+        state.update(index.to_bytes(8, "little"))
+        _feed(description["spaces"][index], value[1], state)
     elif kind == "Text":
         text = value.encode()
         _length(len(text), state)

@@ -69,10 +69,10 @@ def _find_kind(description: dict[str, Any], kinds: tuple[str, ...]) -> str | Non
 
 
 def _leaves(description: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (path, description) of every leaf, in the order in which `_parts` meets them."""
+    """Yield (path, description) of every leaf, in the order of `_parts`."""
     if description["kind"] == "Tuple":
-        for place, part in enumerate(description["spaces"]):
-            yield from _leaves(part, f"{path}[{place}]")
+        for i, part in enumerate(description["spaces"]):
+            yield from _leaves(part, f"{path}[{i}]")
     elif description["kind"] == "Dict":
         for name in sorted(description["spaces"]):
             yield from _leaves(description["spaces"][name], f"{path}[{name!r}]")
@@ -81,7 +81,7 @@ def _leaves(description: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
 
 
 def _parts(description: dict[str, Any], value: Any, out: list[Any]) -> None:
-    """Append what belongs to each leaf of one observation, or of a VectorEnv's batch of them."""
+    """Append the value of each leaf of one observation, or of a VectorEnv's batch of them."""
     if description["kind"] == "Tuple":
         parts = description["spaces"]
         if not isinstance(value, tuple | list | np.ndarray) or len(value) != len(parts):
@@ -134,8 +134,8 @@ class Codec:
         self.size = math.prod(self._counts) if exponent < 30 else 1 << 99
         if self.size > 1 << 64:
             raise JobError(
-                f"it has about 10^{math.floor(exponent)} states, more than the 2**64 that a key "
-                "can tell apart; leave out what the agent need not see (a Gymnasium wrapper), use "
+                f"it has about 10^{math.floor(exponent)} states, more than the 2**64 keys; "
+                "leave out what the agent does not need (a Gymnasium wrapper), use "
                 "fewer bins, or codec = 'digest'"
             )
 
@@ -166,10 +166,10 @@ class Codec:
         return key
 
     def encode_all(self, observations: list[Any]) -> NDArray[np.uint64] | None:
-        """Return the keys of many observations, uint64 (n,), or None unless all are plain.
+        """Return the keys of many observations, uint64 (n,), or None.
 
-        None says nothing of the observations: `encode` takes them one at a time, or finds the one
-        that is outside the space.
+        None: some are of an unusual form, or outside the space. Then `encode` takes them one at a
+        time, and finds the one that is outside.
         """
         if self._single:
             return self._encode(len(observations), [observations])
@@ -230,7 +230,7 @@ class Codec:
         return _rebuild(self.description, iter(self._leaves), reversed(digits))
 
     def columns(self, keys: NDArray[np.uint64]) -> dict[str, NDArray]:
-        """Return every number of many observations, (n,) each, by its place in the observation.
+        """Return every number of many observations, (n,) each, by its path in the observation.
 
         Of floats it is the middle of their bins; of a digest there is none.
         """

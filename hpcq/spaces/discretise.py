@@ -1,4 +1,4 @@
-"""Numbers with a fraction as bins: what the job file's discretisers mean, and their kernel.
+"""Floats as bins: what the job file's [environment.discretise] means, and its kernel.
 
 A *dimension* says how one float becomes a digit, as plain JSON: either
 ``{"bins": n, "low": a, "high": b}``, n equal parts of [a, b] where what lies outside is clipped,
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from hpcq.errors import JobError
 from hpcq.jit.compiler import kernel
 
+# Edges up to which a linear scan beats binary search.
 FEW = 16
 
 
 @kernel
-def bin_index(edges, value):
-    """Return the bin of `value`: how many of the ascending float64 `edges` are at most that."""
+def bin_index(edges: NDArray[np.floating], value: float) -> int:
+    """Return the bin of `value`: how many of the ascending `edges` are at most `value`."""
     if edges.size <= FEW:
-        # Without branches: faster than a search, up to about here.
+        # Branchless: faster than a binary search for so few.
         found = 0
         for k in range(edges.size):
             found += edges[k] <= value
@@ -51,10 +52,10 @@ def range_of(dimension: dict[str, Any]) -> tuple[float, float]:
 
 
 def rounded_up(numbers: NDArray[np.float64], dtype: Any) -> NDArray[np.floating]:
-    """Return the smallest numbers of a type that are at least these: what compares the same."""
+    """Return the smallest values of `dtype` not below `numbers`: comparisons stay the same."""
     with np.errstate(over="ignore"):
-        near = numbers.astype(dtype)
-    return np.where(near < numbers, np.nextafter(near, dtype(np.inf)), near)
+        rounded = numbers.astype(dtype)
+    return np.where(rounded < numbers, np.nextafter(rounded, dtype(np.inf)), rounded)
 
 
 def middles_of(dimension: dict[str, Any]) -> NDArray[np.float64]:
@@ -117,10 +118,10 @@ def dimensions(found: list[tuple[str, float | None, float | None]], section: Any
     names = [name for name, _, _ in found]
     if section.edges is not None:
         edges = one_for_each(section.edges, len(found), f"{key}.edges", names)
-        for name, cuts_traces in zip(names, edges, strict=True):
-            if any(b <= a for a, b in pairwise(cuts_traces)):
-                raise JobError(f"{key}.edges of {name} are not ascending: {cuts_traces}")
-        return [{"edges": [float(cut) for cut in cuts_traces]} for cuts_traces in edges]
+        for name, ascending in zip(names, edges, strict=True):
+            if any(b <= a for a, b in pairwise(ascending)):
+                raise JobError(f"{key}.edges of {name} are not ascending: {ascending}")
+        return [{"edges": [float(edge) for edge in each]} for each in edges]
     counts = one_for_each(section.bins, len(found), f"{key}.bins", names)
     return [
         {"bins": n, "low": low, "high": high}
@@ -172,7 +173,7 @@ def discretised(description: dict[str, Any], section: Any) -> dict[str, Any]:
         raise JobError(
             f"{len(found)} floats ({', '.join(name for name, _, _ in found[:8])}"
             f"{', ...' if len(found) > 8 else ''}) have no finite number of values; give bins or "
-            f"edges in [{key}] (`hpcq init` proposes bins), or codec = 'digest'"
+            f"edges in [{key}] (`hpcq init` suggests bins), or codec = 'digest'"
         )
     every = iter(dimensions(found, section, key))
 

@@ -17,12 +17,18 @@ from hpcq.spaces.discretise import FEW, bin_index, edges_of, middles_of, range_o
 
 _INT64 = np.iinfo(np.int64)
 MASK = (1 << 64) - 1
-# Environments whose digits are made together: few enough for the first cache.
+# Environments encoded together: their scratch array fits the first-level cache.
 AT_ONCE = 512
 
 
 @kernel
-def _append_integers(keys, values, start, last, count):
+def _append_integers(
+    keys: NDArray[np.uint64],
+    values: NDArray[np.int64],
+    start: NDArray[np.int64],
+    last: NDArray[np.uint64],
+    count: NDArray[np.uint64],
+) -> bool:
     """Append one digit per column; return whether all values are in the space.
 
     keys                uint64 (n,); modified
@@ -41,7 +47,16 @@ def _append_integers(keys, values, start, last, count):
 
 
 @kernel
-def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
+def _append_bins(
+    keys: NDArray[np.uint64],
+    values: NDArray[np.floating],
+    edges: NDArray[np.floating],
+    offsets: NDArray[np.int64],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+    count: NDArray[np.uint64],
+    scratch: NDArray[np.uint32],
+) -> int:
     """Append one digit per column; return how many values were clipped, -1 if one is not a number.
 
     values              float32 or float64 (k, n): one row for each column of digits
@@ -58,7 +73,7 @@ def _append_bins(keys, values, edges, offsets, low, high, count, scratch):
                 wrong += np.isnan(row[i])
                 clipped += (row[i] < low[j]) | (row[i] > high[j])
             if offsets[j + 1] - offsets[j] <= FEW:
-                # Edge by edge over all environments: the processor takes several at once.
+                # Edge by edge over all environments: the inner loop vectorises.
                 scratch[:] = 0
                 for e in range(offsets[j], offsets[j + 1]):
                     edge = edges[e]
@@ -161,7 +176,7 @@ class Bins:
         self._offsets = np.concatenate([[0], np.cumsum([part.size for part in edges])]).astype(int)
         ranges = np.array([range_of(d) for d in self._dimensions], np.float64).reshape(-1, 2)
         self._low, self._high = np.ascontiguousarray(ranges.T)
-        # Those of float32 are compared as they are: more of them at a time.
+        # float32 observations are compared as float32: twice as many in a vector register.
         self._bounds = {
             np.dtype(kind): (
                 rounded_up(inner, kind),
@@ -216,7 +231,7 @@ class Bins:
 
 
 class Digest:
-    """Any space: 64 bits of a digest. Two observations may share a key, with small probability."""
+    """Any space: 64 bits of a digest. Two observations share a key with small probability."""
 
     counts = (1 << 64,)
 
@@ -233,11 +248,11 @@ class Digest:
         return 0
 
     def rebuild(self, digits: Iterator[int]) -> str:
-        """Return the key as text: an observation cannot be had back from its digest."""
+        """Return the key as text: a digest has no inverse."""
         return f"digest {next(digits):016x}"
 
     def columns(self, digits: Iterator[NDArray[np.uint64]]) -> Iterator[tuple[str, NDArray]]:
-        """Yield nothing: the key is all that is known."""
+        """Yield nothing: a digest has no inverse."""
         next(digits)
         return iter(())
 

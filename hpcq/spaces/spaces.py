@@ -13,7 +13,7 @@ def _bound(value: float) -> float | None:
 
 
 def describe(space: Any) -> dict[str, Any]:
-    """Return a space as JSON: its kind and whatever its observations follow from.
+    """Return a space as JSON: its kind and its parameters.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def describe(space: Any) -> dict[str, Any]:
         edge = None if space.edge_space is None else describe(space.edge_space)
         return {"kind": "Graph", "node": describe(space.node_space), "edge": edge}
     if np.dtype(space.dtype).kind == "U":
-        # Packages have spaces of their own for text, such as MiniGrid's missions.
+        # Text spaces of other packages, such as MiniGrid's missions.
         return {"kind": "Text", "max_length": None}
     raise JobError(
         f"{type(space).__name__} is none of Gymnasium's spaces; leave it out, or turn it into one, "
@@ -57,7 +57,7 @@ def describe(space: Any) -> dict[str, Any]:
 
 
 def _box(space: Any) -> dict[str, Any]:
-    """Integers keep their bounds in the Box's shape; floats theirs in one list, None: infinite."""
+    """Integer bounds keep the Box's shape; float bounds are one list, with None for infinity."""
     low, high, dtype = np.asarray(space.low), np.asarray(space.high), np.dtype(space.dtype)
     if dtype.kind in "iub":
         bounds = {"low": low.tolist(), "high": high.tolist()}
@@ -74,7 +74,7 @@ def _box(space: Any) -> dict[str, Any]:
 
 
 def item(description: dict[str, Any], batch: Any, i: int) -> Any:
-    """Return observation `i` of a batch in the form in which Gymnasium's VectorEnv gives it."""
+    """Return observation `i` of a VectorEnv's batch."""
     if description["kind"] == "Tuple":
         return tuple(
             item(part, column, i) for part, column in zip(description["spaces"], batch, strict=True)
@@ -85,7 +85,7 @@ def item(description: dict[str, Any], batch: Any, i: int) -> Any:
 
 
 def named(description: dict[str, Any]) -> str:
-    """Return a space in words, as short as Gymnasium would have it."""
+    """Return a space as short text, similar to Gymnasium's."""
     kind = description["kind"]
     parts: Any = description.get("spaces")
     if kind == "Dict":

@@ -1,11 +1,11 @@
-"""The digest of a table: equal exactly if all rows are, whatever ranks hold them.
+"""The digest of a table: the same for the same rows, whatever ranks hold them.
 
 Each row's key, Q-value bits and visit counts are mixed into two independent 64-bit numbers,
-which are summed over rows modulo 2**64; the row count stands beside them.
+which are summed over rows modulo 2**64; the third number is the row count.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from hpcq.hashing import MASK, mix64
 from hpcq.jit.compiler import inlined, kernel
 
+Words = NDArray[np.uint64]
+
 _FIRST, _SECOND = np.uint64(0x9FB21C651E98DF25), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 class Digest(NamedTuple):
-    """Rows and the two sums. ``str`` gives the form that people compare."""
+    """The number of rows and the two sums; ``str`` gives the form that users compare."""
 
     rows: int = 0
     first: int = 0
@@ -35,21 +37,30 @@ class Digest(NamedTuple):
         )
 
 
-# Rows that are mixed side by side: a processor waits for each of a row's mixings.
+# Rows mixed at once: the mixings of one row are a chain of dependent multiplications.
 _BLOCK = 16
 
 
 @kernel
-def _sums(hashes, bits, visits, firsts, seconds, out):
+def _sums(hashes: Words, bits: Any, visits: Any, firsts: Words, seconds: Words, out: Words) -> None:
     rest = hashes.size % _BLOCK
-    # A length that the compiler knows: it takes several rows with one instruction.
+    # A constant length, which the compiler vectorises.
     for start in range(0, hashes.size - rest, _BLOCK):
         _add(hashes, bits, visits, start, _BLOCK, firsts, seconds, out)
     _add(hashes, bits, visits, hashes.size - rest, rest, firsts, seconds, out)
 
 
 @inlined
-def _add(hashes, bits, visits, start, rows, firsts, seconds, out):
+def _add(
+    hashes: Words,
+    bits: Any,
+    visits: Any,
+    start: int,
+    rows: int,
+    firsts: Words,
+    seconds: Words,
+    out: Words,
+) -> None:
     for i in range(rows):
         firsts[i] = mix64(hashes[start + i] ^ _FIRST)
         seconds[i] = mix64(hashes[start + i] ^ _SECOND)
@@ -61,7 +72,7 @@ def _add(hashes, bits, visits, start, rows, firsts, seconds, out):
 
 
 @inlined
-def _mix_in(words, start, rows, firsts, seconds):
+def _mix_in(words: Any, start: int, rows: int, firsts: Words, seconds: Words) -> None:
     for j in range(words.shape[1]):
         for i in range(rows):
             word = np.uint64(words[start + i, j])

@@ -1,20 +1,20 @@
-"""The rows of one rank: a hash table kept in hash order.
+"""The rows of one rank: a hash table in hash order.
 
 Ordered open addressing with linear probing (Amble and Knuth, "Ordered hash tables", The
 Computer Journal 17(2), 1974). A row's home is a bucket: as many slots as fill a cache line. Homes
-are monotone in the hash and there is no wrap-around, so the rows stand in hash order: growing,
-saving and loading are single passes, and a search for an absent hash ends at the first larger one.
+are monotone in the hash and there is no wrap-around, so rows are in hash order: growing, saving
+and loading are single passes, and a search for an absent hash ends at the first larger one.
 
 An empty slot holds the largest hash. The one state that really has this hash has a slot of its
-own, the last, and a flag that says whether it is there.
+own, the last, and a flag for its presence.
 
-Hashes and Q-values of a row are neighbours in memory; kernels see them as two contiguous arrays a
-few bytes apart. That of the hashes is of records as long as a row, a length that the compiler knows
-then: to find a row takes a shift, not a multiplication. Visit counts, where kept, stand in an array
-of their own.
+Hash and Q-values of a row are adjacent in memory; kernels see them as two contiguous arrays a few
+bytes apart. The array of hashes has records as long as a row: the length is a constant to the
+compiler, and the address of a row takes a shift, not a multiplication. Visit counts and masks,
+where kept, are separate arrays.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from hpcq.jit.compiler import kernel
 
 _ONE = np.uint64(1)
 
-# Places in the state array that the kernels share with the class.
+# Indices of `Table.state`: rows present, whether the row of MAX_HASH is, most rows before growth.
 ROWS, HAS_MAX, LIMIT = 0, 1, 2
 
 
@@ -32,34 +32,36 @@ class Table(NamedTuple):
     """The arrays of a shard as kernels see them."""
 
     hashes: NDArray[np.void]
-    """(slots,), records of which `hash` (uint64) is all but the room for the values"""
+    """(slots,), records of a row's length in which only `hash` (uint64) is named"""
     q: NDArray[np.floating]
-    """(slots, numbers in a record): columns 0 ... `columns` - 1; starts where a row's values do"""
+    """(slots, values in a record), of which the columns 0 ... `columns` - 1 are used"""
     visits: NDArray[np.uint32]
     """(slots, columns), or (slots, 0) where visits are not counted"""
     masks: NDArray[np.uint64]
     """(slots, 1), the legal actions as a bitset, or (slots, 0) where there are no masks"""
     state: NDArray[np.int64]
+    """(3,): ROWS, HAS_MAX, LIMIT"""
     ranks: np.uint64
     buckets: np.uint64
     width: int
     """slots of a bucket"""
     columns: int
-    """values of a row: one for every action, in every table of the rule"""
+    """Q-values of a row: actions times tables of the rule"""
     q_init: float
 
 
 @kernel
-def home_slot(hash_, ranks, buckets, width):
+def home_slot(hash_: np.uint64, ranks: np.uint64, buckets: np.uint64, width: int) -> int:
     """Return the first slot of a hash's bucket."""
-    return np.int64(home_bucket(hash_, ranks, buckets)) * width
+    bucket: Any = np.int64(home_bucket(hash_, ranks, buckets))
+    return bucket * width
 
 
 @kernel
-def probe(hashes, slot, hash_):
-    """Return the slot where the row of a hash is, if there is one: see `holds`.
+def probe(hashes: Any, slot: np.uint64, hash_: np.uint64) -> np.uint64:
+    """Return the slot of a hash if it has a row, which `holds` tells.
 
-    `slot` (uint64) is its home or further on.
+    `slot` is its home slot, or a later one.
     """
     if hash_ == MAX_HASH:
         return np.uint64(hashes.shape[0] - 1)
@@ -69,21 +71,22 @@ def probe(hashes, slot, hash_):
 
 
 @kernel
-def holds(hashes, state, slot, hash_):
+def holds(hashes: Any, state: NDArray[np.int64], slot: np.uint64, hash_: np.uint64) -> bool:
     """Return whether the row of a hash is in a slot."""
     return hashes[slot].hash == hash_ and (hash_ != MAX_HASH or state[HAS_MAX] != 0)
 
 
 @kernel
-def find(table, hash_):
+def find(table: Table, hash_: np.uint64) -> int:
     """Return the slot of a hash, or -1 where it has no row."""
     home = home_slot(hash_, table.ranks, table.buckets, table.width)
     slot = probe(table.hashes, np.uint64(home), hash_)
-    return np.int64(slot) if holds(table.hashes, table.state, slot, hash_) else -1
+    found: Any = np.int64(slot)
+    return found if holds(table.hashes, table.state, slot, hash_) else -1
 
 
 @kernel
-def _clear(table, slot, hash_):
+def _clear(table: Any, slot: int, hash_: np.uint64) -> None:
     table.hashes[slot].hash = hash_
     for a in range(table.columns):
         table.q[slot, a] = table.q_init
@@ -95,7 +98,7 @@ def _clear(table, slot, hash_):
 
 
 @kernel
-def move(source, old, target, new):
+def move(source: Any, old: int, target: Any, new: int) -> None:
     """Copy the row in slot `old` to slot `new` of `target`."""
     target.hashes[new].hash = source.hashes[old].hash
     for a in range(source.columns):
@@ -107,8 +110,8 @@ def move(source, old, target, new):
 
 
 @kernel
-def insert(table, hash_):
-    """Return the slot of a hash, making its row where there is none; -1 if the shard is full."""
+def insert(table: Any, hash_: np.uint64) -> int:
+    """Return the slot of a hash, with a new row if it has none; -1 if the shard is full."""
     last = table.hashes.shape[0] - 1
     if hash_ == MAX_HASH:
         if not table.state[HAS_MAX]:
@@ -120,7 +123,7 @@ def insert(table, hash_):
         slot += 1
     if table.hashes[slot].hash == hash_:
         return slot
-    # The two last slots stay out of reach: one empty, where every search ends, one for MAX_HASH.
+    # The two last slots are reserved: one is empty and ends every search, one is for MAX_HASH.
     end = slot
     while table.hashes[end].hash != MAX_HASH:
         end += 1
@@ -133,8 +136,8 @@ def insert(table, hash_):
 
 
 @kernel
-def end_with(table, buckets):
-    """Return the slot after the last row, were there so many buckets."""
+def end_with(table: Any, buckets: np.uint64) -> int:
+    """Return the slot after the last row in a table of so many buckets."""
     free = 0
     for i in range(table.hashes.shape[0] - 1):
         hash_ = table.hashes[i].hash
@@ -144,17 +147,17 @@ def end_with(table, buckets):
 
 
 @kernel
-def empty(table, start, stop):
+def empty(table: Any, start: int, stop: int) -> None:
     """Empty the slots `start` ... `stop` - 1."""
     for slot in range(start, stop):
         table.hashes[slot].hash = MAX_HASH
 
 
 @kernel
-def move_all(source, start, stop, target, free):
-    """Move the rows in the slots `start` ... `stop` - 1 to `target`, filled up to slot `free`.
+def move_all(source: Any, start: int, stop: int, target: Any, free: int) -> int:
+    """Move the rows in the slots `start` ... `stop` - 1 to `target`, from its slot `free` on.
 
-    Returns up to where it is filled then. The two last slots of either are not for this.
+    Returns its first free slot after them. The two last slots of both tables are left alone.
     """
     for i in range(start, stop):
         hash_ = source.hashes[i].hash
@@ -167,7 +170,9 @@ def move_all(source, start, stop, target, free):
 
 
 @kernel
-def _copy(table, slot, n, hashes, q, visits, masks):
+def _copy(
+    table: Any, slot: int, n: int, hashes: NDArray, q: NDArray, visits: NDArray, masks: NDArray
+) -> None:
     hashes[n] = table.hashes[slot].hash
     for a in range(q.shape[1]):
         q[n, a] = table.q[slot, a]
@@ -178,11 +183,13 @@ def _copy(table, slot, n, hashes, q, visits, masks):
 
 
 @kernel
-def gather(table, slot, hashes, q, visits, masks):
+def gather(
+    table: Any, slot: int, hashes: NDArray, q: NDArray, visits: NDArray, masks: NDArray
+) -> tuple[int, int]:
     """Copy live rows from `slot` on until the output is full; return (rows, next slot)."""
     n = 0
     last = table.hashes.shape[0] - 1
-    # What an empty slot holds is copied, too, and overwritten: a branch would be a guess.
+    # Empty slots are copied, too, and overwritten by the next: a branch would be mispredicted.
     while slot < last and n < hashes.size:
         _copy(table, slot, n, hashes, q, visits, masks)
         n += table.hashes[slot].hash != MAX_HASH
@@ -196,7 +203,7 @@ def gather(table, slot, hashes, q, visits, masks):
 
 
 @kernel
-def scatter(table, hashes, q, visits, masks):
+def scatter(table: Any, hashes: NDArray, q: NDArray, visits: NDArray, masks: NDArray) -> int:
     """Insert rows given in hash order; return how many fitted."""
     for i in range(hashes.size):
         slot = insert(table, hashes[i])

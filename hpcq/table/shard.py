@@ -1,4 +1,4 @@
-"""The shard of one rank: rows (see rows.py) in memory that grows with them."""
+"""The shard of one rank: rows (see hash_table.py) in memory that grows with them."""
 
 from collections.abc import Iterator
 
@@ -23,15 +23,15 @@ from hpcq.table.hash_table import (
 MAX_LOAD = 0.54
 MIN_CAPACITY = 64
 
-# Runs of probes end well within this many slots after the last bucket.
+# Slots after the last bucket, many more than a run of probes needs.
 _TAIL = 64
 
-# Slots moved between two releases of what growth has left behind.
+# Slots that growth moves before it releases their old memory.
 _GROWTH_PIECE = 1 << 20
 
 
 def _record_bytes(useful: int) -> int:
-    """Return the size of a record: whole cache lines (or half a line) where little is wasted.
+    """Return the size of a record: whole cache lines, or half a line, where that wastes little.
 
     With `MAX_LOAD`, at least 0.4 of a full table are useful bytes.
     """
@@ -41,7 +41,7 @@ def _record_bytes(useful: int) -> int:
 
 
 def _hash_record(nbytes: int) -> np.dtype:
-    """Return the type of a row of so many bytes, of which only the hash is named."""
+    """Return the type of a row of so many bytes, in which only the hash is named."""
     return np.dtype({"names": ["hash"], "formats": ["u8"], "itemsize": nbytes})
 
 
@@ -51,13 +51,13 @@ class Shard:
     Parameters
     ----------
     ranks
-        number of ranks that share the table; only decides the slots.
+        ranks that share the table; placement only, never results.
     columns
-        Q-values per row.
+        Q-values of a row: actions times tables of the rule.
     dtype
         float32 or float64.
     q_init
-        what an absent row reads as, and every Q-value of a new row.
+        every Q-value of a new row, and of an absent one.
     visits
         whether to count visits per Q-value: uint32, saturating.
     masks
@@ -118,7 +118,7 @@ class Shard:
         return table
 
     def grow(self) -> None:
-        """Double the capacity, in one pass; what has moved is released on the way."""
+        """Double the capacity in one pass that releases the old memory as it goes."""
         old = self.table
         slots = old.hashes.shape[0]
         buckets = int(old.buckets) * 2
@@ -139,17 +139,17 @@ class Shard:
         self.table = new
 
     def memory_for(self, rows: int) -> tuple[int, int]:
-        """Return the bytes held with so many rows, and the most held on the way there."""
+        """Return the bytes held with so many rows, and the peak while growing to them."""
         slot = self.nbytes / self.table.hashes.shape[0]
         capacity, before, held = int(self.table.buckets) * self.table.width, 0, self.nbytes
         while int(capacity * MAX_LOAD) < rows:
             capacity *= 2
             before, held = held, int((capacity + _TAIL + 2) * slot)
-        # Growth releases what it has moved, a piece at a time: of the old table no more than that.
+        # Growth releases the old table piece by piece, so it adds one piece at most.
         return held, held + min(before, int(_GROWTH_PIECE * slot))
 
     def reserve(self, rows: int) -> None:
-        """Make room for so many rows in all, at once; the shard must be empty."""
+        """Allocate for so many rows at once; the shard must be empty."""
         capacity = int(rows / MAX_LOAD) + 1
         if len(self) == 0 and capacity > int(self.table.buckets) * self.table.width:
             self.table = self._allocate_empty(capacity)
@@ -170,7 +170,7 @@ class Shard:
         visits = np.empty((rows, self.table.visits.shape[1]), np.uint32)
         masks = np.empty((rows, self.table.masks.shape[1]), np.uint64)
         slot, left = 0, len(self)
-        # Empty slots after the last row would be copied over it.
+        # Stop at the last row: `gather` would copy the empty slots after it over it.
         while left:
             n, slot = gather(self.table, slot, hashes, q, visits, masks)
             left -= n
@@ -190,7 +190,7 @@ class Shard:
         visits
             uint32 (n, columns), or (n, 0)
         masks
-            uint64 (n, 1), or (n, 0); default: the latter, and rows get a mask of 0
+            uint64 (n, 1), or (n, 0); default: (n, 0), and rows get a mask of 0
         """
         if masks is None:
             masks = np.empty((hashes.size, 0), np.uint64)

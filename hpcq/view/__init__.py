@@ -1,1 +1,1 @@
-"""What a checkpoint holds, for people."""
+"""Read checkpoints and runs: tables, policies, plots, reports."""

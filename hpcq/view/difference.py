@@ -1,4 +1,4 @@
-"""How two tables differ: both files merged in the order of their hashes, a piece at a time."""
+"""Compare two tables: a merge of both files in hash order, in bounded pieces."""
 
 import json
 from collections.abc import Iterator
@@ -19,22 +19,22 @@ def _take(rows: Rows, chosen: Any) -> Rows:
 
 
 def merged(a: Table, b: Table) -> Iterator[tuple[Rows, Rows]]:
-    """Yield the rows of two tables over the same range of hashes, range after range.
+    """Yield the rows of two tables in the same range of hashes, range after range.
 
-    Both sides together are every row once; memory is that of a piece of each.
+    Every row appears once; memory is bounded by a piece of each table.
     """
     left, right = a.pieces(), b.pieces()
-    mine, theirs = next(left, None), next(right, None)
-    none_a, none_b = a.rows(0, 0), b.rows(0, 0)
-    while mine is not None or theirs is not None:
-        last = min(int(rows.hashes[-1]) for rows in (mine, theirs) if rows is not None)
+    rows_a, rows_b = next(left, None), next(right, None)
+    empty_a, empty_b = a.rows(0, 0), b.rows(0, 0)
+    while rows_a is not None or rows_b is not None:
+        last = min(int(rows.hashes[-1]) for rows in (rows_a, rows_b) if rows is not None)
         sides = []
-        for rows, none in ((mine, none_a), (theirs, none_b)):
+        for rows, empty in ((rows_a, empty_a), (rows_b, empty_b)):
             end = 0 if rows is None else int(np.searchsorted(rows.hashes, np.uint64(last), "right"))
-            sides.append((none if rows is None else _take(rows, slice(end)), end))
+            sides.append((empty if rows is None else _take(rows, slice(end)), end))
         yield sides[0][0], sides[1][0]
-        mine = _rest(mine, sides[0][1], left)
-        theirs = _rest(theirs, sides[1][1], right)
+        rows_a = _rest(rows_a, sides[0][1], left)
+        rows_b = _rest(rows_b, sides[1][1], right)
 
 
 def _rest(rows: Rows | None, done: int, pieces: Iterator[Rows]) -> Rows | None:
@@ -46,13 +46,13 @@ def _rest(rows: Rows | None, done: int, pieces: Iterator[Rows]) -> Rows | None:
 def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str, Any]:
     """Return how two checkpoints differ.
 
-    A policy change is another greedy action, the first one where several are as good. Values are
+    A policy change is another greedy action, the first one of several equal ones. Values are
     compared where the action is legal in both.
 
     Parameters
     ----------
     top
-        how many states to show of each kind.
+        number of states to return of each kind.
 
     Raises
     ------
@@ -62,60 +62,60 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
     with Table(path_a) as a, Table(path_b) as b:
         _check_comparable(a, b)
         found = _Difference(a, b, top)
-        for mine, theirs in merged(a, b):
-            found.add(mine, theirs)
-        return found.format_error()
+        for rows_a, rows_b in merged(a, b):
+            found.add(rows_a, rows_b)
+        return found.result()
 
 
 class _Difference:
-    """What is known of two tables after some of their rows."""
+    """Accumulates the differences of two tables, range by range."""
 
     def __init__(self, a: Table, b: Table, top: int) -> None:
         self._tables, self._top = (a, b), top
         self._only, self._common, self._equal, self._changes = [0, 0], 0, 0, 0
-        self._compared, self._total, self._biggest = 0, 0.0, 0.0
+        self._compared, self._total, self._max_gap = 0, 0.0, 0.0
         self._only_rows: list[list] = [[], []]
         self._policy_rows: list[Any] = []
         self._largest: list[tuple[float, int, Rows, Rows]] = []
 
-    def add(self, mine: Rows, theirs: Rows) -> None:
-        """Look at all rows of one range of hashes."""
+    def add(self, rows_a: Rows, rows_b: Rows) -> None:
+        """Add the rows of one range of hashes."""
         _, here, there = np.intersect1d(
-            mine.hashes, theirs.hashes, assume_unique=True, return_indices=True
+            rows_a.hashes, rows_b.hashes, assume_unique=True, return_indices=True
         )
-        for side, (rows, both) in enumerate(((mine, here), (theirs, there))):
+        for side, (rows, both) in enumerate(((rows_a, here), (rows_b, there))):
             alone = np.setdiff1d(np.arange(rows.hashes.size), both, assume_unique=True)
             self._only[side] += alone.size
             shown = self._only_rows[side]
             for i in alone[: self._top - len(shown)]:
                 shown.append(describe_row(self._tables[side], _take(rows, [i])))
-        self._compare(_take(mine, here), _take(theirs, there))
+        self._compare(_take(rows_a, here), _take(rows_b, there))
 
-    def _compare(self, mine: Rows, theirs: Rows) -> None:
-        """Look at rows of the same states."""
-        legal = np.isfinite(mine.q) & np.isfinite(theirs.q)
-        gaps = np.abs(np.subtract(mine.q, theirs.q, where=legal, out=np.zeros(legal.shape)))
+    def _compare(self, rows_a: Rows, rows_b: Rows) -> None:
+        """Add the rows of states that are in both tables."""
+        legal = np.isfinite(rows_a.q) & np.isfinite(rows_b.q)
+        gaps = np.abs(np.subtract(rows_a.q, rows_b.q, where=legal, out=np.zeros(legal.shape)))
         gap = gaps.max(axis=1)
         self._total += float(gaps.sum())
         self._compared += int(legal.sum())
         self._common += gap.size
-        self._equal += int((mine.q == theirs.q).all(axis=1).sum())
-        self._biggest = max(self._biggest, float(gap.max(initial=0.0)))
-        changed = np.flatnonzero(best_actions(mine.q) != best_actions(theirs.q))
+        self._equal += int((rows_a.q == rows_b.q).all(axis=1).sum())
+        self._max_gap = max(self._max_gap, float(gap.max(initial=0.0)))
+        changed = np.flatnonzero(best_actions(rows_a.q) != best_actions(rows_b.q))
         self._changes += changed.size
         for i in changed[: self._top - len(self._policy_rows)]:
-            self._policy_rows.append(self._pair(_take(mine, [i]), _take(theirs, [i])))
+            self._policy_rows.append(self._pair(_take(rows_a, [i]), _take(rows_b, [i])))
         for i in np.argsort(-gap, kind="stable")[: self._top]:
             if gap[i] > 0:
-                pair = (_take(mine, [i]), _take(theirs, [i]))
+                pair = (_take(rows_a, [i]), _take(rows_b, [i]))
                 self._largest.append((float(gap[i]), int(pair[0].hashes[0]), *pair))
         self._largest = sorted(self._largest, key=lambda item: (-item[0], item[1]))[: self._top]
 
-    def _pair(self, mine: Rows, theirs: Rows) -> list[dict[str, Any]]:
-        return [describe_row(t, r) for t, r in zip(self._tables, (mine, theirs), strict=True)]
+    def _pair(self, rows_a: Rows, rows_b: Rows) -> list[dict[str, Any]]:
+        return [describe_row(t, r) for t, r in zip(self._tables, (rows_a, rows_b), strict=True)]
 
-    def format_error(self) -> dict[str, Any]:
-        """Return what is known."""
+    def result(self) -> dict[str, Any]:
+        """Return the differences found so far."""
         a, b = self._tables
         return {
             "a": {"file": str(a.path), "steps": a.header.step, "states": len(a)},
@@ -126,10 +126,10 @@ class _Difference:
             "common": self._common,
             "equal": self._equal,
             "mean": self._total / self._compared if self._compared else 0.0,
-            "largest": self._biggest,
+            "largest": self._max_gap,
             "policy_changes": self._changes,
             "only_rows": self._only_rows,
-            "largest_rows": [self._pair(mine, theirs) for _, _, mine, theirs in self._largest],
+            "largest_rows": [self._pair(rows_a, rows_b) for _, _, rows_a, rows_b in self._largest],
             "policy_rows": self._policy_rows,
         }
 
@@ -140,11 +140,11 @@ def _job(table: Table) -> Job:
 
 def _check_comparable(a: Table, b: Table) -> None:
     for what in ("observation", "actions", "action"):
-        mine, theirs = getattr(a.header, what), getattr(b.header, what)
-        if mine != theirs:
-            if isinstance(mine, dict) and named(mine) != named(theirs):
-                mine, theirs = named(mine), named(theirs)
+        value_a, value_b = getattr(a.header, what), getattr(b.header, what)
+        if value_a != value_b:
+            if isinstance(value_a, dict) and named(value_a) != named(value_b):
+                value_a, value_b = named(value_a), named(value_b)
             raise CheckpointError(
-                f"{a.path} and {b.path} cannot be compared: {what} is {mine} in one and {theirs} "
-                "in the other"
+                f"{a.path} and {b.path} cannot be compared: {what} is {value_a} in one "
+                f"and {value_b} in the other"
             )

@@ -1,4 +1,4 @@
-"""How values and updates of a table's states are distributed, as a picture."""
+"""Histograms of the values and updates of a table's states."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def distribution(table: Table) -> "Figure | None":
-    """Draw how greedy values, and updates, of a random sample of the states are distributed."""
+    """Plot histograms of the greedy values, and updates, of a random sample of the states."""
     size = sample_size(table)
     if not size:
         return None
@@ -22,27 +22,27 @@ def distribution(table: Table) -> "Figure | None":
     values = np.concatenate([rows.q.max(axis=1) for rows in pieces]).astype(np.float64)
     visits = np.concatenate([rows.visits.sum(axis=1, dtype=np.int64) for rows in pieces])
     counted = table.header.visits
-    figure, every = figure_of(9, 2.8, 1, 1 + counted)
+    figure, all_axes = figure_of(9, 2.8, 1, 1 + counted)
     whole = size == len(table)
     what = f"{size:,} states" if whole else f"a random sample of {size:,} states"
-    every[0].hist(values, bins=bins_of(values), color=COLOURS[0])
-    every[0].set_title(f"Greedy values of {what}")
-    every[0].set_xlabel("largest Q-value of a state")
+    all_axes[0].hist(values, bins=bins_of(values), color=COLOURS[0])
+    all_axes[0].set_title(f"Greedy values of {what}")
+    all_axes[0].set_xlabel("largest Q-value of a state")
     if counted:
         top = max(1, int(visits.max()))
         edges = np.unique(np.floor(np.geomspace(1, top + 1, 50)))
-        every[1].hist(np.maximum(visits, 1), bins=edges, color=COLOURS[2])
-        every[1].set_xscale("log")
-        every[1].set_title(f"Updates of {what}")
-        every[1].set_xlabel("updates of a state, all actions together")
-    for axes in every:
+        all_axes[1].hist(np.maximum(visits, 1), bins=edges, color=COLOURS[2])
+        all_axes[1].set_xscale("log")
+        all_axes[1].set_title(f"Updates of {what}")
+        all_axes[1].set_xlabel("updates of a state, all actions together")
+    for axes in all_axes:
         axes.set_ylabel("states")
         engineering(axes)
     return figure
 
 
 def bins_of(values: NDArray[np.float64]) -> Any:
-    """Return bins for a histogram: one for each value where these are few whole numbers."""
+    """Return bins for a histogram: one for each value if these are few integers."""
     low, high = float(values.min()), float(values.max())
     if high - low < 150 and (values == np.round(values)).all():
         return np.arange(low - 0.5, high + 1)

@@ -1,4 +1,4 @@
-"""What all pictures share: matplotlib, colours, axes.
+"""What all plots share: matplotlib, colours, axes.
 
 matplotlib comes with ``pip install 'hpcq[plot]'``.
 """
@@ -41,11 +41,11 @@ def load_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise DependencyError("pictures need matplotlib: pip install 'hpcq[plot]'") from None
+        raise DependencyError("plots need matplotlib: pip install 'hpcq[plot]'") from None
 
 
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> Any:
-    """Return a figure of so many inches, and its axes one after the other."""
+    """Return a figure, its size in inches, and its axes in a flat array."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -23,7 +23,7 @@ from hpcq.view.policy import Policy
 from hpcq.view.rundata import load_job
 from hpcq.view.table import Table
 
-# Environments side by side, and steps of an episode that comes to no end by itself.
+# Environments stepped together, and time limit of episodes that have none.
 AT_ONCE = 64
 MOST_STEPS = 10_000
 
@@ -32,8 +32,7 @@ def job_of(table: Table, given: Path | None = None) -> Job:
     """Return the job in whose environment a checkpoint is evaluated.
 
     It is the one `given`, or that of the run directory (job.json), or else the one in the file
-    itself, if that names no code of people's own: nothing is imported because a checkpoint names
-    it.
+    itself, unless that names user code: nothing is imported because a checkpoint names it.
 
     Raises
     ------
@@ -60,7 +59,7 @@ def job_of(table: Table, given: Path | None = None) -> Job:
 def environment_of(
     table: Table, section: EnvironmentSection
 ) -> PythonEnvironment | CompiledEnvironment:
-    """Return the environment of a job, every episode of which comes to an end.
+    """Return the environment of a job, with a time limit if it has none.
 
     Raises
     ------
@@ -88,8 +87,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return mean, 95 % confidence interval and spread of the greedy policy's returns.
 
-    Returns are undiscounted. Of the environments that run side by side each plays a number of
-    episodes that is settled before: short ones do not count more often.
+    Returns are undiscounted. Each environment plays a fixed number of episodes: otherwise short
+    ones would be overrepresented.
 
     Parameters
     ----------
@@ -130,13 +129,13 @@ def _play(
     episodes: int,
     seed: int,
 ) -> tuple[list[float], list[int], int, int]:
-    """Return the episodes' returns and lengths, how many were truncated, steps in unseen states."""
+    """Return the episodes' returns and lengths, the number truncated, steps in unseen states."""
     unit = (isinstance(environment, PythonEnvironment) and environment.vector) or 1
     count = -(-min(episodes, AT_ONCE) // unit) * unit
     left = np.array([(episodes + count - 1 - i) // count for i in range(count)])
     collector = make_collector(environment, seed_word(seed), 0, count, 1 << 60)
     batch = collector.batch
-    returned, elapsed, strange = np.zeros(count), np.zeros(count, int), np.zeros(count, bool)
+    returned, elapsed, is_unseen = np.zeros(count), np.zeros(count, int), np.zeros(count, bool)
     returns: list[float] = []
     lengths: list[int] = []
     truncated = unseen = tick = 0
@@ -149,12 +148,12 @@ def _play(
                 legal = legal_actions(batch.next_mask, environment.actions)
             for i, key in enumerate(keys_of(batch.hash).tolist()):
                 batch.action[i] = policy.number(key, legal[i] if environment.masked else None)
-                strange[i] = policy.row(key) is None
+                is_unseen[i] = policy.row(key) is None
             collector.step(tick)
             for i in np.flatnonzero((batch.outcome != Outcome.RESET) & (left > 0)).tolist():
                 returned[i] += batch.reward[i]
                 elapsed[i] += 1
-                unseen += int(strange[i])
+                unseen += int(is_unseen[i])
                 if batch.outcome[i] != Outcome.CONTINUES:
                     returns.append(float(returned[i]))
                     lengths.append(int(elapsed[i]))

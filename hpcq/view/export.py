@@ -1,7 +1,7 @@
-"""A table, or the greedy policy, as columns in a file that other programs read.
+"""Export a table, or its greedy policy, as columns: .npz, .csv or .parquet.
 
-Observations are decoded: a column for each of their numbers. Memory is that of a piece of the
-table; the file appears under its name when it is whole.
+Observations are decoded: a column for each of their numbers. Memory is bounded by a piece of the
+table; the file gets its name by a rename when it is complete.
 """
 
 import csv
@@ -47,7 +47,7 @@ def _named(name: str, batch: Any) -> Columns:
 
 
 def flat(columns: Columns) -> Columns:
-    """Return the same with a column for every action: q[0], q[1], ..."""
+    """Return the columns with a column for every action: q[0], q[1], ..."""
     found: Columns = {}
     for name, values in columns.items():
         if values.ndim == 1:
@@ -58,7 +58,7 @@ def flat(columns: Columns) -> Columns:
 
 
 def export(source: str | Path, target: str | Path, what: str = "table") -> int:
-    """Write a checkpoint's rows, in the order of their hashes, into another file; return how many.
+    """Write a checkpoint's rows, in hash order, to another file; return their number.
 
     Parameters
     ----------

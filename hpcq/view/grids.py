@@ -1,4 +1,4 @@
-"""Problems on a grid: which state stands in which cell, and which action leads where.
+"""Problems on a grid: the state of each cell, and the move of each action.
 
 FrozenLake, CliffWalking, Taxi (one map for each destination, passenger aboard), hpcq/Gridworld
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcq.checkpoint.header import Header
 
-# Cells of a side that are shown; of a larger grid the corner with the goal.
+# Cells of a side to plot; of a larger grid, the corner with the goal.
 LARGEST = 300
 
 NORTH, EAST, SOUTH, WEST = (-1, 0), (0, 1), (1, 0), (0, -1)
@@ -30,7 +30,7 @@ class Grid:
     keys: NDArray[np.uint64]
     """(rows, columns), the state of each cell"""
     moves: Moves
-    """of each action: where it leads (rows down, columns right), or a letter for what it does"""
+    """of each action: (rows down, columns right), or text for another effect"""
     marks: dict[tuple[int, int], str]
     """letters in cells, such as S(tart), G(oal), H(ole)"""
     walls: frozenset[tuple[int, int]] = frozenset()
@@ -44,7 +44,7 @@ class Grid:
 
 
 def grids_of(header: Header) -> list[Grid]:
-    """Return the maps of a checkpoint's problem; none where it is not a known one on a grid."""
+    """Return the maps of a checkpoint's problem; none if it is not a known grid."""
     environment = json.loads(header.job)["environment"]
     id_, kwargs = environment["id"], environment["kwargs"]
     if id_ == "hpcq/Gridworld-v0":
@@ -69,8 +69,8 @@ def _numbering(*moves: tuple[int, int] | str) -> Moves:
 
 def _gridworld(kwargs: dict[str, Any]) -> Grid:
     rows, columns = kwargs["height"], kwargs["width"]
-    shown = np.arange(min(rows, LARGEST), dtype=np.uint64)[:, None] * np.uint64(columns)
-    keys = shown + np.arange(min(columns, LARGEST), dtype=np.uint64)
+    cells = np.arange(min(rows, LARGEST), dtype=np.uint64)[:, None] * np.uint64(columns)
+    keys = cells + np.arange(min(columns, LARGEST), dtype=np.uint64)
     part = f", the {keys.shape[0]} x {keys.shape[1]} cells around the goal"
     title = f"Gridworld, {rows} x {columns}{part if keys.size < rows * columns else ''}"
     return Grid(title, keys, _numbering(NORTH, SOUTH, WEST, EAST), {(0, 0): "G"})

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, as plain data: for `hpcq inspect` and for people's own scripts."""
+"""The contents of a checkpoint as plain data: for `hpcq inspect` and for scripts."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 def plain(value: Any) -> Any:
-    """Return an observation as JSON has it."""
+    """Return an observation as JSON types."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, dict):
@@ -26,17 +26,19 @@ def plain(value: Any) -> Any:
 
 
 def sample_size(table: Table) -> int:
-    """Return how many rows may be looked at without its taking long, whatever the table's size."""
-    return min(len(table), max(1, SAMPLE_BYTES // (12 * table.header.actions)))
+    """Return the number of rows in a sample of bounded bytes."""
+    return min(
+        len(table), max(1, SAMPLE_BYTES // (12 * table.header.tables * table.header.actions))
+    )
 
 
 def best_actions(q: NDArray) -> NDArray[np.int64]:
-    """Return the greedy action of each row (n, A), the first where several are: numbers from 0."""
+    """Return the greedy action numbers of rows q (n, A), the first of several equal ones."""
     return np.argmax(q, axis=1)
 
 
 def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
-    """Return the first of some rows as JSON; illegal actions have no value."""
+    """Return the first of some rows as JSON types; illegal actions have the value None."""
     q, key = rows.q[0], int(rows.keys[0])
     row = {
         "key": key,
@@ -57,10 +59,10 @@ def inspect(path: str | Path, top: int = 3, whole: bool = False) -> dict[str, An
     path
         a checkpoint, or a run directory: its newest checkpoint.
     top
-        how many of the states with the largest, the smallest greedy value, and of the most visited
-        ones, to show.
+        number of states to return with the largest and the smallest greedy values, and with the
+        most visits.
     whole
-        read all rows, in bounded pieces, for these; else a random sample of at most 32 MiB.
+        read all rows, in bounded pieces; else a random sample of at most 32 MiB.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def inspect(path: str | Path, top: int = 3, whole: bool = False) -> dict[str, An
 
 
 def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
-    """Look at the states; rows in hash order are in no order of their values."""
+    """Summarise the states; the first rows in hash order are a random sample."""
     sample = sample_size(table)
     size = len(table) if whole else sample
     largest: list[tuple[float, int]] = []
@@ -125,7 +127,7 @@ def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
 def _most(
     kept: list[tuple[float, int]], values: NDArray, first: int, count: int
 ) -> list[tuple[float, int]]:
-    """Return the `count` largest (value, row), the first rows where values are the same."""
+    """Return the `count` largest (value, row), the first rows of equal values."""
     if 0 < count < values.size:
         least = np.partition(values, -count)[-count]
         here = np.concatenate(
@@ -144,12 +146,12 @@ def _quantiles(pieces: Iterable[NDArray]) -> dict[str, float]:
 
 
 def query(path: str | Path, observations: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return the rows of some observations, found by binary search without loading the table.
+    """Return the rows of observations, by binary search, without loading the table.
 
     Raises
     ------
     JobError
-        if an observation is not in the space, or was never updated.
+        if an observation is not in the space, or has no row.
     """
     with Table(path) as table:
         return [row_of(table, given) for given in observations]
@@ -172,6 +174,7 @@ def _row(table: Table, key: int, what: str) -> dict[str, Any]:
     rows = table.find(key)
     if rows is None:
         raise JobError(
-            f"{what}: this state was never updated; it is worth learning.q_init = {table.q_init:g}"
+            f"{what}: this state was never updated; its values are "
+            f"learning.q_init = {table.q_init:g}"
         )
     return describe_row(table, rows)

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from hpcq.errors import JobError
 from hpcq.view.table import Table
 
-# Rows kept in memory: those of states that come again.
-REMEMBERED = 1 << 16
+# Rows that are cached.
+CACHED_ROWS = 1 << 16
 
 
 class Policy:
-    """Chooses the action of the largest Q-value, the first one where several are as good.
+    """Chooses the action of the largest Q-value, the first one of several equal ones.
 
-    Rows are read from the file as they are asked for; nothing is loaded. In a state that was never
-    updated all values are `learning.q_init`, and the first legal action is chosen.
+    Rows are read from the file on demand. In a state that was never updated all values are
+    `learning.q_init`, and the first legal action is chosen.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Policy:
 
     def __init__(self, path: str | Path) -> None:
         self.table = Table(path)
-        self._remembered: dict[int, NDArray[np.floating] | None] = {}
+        self._cache: dict[int, NDArray[np.floating] | None] = {}
         self._unseen = np.full(
             self.table.header.actions, self.table.q_init, self.table.header.dtype
         )
@@ -47,7 +47,7 @@ class Policy:
         Parameters
         ----------
         action_mask
-            which actions are legal, true or 1, (A,); default: all that the table knows as legal.
+            which actions are legal, true or 1, (A,); default: those legal in the table.
 
         Raises
         ------
@@ -67,12 +67,12 @@ class Policy:
         return legal
 
     def number(self, key: int, legal: NDArray[np.bool_] | None = None) -> int:
-        """Return the action in the state of a key, from 0 on: one of those that are `legal`."""
+        """Return the action number in the state of a key, one of the `legal` actions."""
         found = self.row(key)
         values = self._unseen if found is None else found
         if legal is None:
             return int(values.argmax())
-        # What the table knows as illegal, at -inf, may be all that there is.
+        # Actions that are illegal in the table, at -inf, may be the only ones.
         choice = np.flatnonzero(legal)
         return int(choice[values[choice].argmax()])
 
@@ -83,12 +83,12 @@ class Policy:
 
     def row(self, key: int) -> NDArray[np.floating] | None:
         """Return the Q-values of a key; None where it was never updated."""
-        if key not in self._remembered:
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
+        if key not in self._cache:
+            if len(self._cache) >= CACHED_ROWS:
+                self._cache.clear()
             found = self.table.find(key)
-            self._remembered[key] = None if found is None else found.q[0]
-        return self._remembered[key]
+            self._cache[key] = None if found is None else found.q[0]
+        return self._cache[key]
 
 
 def load_policy(path: str | Path) -> Policy:

@@ -1,4 +1,4 @@
-"""Inspections and differences as text for people."""
+"""Summaries, differences and evaluations as text."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def row_text(row: dict[str, Any]) -> str:
 
 
 def summary_text(summary: dict[str, Any]) -> str:
-    """Return the summary of a checkpoint, as `inspect.inspect` gives it."""
+    """Return the text of `inspect.inspect`."""
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     learning = summary["job"]["learning"]
     rows, looked_at = summary["states"], summary["looked_at"]
@@ -54,7 +54,7 @@ def summary_text(summary: dict[str, Any]) -> str:
 
 
 def difference_text(found: dict[str, Any]) -> str:
-    """Return what `difference.difference` found."""
+    """Return the text of `difference.difference`."""
     only, common = found["only"], found["common"]
     lines = [
         f"A: {found['a']['file']}, step {found['a']['steps']:,}",
@@ -83,7 +83,7 @@ def difference_text(found: dict[str, Any]) -> str:
 
 
 def evaluation_text(found: dict[str, Any]) -> str:
-    """Return what `evaluate.evaluate` found."""
+    """Return the text of `evaluate.evaluate`."""
     width = found["half_width"]
     interval = "" if width is None else f" ± {width:.4g} (95 % confidence)"
     lines = [

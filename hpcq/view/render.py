@@ -1,4 +1,4 @@
-"""One episode of a checkpoint's greedy policy as a moving picture."""
+"""One episode of a checkpoint's greedy policy as an animated GIF."""
 
 import os
 from pathlib import Path
@@ -15,8 +15,8 @@ from hpcq.view.policy import Policy
 
 MOST_FRAMES = 500
 
-# Pictures are made in memory: pygame needs no display, and need not say hello.
-_QUIETLY = {
+# Render in memory: pygame needs no display and no welcome message.
+_HEADLESS = {
     "SDL_VIDEODRIVER": "dummy",
     "SDL_AUDIODRIVER": "dummy",
     "PYGAME_HIDE_SUPPORT_PROMPT": "1",
@@ -24,7 +24,7 @@ _QUIETLY = {
 
 
 def render(path: str | Path, output: Path, seed: int = 0, job: Path | None = None) -> int:
-    """Write an episode as a GIF; return how many frames it has, at most 500.
+    """Write an episode as a GIF; return the number of frames, at most 500.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def render(path: str | Path, output: Path, seed: int = 0, job: Path | None = Non
     try:
         from PIL import Image
     except ImportError:
-        raise DependencyError("pictures need pillow: pip install 'hpcq[plot]'") from None
-    for name, value in _QUIETLY.items():
+        raise DependencyError("--render needs pillow: pip install 'hpcq[plot]'") from None
+    for name, value in _HEADLESS.items():
         os.environ.setdefault(name, value)
     policy = Policy(path)
     with policy.table as table:
@@ -66,7 +66,7 @@ def render(path: str | Path, output: Path, seed: int = 0, job: Path | None = Non
 
 
 def _rendering(policy: Policy, job: Job) -> PythonEnvironment:
-    """Return the environment so that it makes pictures."""
+    """Return the environment with render_mode = "rgb_array"."""
     section = job.environment
     changes = {
         "backend": "python",
@@ -75,7 +75,7 @@ def _rendering(policy: Policy, job: Job) -> PythonEnvironment:
     }
     what = f"{section.id} does not render"
     if section.id.startswith("hpcq/"):
-        raise JobError(f"{what}: hpcq's own environments have no pictures")
+        raise JobError(f"{what}: hpcq's own environments cannot")
     try:
         found = environment_of(policy.table, section.model_copy(update=changes))
     except JobError as error:

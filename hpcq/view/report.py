@@ -1,4 +1,4 @@
-"""A run as pictures in files, and as one page that needs nothing else: no network, no scripts."""
+"""A run as plots in files, and as one self-contained HTML page: no network, no scripts."""
 
 import base64
 import html
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcq import __version__
+from hpcq._version import __version__
 from hpcq.errors import StorageError
 from hpcq.run import run_directory
 from hpcq.view import curves, drawing, grids
@@ -48,8 +48,8 @@ _SECTIONS = {
 }  # fmt: skip
 
 
-def pictures(run: RunData) -> Iterator[tuple[str, "Figure"]]:
-    """Yield (name, figure) of all that is known of a run."""
+def plots(run: RunData) -> Iterator[tuple[str, "Figure"]]:
+    """Yield (name, figure) of all plots that a run has data for."""
     drawing.load_matplotlib()
     import matplotlib
 
@@ -72,7 +72,7 @@ def pictures(run: RunData) -> Iterator[tuple[str, "Figure"]]:
 
 
 def plot(directory: Path, output: Path | None = None) -> list[Path]:
-    """Write the pictures of a run as PNG files; return their names.
+    """Write the plots of a run as PNG files; return their names.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def plot(directory: Path, output: Path | None = None) -> list[Path]:
     run, written = load_run(directory), []
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name, figure in pictures(run):
+        for name, figure in plots(run):
             written.append(output / f"{name}.png")
             figure.savefig(written[-1], dpi=150)
     except OSError as error:
@@ -111,7 +111,7 @@ def report(directory: Path, output: Path | None = None) -> Path:
 def page_of(run: RunData) -> str:
     """Return the page."""
     parts = [_facts(run)]
-    for name, figure in pictures(run):
+    for name, figure in plots(run):
         title, note = _SECTIONS[name]
         parts.append(f"<h2>{title}</h2>")
         if note:

@@ -1,4 +1,4 @@
-"""What a run directory holds, read for pictures and reports."""
+"""The contents of a run directory, for plots and reports."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from hpcq.run import metrics_files, run_directory
 
 @dataclass(frozen=True)
 class RunData:
-    """A run, finished or going on."""
+    """A run, finished or not."""
 
     directory: Path
     job: Job
     lines: list[dict[str, Any]]
-    """of metrics.jsonl; the README lists their keys"""
+    """of metrics.jsonl"""
     summary: dict[str, Any] | None
     """None before the end"""
     checkpoint: Path | None
@@ -39,12 +39,12 @@ def load_job(path: Path) -> Job:
 
 
 def load_run(directory: Path) -> RunData:
-    """Return what a run directory holds.
+    """Return the contents of a run directory.
 
     Raises
     ------
     CheckpointError
-        if it holds no run, or what it holds is damaged.
+        if it holds no run, or a damaged one.
     """
     if not (directory / run_directory.JOB).is_file():
         raise CheckpointError(

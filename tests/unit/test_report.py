@@ -256,12 +256,12 @@ def test_what_was_visited_has_a_colour_whatever_it_was_believed_to_be_worth(tmp_
 
 def test_a_few_values_far_away_leave_the_colours_to_the_others():
     near = np.linspace(0, 1, 99)
-    assert maps.colour_ends(near) == (0, 1, "neither")
-    low, high, beyond = maps.colour_ends(np.append(near, -1e5))
+    assert maps.colour_range(near) == (0, 1, "neither")
+    low, high, beyond = maps.colour_range(np.append(near, -1e5))
     assert (high, beyond) == (1, "min")
     assert -4 < low < 0
-    assert maps.colour_ends(np.append(near, 1e5))[2] == "max"
-    assert maps.colour_ends(np.array([3.0])) == (3, 3, "neither")
+    assert maps.colour_range(np.append(near, 1e5))[2] == "max"
+    assert maps.colour_range(np.array([3.0])) == (3, 3, "neither")
 
 
 def test_whole_numbers_have_a_bar_each():

@@ -1,4 +1,4 @@
-"""`hpcq init`: what it sees of an environment, and the job file that follows."""
+"""`hpcq init`: the profile of an environment, and the job file that follows."""
 
 import tomllib
 from pathlib import Path
@@ -13,8 +13,8 @@ from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
 from hpcq.scaffold import write
-from hpcq.scaffold.profile import look
-from hpcq.scaffold.suggest import choose
+from hpcq.scaffold.profile import profile_environment
+from hpcq.scaffold.suggest import suggest
 
 
 class Scripted(gymnasium.Env):
@@ -42,8 +42,8 @@ class Scripted(gymnasium.Env):
         return {} if self.legal is None else {"action_mask": np.array(self.legal)}
 
     def step(self, action):
-        told = self.legal is not None and len(self.legal) == self.action_space.n
-        assert not told or self.legal[action]
+        masked = self.legal is not None and len(self.legal) == self.action_space.n
+        assert not masked or self.legal[action]
         self.time += 1
         there = self.np_random.integers(10) if self.chance else self.time
         self.at = int(there) % 10
@@ -58,7 +58,7 @@ TEXT = spaces.Dict({"at": spaces.Discrete(10), "text": spaces.Text(9)})
 TEN, TWO = spaces.Discrete(10), spaces.Discrete(2)
 
 
-def proposed(monkeypatch, tmp_path, *arguments, **kwargs):
+def suggested(monkeypatch, tmp_path, *arguments, **kwargs):
     """The keys of the job file for a `Scripted`, which must fit the environment."""
     monkeypatch.setattr(gymnasium, "scripted", lambda: Scripted(*arguments, **kwargs), False)
     return of_id(tmp_path, "gymnasium:scripted")
@@ -68,51 +68,51 @@ def of_id(tmp_path, id_, sections=None, **kwargs):
     given = {"environment": {"id": id_, **({"kwargs": kwargs} if kwargs else {})}}
     for section, keys in (sections or {}).items():
         given[section] = {**given.get(section, {}), **keys}
-    write.write(write.propose(given, tmp_path), tmp_path / "first.toml")
+    write.write(write.job_text(given, tmp_path), tmp_path / "first.toml")
     job = Job.load(tmp_path / "first.toml")
     resolve(job.environment)
     return tomllib.loads((tmp_path / "first.toml").read_text())
 
 
 def test_few_states_and_no_chance(monkeypatch, tmp_path):
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=10)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=10)
     # Far enough for ten steps: 1 / (1 - 0.9).
     assert job["learning"] == {"gamma": 0.9, "learning_rate": 0.5}
     assert {"codec", "discretise", "max_episode_steps"} & set(job["environment"]) == set()
 
 
-def test_what_is_hidden_is_like_chance(monkeypatch, tmp_path):
+def test_hidden_state_is_like_chance(monkeypatch, tmp_path):
     """Two rounds of ten states, then the end: which of the two, no observation tells."""
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=20)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=20)
     assert job["learning"]["learning_rate"]["schedule"] == "visits"
 
 
 def test_chance_is_averaged_over(monkeypatch, tmp_path):
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, chance=True)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, chance=True)
     assert job["learning"]["learning_rate"]["schedule"] == "visits"
 
 
-def test_floats_get_bins_that_hold_what_was_met(monkeypatch, tmp_path):
-    bins = proposed(monkeypatch, tmp_path, FLOATS, TWO)["environment"]["discretise"]
-    # 0 ... 9 was met; a quarter of that on either side, and round.
+def test_floats_get_bins_that_hold_what_was_reached(monkeypatch, tmp_path):
+    bins = suggested(monkeypatch, tmp_path, FLOATS, TWO)["environment"]["discretise"]
+    # 0 ... 9 was reached; a quarter of that on either side, and round.
     assert (bins["low"], bins["high"]) == ([-1.0, -3.0], [1.0, 12.0])
     assert bins["bins"] == [48, 48]
 
 
 def test_floats_with_bounds_keep_them(monkeypatch, tmp_path):
     box = spaces.Box(-5, 15, (4,), np.float32)
-    job = proposed(monkeypatch, tmp_path, box, TWO)
+    job = suggested(monkeypatch, tmp_path, box, TWO)
     assert job["environment"]["discretise"] == {"bins": [17] * 4}  # 17 ** 4 is below 100,000
     assert job["learning"]["learning_rate"]["schedule"] == "exponential"
 
 
 @pytest.mark.parametrize("space", [TEXT, spaces.Box(0, 255, (40,), np.uint8)], ids=["text", "many"])
 def test_what_cannot_be_numbered_is_digested(monkeypatch, tmp_path, space):
-    assert proposed(monkeypatch, tmp_path, space, TWO)["environment"]["codec"] == "digest"
+    assert suggested(monkeypatch, tmp_path, space, TWO)["environment"]["codec"] == "digest"
 
 
-def test_a_large_space_of_which_little_is_met_takes_few_steps(monkeypatch, tmp_path):
-    job = proposed(monkeypatch, tmp_path, spaces.Box(0, 9, (19,), np.int8), TWO, ends=10)
+def test_a_large_space_of_which_little_is_visited_takes_few_steps(monkeypatch, tmp_path):
+    job = suggested(monkeypatch, tmp_path, spaces.Box(0, 9, (19,), np.int8), TWO, ends=10)
     assert job["run"]["steps"] <= 200_000
     assert "codec" not in job["environment"]
     assert "values can be learned" not in (tmp_path / "first.toml").read_text()
@@ -120,12 +120,12 @@ def test_a_large_space_of_which_little_is_met_takes_few_steps(monkeypatch, tmp_p
 
 def test_floats_of_actions_get_levels(monkeypatch, tmp_path):
     space = spaces.Dict({"a": TWO, "b": spaces.Box(-np.inf, 2, (2,))})
-    levels = proposed(monkeypatch, tmp_path, TEN, space)["environment"]["discretise_actions"]
+    levels = suggested(monkeypatch, tmp_path, TEN, space)["environment"]["discretise_actions"]
     assert levels == {"levels": [3, 3], "low": [-1.0, -1.0], "high": [2.0, 2.0]}
 
 
 def test_episodes_without_end_get_one(monkeypatch, tmp_path):
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=None, cost=True)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=None, cost=True)
     assert job["environment"]["max_episode_steps"] == 1000
     assert job["environment"]["reset_every"] == 4000
     assert job["learning"]["gamma"] == 0.995
@@ -133,36 +133,36 @@ def test_episodes_without_end_get_one(monkeypatch, tmp_path):
 
 
 def test_a_limit_that_only_the_environment_knows(monkeypatch, tmp_path):
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=None, cut=100)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=None, cut=100)
     assert job["learning"]["gamma"] == 0.95  # 1 / (1 - 0.95) = 100 / 5
     assert "max_episode_steps" not in job["environment"]
-    assert "# q_init = 1.0" in (tmp_path / "first.toml").read_text()  # no reward was met
+    assert "# q_init = 1.0" in (tmp_path / "first.toml").read_text()  # there was no reward
 
 
-def test_what_is_nothing_for_a_table(monkeypatch, tmp_path):
+def test_what_does_not_suit_a_table(monkeypatch, tmp_path):
     with pytest.raises(JobError, match="64 floats, too much for a table; .*wrapper"):
-        proposed(monkeypatch, tmp_path, spaces.Box(0, 1, (8, 8)), TWO)
+        suggested(monkeypatch, tmp_path, spaces.Box(0, 1, (8, 8)), TWO)
 
 
 def test_an_environment_that_breaks_is_named(monkeypatch, tmp_path):
     with pytest.raises(EnvironmentFault, match="scripted failed within 5,000 random steps:\n"):
-        proposed(monkeypatch, tmp_path, TEN, TWO, ends="soon")
+        suggested(monkeypatch, tmp_path, TEN, TWO, ends="soon")
 
 
-def test_legal_actions_are_asked_for_where_they_are_told(monkeypatch, tmp_path):
-    """An illegal action would end the walk with an error."""
-    job = proposed(monkeypatch, tmp_path, TEN, spaces.Discrete(3), legal=[1, 0, 1])
+def test_legal_actions_are_asked_for_where_there_are_masks(monkeypatch, tmp_path):
+    """An illegal action would end the rollout with an error."""
+    job = suggested(monkeypatch, tmp_path, TEN, spaces.Discrete(3), legal=[1, 0, 1])
     assert job["environment"]["action_mask"] is True
 
 
 @pytest.mark.parametrize("legal", [None, [1, 1], [1, 0, 1]], ids=["none", "all", "another size"])
 def test_no_masks_where_they_say_nothing(monkeypatch, tmp_path, legal):
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, legal=legal)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, legal=legal)
     assert "action_mask" not in job["environment"]
 
 
 def test_the_greedy_policy_is_evaluated(monkeypatch, tmp_path):
-    job = proposed(monkeypatch, tmp_path, TEN, TWO, ends=10)
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=10)
     every, environment = job["evaluation"]["every"], job["environment"]
     # Not more often than a job of this kind can stop.
     assert every >= environment["count"] * environment["reset_every"]
@@ -189,7 +189,7 @@ def test_what_is_given_stands_in_its_place(tmp_path):
     assert list(job) == [name for name in Job.model_fields if name in job]
 
 
-def test_compiled_games_are_walked_by_their_rules(tmp_path):
+def test_compiled_games_are_played_by_their_rules(tmp_path):
     job = of_id(tmp_path, "hpcq/TicTacToe-v0")
     assert job["learning"]["rule"] == "negamax"
     # Games of nine moves at most: the discount looks as far.
@@ -197,7 +197,7 @@ def test_compiled_games_are_walked_by_their_rules(tmp_path):
     assert job["environment"]["action_mask"] is True
 
 
-def test_compiled_control_is_walked_through_its_bins(tmp_path):
+def test_compiled_control_is_profiled_through_its_bins(tmp_path):
     job = of_id(tmp_path, "hpcq/CartPole-v0")
     assert job["learning"]["gamma"] == 0.99  # its limit of 500, by five
     assert "action_mask" not in job["environment"]
@@ -227,5 +227,5 @@ def test_names_and_files(tmp_path):
 
 
 def test_reasons_stand_above_keys():
-    choices = choose(look(EnvironmentSection(id="Acrobot-v1")))
-    assert [c.key for c in choices if not c.why] == []
+    keys = suggest(profile_environment(EnvironmentSection(id="Acrobot-v1")))
+    assert [each.key for each in keys if not each.why] == []

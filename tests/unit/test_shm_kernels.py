@@ -1,4 +1,4 @@
-"""What a rank shows to its node: the records of the others, copied line by line."""
+"""What a rank publishes to its node: the records of other ranks, with non-temporal stores."""
 
 import numpy as np
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcq.collectors.messages import _occurs
 from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
-from hpcq.exchange.shm_kernels import look_up, publish, publish_replies
+from hpcq.exchange.shm_kernels import locate, publish, publish_replies
 from hpcq.jit.memory import allocate
 
 
@@ -15,24 +15,24 @@ from hpcq.jit.memory import allocate
     st.integers(-1, 3),
     st.integers(1, 4),
 )
-def test_all_groups_but_the_hidden_one_are_shown(groups, hidden, words):
-    hidden = min(hidden, len(groups) - 1)
+def test_all_groups_but_its_own_are_published(groups, self_rank, words):
+    self_rank = min(self_rank, len(groups) - 1)
     sent = np.zeros((len(groups), COLUMNS), np.int64)
     sent[:, [UPDATES, QUERIES]] = groups
     sizes = sent[:, UPDATES] + sent[:, QUERIES]
     sent[:, START] = np.cumsum(sizes) - sizes
     total = int(sizes.sum()) * words
     packed = np.arange(1, total + 20, dtype=np.uint64)
-    shown = allocate(8 * packed.size).view(np.uint64)
-    shown[:] = 0
-    sent_shown = np.zeros_like(sent)
-    publish(packed, shown, words, sent, hidden, 5, sent_shown)
+    published = allocate(8 * packed.size).view(np.uint64)
+    published[:] = 0
+    published_sent = np.zeros_like(sent)
+    publish(packed, published, words, sent, self_rank, 5, published_sent)
     expected = np.where(np.arange(packed.size) < total, packed, 0)
-    if hidden >= 0:
-        start = sent[hidden, START] * words
-        expected[start : start + sizes[hidden] * words] = 0
-    np.testing.assert_array_equal(shown, expected)
-    np.testing.assert_array_equal(sent_shown, sent)
+    if self_rank >= 0:
+        start = sent[self_rank, START] * words
+        expected[start : start + sizes[self_rank] * words] = 0
+    np.testing.assert_array_equal(published, expected)
+    np.testing.assert_array_equal(published_sent, sent)
     assert (sent[:, FLAGS] == 5).all()
 
 
@@ -41,35 +41,37 @@ def test_all_groups_but_the_hidden_one_are_shown(groups, hidden, words):
     st.integers(-1, 3),
     st.integers(1, 3),
 )
-def test_replies_come_where_each_rank_expects_them(groups, hidden, words):
+def test_replies_come_where_each_rank_expects_them(groups, self_rank, words):
     """Rank 1 of two answers: what each of its node gets, where, and nothing else."""
-    near, segment, reply_segment = np.arange(len(groups)) * 3, 1000, 128
-    hidden = hidden * 3 if hidden < len(groups) else -1
+    local_ranks, segment, reply_segment = np.arange(len(groups)) * 3, 1000, 128
+    self_rank = self_rank * 3 if self_rank < len(groups) else -1
     all_sent = np.zeros((len(groups), 2, COLUMNS), np.int64)
     all_sent[:, 1, [QUERIES, ACKS, START, REPLIES_AT]] = groups
     all_sent[:, 1, FLAGS] = 1 << np.arange(len(groups))
-    ranks = int(near[-1]) + 1
+    ranks = int(local_ranks[-1]) + 1
     counts = np.zeros((ranks, COLUMNS), np.int64)
     starts, reply_starts = np.zeros(ranks, np.int64), np.zeros(ranks, np.int64)
-    flags, total = look_up(all_sent, 1, near, hidden, segment, counts, starts, reply_starts)
+    flags, total = locate(
+        all_sent, 1, local_ranks, self_rank, segment, counts, starts, reply_starts
+    )
     assert flags == (1 << len(groups)) - 1
     written = np.arange(1, total * words + 1, dtype=np.uint64)
-    shown = allocate(8 * len(groups) * reply_segment * words).view(np.uint64)
-    shown[:] = 0
-    publish_replies(written, shown, words, all_sent, 1, near, hidden, reply_segment)
-    expected, at = np.zeros_like(shown), 0
-    for local, (queries, receipts, start, replies_at) in enumerate(groups):
-        source = near[local]
+    published = allocate(8 * len(groups) * reply_segment * words).view(np.uint64)
+    published[:] = 0
+    publish_replies(written, published, words, all_sent, 1, local_ranks, self_rank, reply_segment)
+    expected, at = np.zeros_like(published), 0
+    for local, (queries, acks, start, replies_at) in enumerate(groups):
+        source = local_ranks[local]
         assert (counts[source] == all_sent[local, 1]).all()
-        if source == hidden:
+        if source == self_rank:
             assert (starts[source], reply_starts[source]) == (start, replies_at)
             continue
         assert (starts[source], reply_starts[source]) == (local * segment + start, at)
-        first, size = (local * reply_segment + replies_at) * words, (queries + receipts) * words
+        first, size = (local * reply_segment + replies_at) * words, (queries + acks) * words
         expected[first : first + size] = written[at * words : at * words + size]
-        at += queries + receipts
+        at += queries + acks
     assert at == total
-    np.testing.assert_array_equal(shown, expected)
+    np.testing.assert_array_equal(published, expected)
 
 
 def test_a_value_is_found_wherever_it_stands():
