@@ -5,6 +5,7 @@ Jobs are drawn at random, the same ones on all ranks and in every run of the tes
 
 import make_job
 import pytest
+import rules
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
@@ -13,6 +14,7 @@ from hpcq.checkpoint import restore, saving
 from hpcq.envs import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
+from hpcq.learning.rule import find
 from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
 
@@ -42,7 +44,7 @@ EXPLORATION = st.one_of(
     st.builds(lambda n: {"policy": "ucb", "confidence": n}, NUMBERS),
     st.sampled_from([{"policy": "greedy"}, {"policy": "uniform"}]),
 )
-RULES = st.sampled_from(["q_learning", "double_q", "sarsa", "expected_sarsa"])
+RULES = st.sampled_from(rules.ALONE)
 GAME = {"id": "hpcq/TicTacToe-v0"}
 # Compiled, with a time limit; masks by the rules of a game; Python; Python's masks.
 PROBLEMS = st.sampled_from(
@@ -84,9 +86,9 @@ def jobs(draw):
     return make_job.make(
         environment | {"count": draw(st.sampled_from([3, 8]))},
         learning={
-            "rule": rule,
+            **rules.learning(rule),
             "n_step": steps,
-            "trace_decay": 1.0 if rule == "double_q" else decay,
+            "trace_decay": decay if find(rule).supports_lambda else 1.0,
             "learning_rate": draw(RATES),
             "dtype": draw(st.sampled_from(["float32", "float64"])),
             "q_init": draw(st.sampled_from([0.0, 2.0])),

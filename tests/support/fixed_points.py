@@ -8,6 +8,7 @@ from hpcq.envs import resolve
 from hpcq.hashing import unmix64
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
+from hpcq.table.combine import combine_tables
 
 VISITS = {"schedule": "visits", "exponent": 0.75}
 
@@ -33,11 +34,11 @@ def learned(environment, learning, exploration, ticks, **replay):
     for _ in range(ticks):
         learner.advance()
     states = found.model.start.size
-    q, visits = np.zeros((2, states, 2 * found.actions))
-    columns = learner.shard.columns
+    columns, tables = learner.shard.columns, learner.algorithm.tables
+    q, visits = np.zeros((2, states, columns))
     for hashes, values, counts in learner.shard.pieces(states):
         keys = unmix64.py_func(hashes).astype(np.int64)
-        q[keys, :columns], visits[keys, :columns] = values, counts
-    split = (states, columns // found.actions, found.actions)
-    q, visits = q[:, :columns].reshape(split), visits[:, :columns].reshape(split)
-    return found.model, q.mean(axis=1), visits.min(axis=1)
+        q[keys], visits[keys] = values, counts
+    split = (states, tables, found.actions)
+    q = combine_tables(q.reshape(split), learner.algorithm.combine)
+    return found.model, q, visits.reshape(split).min(axis=1)

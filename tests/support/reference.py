@@ -87,12 +87,28 @@ class Policy:
         return sum(values[a] for a in choices) / len(choices)
 
 
-class Table:
-    """Rows that come into being at their first update; each holds one list of values or two."""
+# What each rule bootstraps from: of the values of the legal actions (the tables combined), the
+# action chosen, the policy's mean, the rows of all tables, and the table that is updated.
+BOOTSTRAP = {
+    "q_learning": lambda values, chosen, mean, rows, table: max(values.values()),
+    "negamax": lambda values, chosen, mean, rows, table: max(values.values()),
+    "maxmin": lambda values, chosen, mean, rows, table: max(values.values()),
+    "sarsa": lambda values, chosen, mean, rows, table: values[chosen],
+    "expected_sarsa": lambda values, chosen, mean, rows, table: mean(),
+    "double_q": lambda values, chosen, mean, rows, table: rows[1 - table][
+        max(values, key=lambda a: rows[table][a])
+    ],
+}
+COMBINE = {"mean": lambda values: sum(values) / len(values), "min": min}
 
-    def __init__(self, actions, tables, q_init, legal):
+
+class Table:
+    """Rows that come into being at their first update; each holds a list of values per table."""
+
+    def __init__(self, actions, tables, combine, q_init, legal):
         self.q, self.visits = {}, {}
         self.actions, self.tables, self.q_init = actions, tables, q_init
+        self.combine = COMBINE[combine]
         self.legal = legal or (lambda s: range(actions))
 
     def update(self, s, table, a, target, rate, step, weight=1.0):
@@ -107,27 +123,17 @@ class Table:
 
     def ask(self, s, draw, rule, policy):
         """Return (action, value to bootstrap from, whether the action is greedy, table)."""
-        coin = draw & 1 if self.tables == 2 else 0
+        drawn = (draw & 0xFFFF) % self.tables
         if s not in self.q:
             choices = list(self.legal(s))
             chosen = choices[((draw & 0xFFFFFFFF) * len(choices)) >> 32]
-            return chosen, self.q_init, True, coin
+            return chosen, self.q_init, True, drawn
         rows = self.q[s]
-        values = {
-            a: rows[0][a] if self.tables == 1 else (rows[0][a] + rows[1][a]) * 0.5
-            for a in self.legal(s)
-        }
+        values = {a: self.combine([row[a] for row in rows]) for a in self.legal(s)}
         counts = {a: sum(self.visits.get((s, t, a), 0) for t in range(self.tables)) for a in values}
         chosen, best = policy.choose(values, counts, draw), max(values.values())
-        if rule == "sarsa":
-            value = values[chosen]
-        elif rule == "expected_sarsa":
-            value = policy.mean(values, counts)
-        elif rule == "double_q":
-            value = rows[1 - coin][max(values, key=lambda a: rows[coin][a])]
-        else:
-            value = best
-        return chosen, value, values[chosen] == best, coin
+        value = BOOTSTRAP[rule](values, chosen, lambda: policy.mean(values, counts), rows, drawn)
+        return chosen, value, values[chosen] == best, drawn
 
 
 def returns(window, gamma, decay):
@@ -199,6 +205,10 @@ def learn(
     limit,
     rate,
     rule="q_learning",
+    tables=1,
+    combine="mean",
+    off_policy=True,
+    self_play=False,
     policy="epsilon_greedy",
     parameter=None,
     n_step=1,
@@ -208,10 +218,12 @@ def learn(
     priority=None,
     importance=0.0,
 ):
-    """Return {state: [q, ...]} after `ticks`, the values of two tables one after the other.
+    """Return {state: [q, ...]} after `ticks`, the values of all tables one after the other.
 
     model      hpcq.envs.tabular.TableModel
     rate       rate(n, step) of an update that n others of the same value came before
+    tables     values of each (state, action), combined to what the policy acts on
+    off_policy whether returns end at the first action that is not greedy
     parameter  of the policy: a number, or a function of the environment step
     legal      legal(state) -> actions; default: all
     replay     transitions in the ring of an environment, and how many it replays in a tick
@@ -219,9 +231,8 @@ def learn(
     importance beta: a number, or a function of the environment step
     """
     draws = Draws(seed)
-    table = Table(model.cumulative.shape[1], 2 if rule == "double_q" else 1, q_init, legal)
-    gamma = -gamma if rule == "negamax" else gamma
-    cuts_traces = rule in ("q_learning", "double_q", "negamax")
+    table = Table(model.cumulative.shape[1], tables, combine, q_init, legal)
+    gamma = -gamma if self_play else gamma
 
     def acts(step):
         return Policy(policy, parameter(step) if callable(parameter) else parameter)
@@ -254,8 +265,8 @@ def learn(
             [rings[e].draw(draws(e, tick, REPLAY, k), beta) for k in range(1, ratio + 1)]
             for e in range(environments)
         ]
-        for s, coin, a, target, weight, e, number in pending:
-            rings[e].learn(number, table.update(s, coin, a, target, rate, step, weight))
+        for s, drawn_table, a, target, weight, e, number in pending:
+            rings[e].learn(number, table.update(s, drawn_table, a, target, rate, step, weight))
         pending = []
         for e, (following, reward, terminated) in enumerate(taken):
             draw = draws(e, tick, BEHAVE)
@@ -266,17 +277,17 @@ def learn(
             if terminated or truncated:
                 following, elapsed[e] = start(e, tick), 0
             reply = table.ask(following, draw, rule, acts(step))
-            _, value, greedy, coin = final if truncated else reply
+            _, value, greedy, drawn_table = final if truncated else reply
             window = windows[e]
             window.append((state[e], action[e], reward, 0.0 if terminated else value))
             due = 0
-            if terminated or truncated or (cuts_traces and not greedy) or n_step == 1:
+            if terminated or truncated or (off_policy and not greedy) or n_step == 1:
                 due = len(window)
             elif len(window) == n_step:
                 due = 1
             targets = returns(window, gamma, decay)
             pending += [
-                (s, coin, a, targets[j], 1.0, e, newest[e])
+                (s, drawn_table, a, targets[j], 1.0, e, newest[e])
                 for j, (s, a, _, _) in enumerate(window[:due])
             ]
             del window[:due]
@@ -284,8 +295,8 @@ def learn(
                 if found is not None:
                     (s, a, after, r, ended), weight, number = found
                     draw = draws(e, tick, BEHAVE, k)
-                    _, value, _, coin = table.ask(after, draw, rule, acts(step))
+                    _, value, _, drawn_table = table.ask(after, draw, rule, acts(step))
                     target = r + gamma * (0.0 if ended else value)
-                    pending.append((s, coin, a, target, weight, e, number))
+                    pending.append((s, drawn_table, a, target, weight, e, number))
             state[e], action[e] = following, reply[0]
     return {s: [value for row in rows for value in row] for s, rows in table.q.items()}

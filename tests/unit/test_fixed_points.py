@@ -22,7 +22,7 @@ GARNET = {
 
 
 def epsilon_greedy(q):
-    return exact.epsilon_greedy_mean(q, 0.3)
+    return 0.3 * uniform(q) + 0.7 * best(q)
 
 
 def boltzmann(q):
@@ -38,6 +38,7 @@ def boltzmann(q):
         ({"n_step": 5, "trace_decay": 0.6}, {"epsilon": 0.3}, best),
         ({"rule": "double_q"}, {"epsilon": 0.6}, best),
         ({"rule": "double_q", "n_step": 3}, {"epsilon": 0.6}, best),
+        ({"rule": "maxmin", "tables": 3}, {"epsilon": 0.6}, best),
         ({"rule": "sarsa"}, {"epsilon": 0.3}, epsilon_greedy),
         ({"rule": "sarsa", "n_step": 3}, {"epsilon": 0.3}, epsilon_greedy),
         ({"rule": "sarsa"}, {"policy": "uniform"}, uniform),

@@ -6,6 +6,7 @@ import make_job
 import numpy as np
 import pytest
 import reference
+import rules
 from mpi4py import MPI
 
 from hpcq.envs import resolve
@@ -39,10 +40,16 @@ def rate_of(schedule):
 
 
 CASES = {
-    "sarsa": ({"rule": "sarsa"}, {"epsilon": 0.3}, False),
-    "expected sarsa": ({"rule": "expected_sarsa"}, {"epsilon": 0.3}, False),
-    "double q": ({"rule": "double_q", "learning_rate": VISITS}, {"epsilon": 0.3}, False),
-    "negamax": ({"rule": "negamax", "n_step": 2}, {"epsilon": FALLING}, False),
+    **{name: (rules.learning(name), {"epsilon": 0.3}, False) for name in rules.RULES},
+    **{
+        f"{name}, several steps, visits, masks, ucb": (
+            rules.learning(name, n_step=3, learning_rate=VISITS),
+            {"policy": "ucb", "confidence": 1.5},
+            True,
+        )
+        for name in rules.RULES
+    },
+    "falling epsilon": ({"n_step": 2}, {"epsilon": FALLING}, False),
     "uniform": ({"rule": "expected_sarsa", "n_step": 4}, {"policy": "uniform"}, False),
     "boltzmann": (
         {"rule": "expected_sarsa", "learning_rate": FALLING},
@@ -55,11 +62,6 @@ CASES = {
         True,
     ),
     "ucb": ({"rule": "expected_sarsa"}, {"policy": "ucb", "confidence": 1.5}, False),
-    "ucb, masks": (
-        {"rule": "double_q", "n_step": 3, "learning_rate": VISITS},
-        {"policy": "ucb", "confidence": 1.5},
-        True,
-    ),
     "greedy, masks": ({"q_init": 3.0, "learning_rate": VISITS}, {"policy": "greedy"}, True),
     "several steps": ({"n_step": 5}, {"epsilon": 0.3}, False),
     "Q(lambda)": ({"n_step": 8, "trace_decay": 0.7}, {"epsilon": 0.3}, False),
@@ -76,7 +78,7 @@ def test_the_table_is_the_references_table_bit_for_bit(case):
     found = dataclasses.replace(
         found,
         legal=some_legal if masked else None,
-        self_play=job.learning.rule == "negamax",
+        self_play=rules.traits(job)["self_play"],
     )
     learner = LockstepLearner(job, found, MPI.COMM_SELF)
     learner.begin()
@@ -93,7 +95,7 @@ def test_the_table_is_the_references_table_bit_for_bit(case):
         q_init=learning.get("q_init", 0.0),
         limit=9,
         rate=rate_of(given),
-        rule=job.learning.rule,
+        **rules.traits(job),
         policy=job.exploration.policy,
         parameter=(lambda step: rate_of(parameter)(0, step)),
         n_step=job.learning.n_step,

@@ -11,7 +11,7 @@ from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.owner_kernels import MAX_VISITS
-from hpcq.learning.periodic_kernels import COLUMNS, HASH, MASK, NEW, merge, room_to_count
+from hpcq.learning.periodic_kernels import COLUMNS, HASH, MASK, NEW, countable, merge
 from hpcq.run.estimate import estimate, estimate_text
 from hpcq.table.shard import Shard
 
@@ -99,7 +99,7 @@ def test_masks_and_visit_counts_of_all_ranks_come_together():
     assert visits.tolist() == [[7], [MAX_VISITS]]
     assert masks.tolist() == [[0b101], [0b11]]
     # What saturates still leaves the copies room to count.
-    assert room_to_count(np.array([7, MAX_VISITS])).tolist() == [7, MAX_VISITS // 2]
+    assert countable(np.array([7, MAX_VISITS])).tolist() == [7, MAX_VISITS // 2]
 
 
 CORNERS = {

@@ -210,15 +210,21 @@ def test_illegal_actions_have_no_value_and_are_never_taken(tmp_path):
     assert evaluate(path, episodes=70)["smallest_return"] >= -20
 
 
-def test_of_two_tables_the_policy_takes_the_mean(tmp_path):
-    job = make_job.make(make_job.GARNET, learning={"rule": "double_q"})
+@pytest.mark.parametrize(
+    ("learning", "tables", "combine"),
+    [({"rule": "double_q"}, 2, np.mean), ({"rule": "maxmin", "tables": 4}, 4, np.min)],
+)
+def test_of_several_tables_the_policy_takes_what_the_rule_acts_on(
+    learning, tables, combine, tmp_path
+):
+    job = make_job.make(make_job.GARNET, learning=learning)
     path = trained.checkpoint(job, tmp_path, 60)
     with h5py.File(path) as file:
         keys, q = file["table/key"][:].tolist(), file["table/q"][:]
-    assert q.shape[1:] == (2, 3)
+    assert q.shape[1:] == (tables, 3)
     policy = hpcq.load_policy(path)
     for key, row in zip(keys, q, strict=True):
-        assert policy.values(key) == pytest.approx(row.mean(axis=0))
+        assert policy.values(key) == pytest.approx(combine(row, axis=0))
         assert policy(key) == policy.values(key).argmax()
 
 

@@ -2,6 +2,7 @@ import make_job
 import numpy as np
 import pytest
 import reference
+import rules
 from mpi4py import MPI
 
 from hpcq.bench.modes import gathered
@@ -47,13 +48,13 @@ PRIORITISED = [
 
 
 @pytest.mark.parametrize("draw", [None, *PRIORITISED])
-@pytest.mark.parametrize("rule", ["q_learning", "double_q", "expected_sarsa", "sarsa"])
+@pytest.mark.parametrize("rule", rules.ALONE)
 @pytest.mark.parametrize(
     ("environment", "limit"),
     [(make_job.GARNET, None), ({"id": "Taxi-v4", "count": 20, "max_episode_steps": 30}, 30)],
 )
 def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule, draw):
-    learning = {"learning_rate": 0.3, "q_init": 0.25, "gamma": 0.95, "rule": rule}
+    learning = rules.learning(rule, learning_rate=0.3, q_init=0.25, gamma=0.95)
     job = make_job.make(environment, learning=learning, exploration={"epsilon": 0.3})
     count = environment["count"]
     keys = {} if draw is None else {"sampling": "prioritised", **draw}
@@ -69,7 +70,7 @@ def test_the_table_is_the_references_table_bit_for_bit(environment, limit, rule,
         q_init=0.25,
         limit=limit,
         rate=lambda n, step: 0.3,
-        rule=rule,
+        **rules.traits(job),
         parameter=0.3,
         replay=(7, 3),
         priority=None

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
-from hpcq.learning import action_selection, owner_kernels, policy, rule
-from hpcq.learning.owner_kernels import MAX_VISITS
+from hpcq.learning import policy, rule
+from hpcq.learning.action_selection import make_row_kernels
+from hpcq.learning.owner_kernels import MAX_VISITS, make_owner_kernels
 from hpcq.learning.prefetch import RING_SIZE, SlotHints, empty_hints, hints_valid
+from hpcq.table.combine import combine_tables
 from hpcq.table.hash_table import find
 from hpcq.table.shard import Shard
 
@@ -35,8 +37,9 @@ def updates(dtype, *rows, counts=None):
 
 def compiled(shard):
     q_learning, epsilon_greedy = rule.find("q_learning"), policy.find("epsilon_greedy")
-    return owner_kernels.kernels(
-        q_learning, epsilon_greedy, shard.columns, shard.table.width, False, False
+    row = make_row_kernels(shard.columns)
+    return make_owner_kernels(
+        q_learning, epsilon_greedy, row, shard.table.width, False, False, False, False
     )
 
 
@@ -57,7 +60,9 @@ def ask(shard, hash_, draws, epsilon):
 
 def apply(shard, inbox, rate, exponent, done=0, seen=None):
     seen = seen or empty_hints(inbox.starts.size)
-    return compiled(shard).apply(shard.table, inbox, rate, exponent, 0.0, scratch(), seen, done)
+    return compiled(shard).apply(
+        shard.table, inbox, rate, exponent, 0.0, scratch(), seen, done, np.zeros(1), None
+    )
 
 
 DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))
@@ -204,26 +209,25 @@ def test_what_is_noted_is_a_hint_and_no_more(data):
         assert shard.row(state).tolist() == row
 
 
-@pytest.mark.parametrize("rule_name", ["q_learning", "double_q"])
+@pytest.mark.parametrize(("tables", "combine"), [(1, "mean"), (2, "mean"), (3, "min")])
 @pytest.mark.parametrize(
     ("actions", "masked"), [*itertools.product([2, 18, 63, 64], [False, True]), (65, False)]
 )
-def test_any_number_of_actions_is_chosen_from(actions, masked, rule_name):
-    found = rule.find(rule_name)
-    names = action_selection.names(found, policy.find("epsilon_greedy"), actions, masked)
+def test_any_number_of_actions_is_chosen_from(actions, masked, tables, combine):
+    row = make_row_kernels(actions, tables, combine, masked)
     rng = np.random.default_rng(actions)
-    q = rng.integers(3, size=(1, found.tables * actions)).astype(np.float32)
-    acting = q.reshape(found.tables, actions).mean(axis=0)
+    q = rng.integers(3, size=(1, tables * actions)).astype(np.float32)
+    values = combine_tables(q.reshape(1, tables, actions), combine)[0]
     for draw in DRAWS[:300].tolist():
         legal = list(range(actions))
         mask = np.uint64(draw) | np.uint64(1) if masked else np.uint64(0)
         if masked:
             legal = [a for a in legal if int(mask) >> a & 1]
-        best = max(acting[legal])
-        greedy = [a for a in legal if acting[a] == best]
+        best = max(values[legal])
+        greedy = [a for a in legal if values[a] == best]
         for explore, candidates in ((False, greedy), (True, legal)):
             expected = candidates[(draw & 0xFFFFFFFF) * len(candidates) >> 32]
             place = np.uint64(0), mask, np.float32(best), explore, np.uint64(draw)
-            assert names["one_of"](q, *place) == expected
+            assert row.sample_best(q, *place) == expected
         expected = legal[(draw & 0xFFFFFFFF) * len(legal) >> 32]
-        assert names["anything"](mask, np.uint64(draw)) == expected
+        assert row.sample_legal(mask, np.uint64(draw)) == expected

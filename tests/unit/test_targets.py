@@ -101,13 +101,13 @@ def test_two_steps(learning, expected):
 
 
 @pytest.mark.parametrize(
-    ("rule", "cuts", "last"),
+    ("rule", "off_policy", "last"),
     [
         ("q_learning", True, 6),
         ("expected_sarsa", False, 4),
     ],
 )
-def test_a_return_ends_at_the_first_action_that_is_not_greedy(rule, cuts_traces, last):
+def test_a_return_ends_at_the_first_action_that_is_not_greedy(rule, off_policy, last):
     seen = set()
     for seed in range(6):
         learning, policy = {"rule": rule, "n_step": 2}, {"policy": "uniform"}
@@ -118,7 +118,7 @@ def test_a_return_ends_at_the_first_action_that_is_not_greedy(rule, cuts_traces,
         greedy = actions[0] == 1
         for _ in range(2):
             learner.advance()
-        expected = 3 + 0.5 * (8 if cuts_traces and not greedy else 5 + 0.5 * last)
+        expected = 3 + 0.5 * (8 if off_policy and not greedy else 5 + 0.5 * last)
         assert learner.shard.row(int(HASHES[0]))[first] == expected
         seen.add(bool(greedy))
     assert seen == {False, True}

@@ -1,0 +1,28 @@
+"""Every rule there is, as jobs name it, with what the reference implementation must know of it."""
+
+from hpcq.job.choices import RULES
+from hpcq.learning import rule
+
+# A rule's own keys, where its defaults are not the most telling ones.
+OPTIONS = {"maxmin": {"tables": 3}}
+ALONE = [name for name in RULES if not rule.find(name).self_play]
+
+
+def learning(name, **keys):
+    """Return a section [learning] with this rule."""
+    return {"rule": name, **OPTIONS.get(name, {}), **keys}
+
+
+def traits(job):
+    """Return the arguments of `reference.learn` that follow from a job's rule."""
+    found = rule.find(job.learning.rule)
+    tables = found.tables
+    if isinstance(tables, str):
+        tables = getattr(job.learning, tables)
+    return {
+        "rule": job.learning.rule,
+        "tables": tables,
+        "combine": found.combine,
+        "off_policy": found.off_policy,
+        "self_play": found.self_play,
+    }
