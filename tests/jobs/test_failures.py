@@ -120,7 +120,7 @@ def test_an_environment_that_crashes_the_interpreter(tmp_path):
 def test_an_environment_that_sleeps_for_ever(tmp_path, kind):
     job = broken(tmp_path, "sleep", only=1)
     changes = f"--set=run.directory='{tmp_path / 'run'}'", f"--set=mode.kind={kind}"
-    done = hpcq(3, "run", job, *changes, "--set=run.stalled_after=5", code=76, timeout=AT_ONCE)
+    done = hpcq(3, "run", job, *changes, "--set=run.stall_timeout=5", code=76, timeout=AT_ONCE)
     assert "rank 1 on " in done.stderr
     guilty = done.stderr.split("hpcq: rank 1 on ")[1].split("hpcq: ")[0]
     assert "came to no exchange" in guilty
@@ -134,7 +134,7 @@ def test_an_environment_that_sleeps_on_the_only_rank(tmp_path):
     for ranks in (None, 1):
         directory = f"--set=run.directory='{tmp_path / str(ranks)}'"
         done = hpcq(
-            ranks, "run", job, directory, "--set=run.stalled_after=1", code=76, timeout=AT_ONCE
+            ranks, "run", job, directory, "--set=run.stall_timeout=1", code=76, timeout=AT_ONCE
         )
         assert "came to no exchange" in done.stderr
 
