@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
-from hpcq.job import toml_io
+from hpcq.job import renamed, toml_io
 from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     LEAST_RING,
@@ -124,6 +124,11 @@ class Job(Section):
         job._source = source
         return job
 
+    @classmethod
+    def saved(cls, data: dict[str, Any], source: str) -> "Job":
+        """Return a job that hpcq has stored, in job.json or a checkpoint; keys may be old ones."""
+        return cls.check(renamed.translated(data), source)
+
     @property
     def source(self) -> str:
         """The file that the job was read from, for messages."""
@@ -224,6 +229,8 @@ def _explain(problem: Any) -> str:
         location.pop()
     key = ".".join(str(part) for part in location)
     kind, given = problem["type"], _shown(problem["input"])
+    if moved := renamed.key_message(key) or renamed.value_message(key, problem["input"]):
+        return moved
     if kind == "extra_forbidden":
         known = _known(tuple(location[:-1]))
         elsewhere = _elsewhere(str(location[-1]))

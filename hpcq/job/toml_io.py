@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.errors import JobError
-from hpcq.job import library
+from hpcq.job import library, renamed
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -60,6 +60,8 @@ def override_key(data: dict[str, Any], key: str, value: Any, source: str) -> Non
     parts = key.split(".")
     if not all(parts):
         raise JobError(f"{source}: expected SECTION.KEY=VALUE")
+    if moved := renamed.key_message(key):
+        raise JobError(f"{source}: {moved}")
     place = data
     for part in parts[:-1]:
         place = place.setdefault(part, {})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import CheckpointError, FormatError, JobError
+from hpcq.job import renamed
 from hpcq.job.job import Job
 from hpcq.job.toml_io import beside, override, placeless
 from hpcq.run import run_directory
@@ -13,7 +14,7 @@ from hpcq.run import run_directory
 MAY_CHANGE = (
     "run.steps",
     "run.report_every",
-    "run.stalled_after",
+    "run.stall_timeout",
     "run.table_gib",
     "run.tensorboard",
     "checkpoint.",
@@ -40,6 +41,8 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         whether the job may learn in another way from here on: `--override`.
     """
     for assignment in overrides:
+        if moved := renamed.key_message(assignment.partition("=")[0].strip()):
+            raise JobError(f"--set {assignment}: {moved}")
         if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if anew else ())):
             raise _kept(f"--set {assignment}", anew)
     path = directory / run_directory.JOB
@@ -55,6 +58,7 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("run"), dict):
         raise CheckpointError(f"{path}: not a job")
+    data = renamed.translated(data)
     before = Job.check(copy.deepcopy(data), str(path))
     override(data, overrides)
     beside(data, Path())
@@ -72,7 +76,7 @@ def _kept(source: str, anew: bool) -> JobError:
     with_override = "" if anew else f"; with --override also {', '.join(MAY_OVERRIDE)}"
     return JobError(
         f"{source}: a resumed run keeps its job, but for run.steps, run.report_every, "
-        "run.stalled_after, run.table_gib, run.tensorboard, checkpoint.*, stop.*, the folder of "
+        "run.stall_timeout, run.table_gib, run.tensorboard, checkpoint.*, stop.*, the folder of "
         f"the file in environment.id{also}{with_override}; to change more, start a new run from "
         "this table with --set run.start_from=CHECKPOINT and another run.directory"
     )
@@ -99,7 +103,7 @@ def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str
         except CheckpointError as error:
             notes.append(f"skipped {error}; renamed to {run_directory.set_aside(path).name}")
             continue
-        differences = job.differences(Job.check(json.loads(header.job), str(path)))
+        differences = job.differences(Job.saved(json.loads(header.job), str(path)))
         refused = [key for key in differences if not (anew and key in MAY_OVERRIDE)]
         if refused:
             raise CheckpointError(

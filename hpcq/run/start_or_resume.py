@@ -36,7 +36,7 @@ def _holds_run_of(job: Job) -> bool:
     """Return whether the job's directory holds a run, which must be this job's."""
     path = job.directory / run_directory.JOB
     try:
-        found = Job.check(json.loads(path.read_text()), str(path))
+        found = Job.saved(json.loads(path.read_text()), str(path))
     except FileNotFoundError:
         return False
     except ValueError:

@@ -127,7 +127,7 @@ def resuming(
             nbytes = on_root(comm, lambda: path.stat().st_size)
             with watchdog.patient(START_SECONDS + patience(nbytes)):
                 restore.load_run(learner, path)
-            _check_length(learner, Job.check(json.loads(header.job), str(path)))
+            _check_length(learner, Job.saved(json.loads(header.job), str(path)))
             log(f"resuming {path} at step {learner.steps:,}")
         on_root(comm, lambda: run_directory.write_job(directory, job.text()))
         if path is None:

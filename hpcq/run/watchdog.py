@@ -159,7 +159,7 @@ class Watchdog:
         # In one piece: other ranks print, too.
         text = (
             f"hpcq: rank {self._comm.rank} on {MPI.Get_processor_name()} {what} for "
-            f"{seconds:.0f} s (run.stalled_after = {self._limit:g}); it is here:\n"
+            f"{seconds:.0f} s (run.stall_timeout = {self._limit:g}); it is here:\n"
             + "".join(traceback.format_list(stack[begins:]))
         )
         os.write(2, text.encode())

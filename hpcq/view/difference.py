@@ -135,7 +135,7 @@ class _Difference:
 
 
 def _job(table: Table) -> Job:
-    return Job.check(json.loads(table.header.job), str(table.path))
+    return Job.saved(json.loads(table.header.job), str(table.path))
 
 
 def _check_comparable(a: Table, b: Table) -> None:

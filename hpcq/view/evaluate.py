@@ -46,7 +46,7 @@ def job_of(table: Table, given: Path | None = None) -> Job:
         job = load_job(stored)
         check_places(job, "if it has moved, give the job file: --job JOB.toml")
         return job
-    job = Job.check(table.job, str(table.path))
+    job = Job.saved(table.job, str(table.path))
     for entry in (job.environment.id, *(wrapper.entry for wrapper in job.environment.wrappers)):
         if ":" in entry:
             raise JobError(

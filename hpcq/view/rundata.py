@@ -35,7 +35,7 @@ def load_job(path: Path) -> Job:
     data = _json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: not a job")
-    return Job.check(data, str(path))
+    return Job.saved(data, str(path))
 
 
 def load_run(directory: Path) -> RunData:
