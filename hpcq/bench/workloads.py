@@ -67,7 +67,6 @@ _WALKS: dict[str, tuple[int, Any, bool]] = {
     "insert": (60, drawn_step, False),
     "skew": (25, skewed_step, True),
 }
-NAMES = (*_WALKS, "taxi")
 
 
 def _walk(name: str) -> tuple[CompiledEnvironment, int]:
@@ -80,7 +79,7 @@ def _walk(name: str) -> tuple[CompiledEnvironment, int]:
 
 
 def workload(name: str, environments: int) -> Workload:
-    """Return a workload of `NAMES` with so many environments over all ranks."""
+    """Return a workload, one of `_WALKS` or taxi, with so many environments over all ranks."""
     taxi = name == "taxi"
     job = Job.check(
         {

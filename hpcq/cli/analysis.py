@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from hpcq.cli.checkpoint import AS_JSON, FILE
+from hpcq.cli.options import AS_JSON, FILE
 from hpcq.errors import ExitCode
 
 RUN_DIR = click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))

@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
+from hpcq.cli.options import AS_JSON, FILE
 from hpcq.errors import ExitCode
-
-FILE = click.argument("file", type=click.Path(path_type=Path))
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _observation(text: str) -> Any:

@@ -1,6 +1,12 @@
-"""Options that several commands share."""
+"""Arguments and options of several commands."""
+
+from pathlib import Path
 
 import click
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 SET = click.option(
     "--set",

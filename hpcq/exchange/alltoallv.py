@@ -6,7 +6,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.exchange.base import ACKS, FLAGS, LARGEST, QUERIES, UPDATES, Exchange, ensure_capacity
+from hpcq.exchange.base import ACKS, FLAGS, LARGEST, QUERIES, UPDATES, Exchange
 
 # At most this many bytes reach a rank in one round: MPI counts in 32 bits.
 ROUND_BYTES = 256 << 20
@@ -65,12 +65,7 @@ class AlltoallvExchange(Exchange):
         self._replies_back.set(sent[:, ACKS], sent[:, QUERIES])
         self._starts[:] = self._incoming.starts
         self._reply_starts[:] = self._replies_out.starts
-        if messages > self.inbox.remote.size:
-            self.set_buffers(self.inbox.local, ensure_capacity(self.inbox.remote, messages))
-        if replies > self.replies.remote.size:
-            self.set_reply_buffers(
-                self.replies.local, ensure_capacity(self.replies.remote, replies)
-            )
+        self.reserve_remote(messages, replies)
         self._rounds(
             (self._outgoing, self.outbox), (self._incoming, self.inbox.remote), self._records
         )

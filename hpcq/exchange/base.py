@@ -96,6 +96,14 @@ class Exchange:
         """Set the arrays in which replies are written."""
         self.replies = Replies(local, remote, self._reply_starts)
 
+    def reserve_remote(self, messages: int, replies: int) -> None:
+        """Enlarge the buffers of remote messages, and of the replies to them, where needed."""
+        if messages > self.inbox.remote.size:
+            self.set_buffers(self.inbox.local, ensure_capacity(self.inbox.remote, messages))
+        if replies > self.replies.remote.size:
+            remote = ensure_capacity(self.replies.remote, replies)
+            self.set_reply_buffers(self.replies.local, remote)
+
     def send(self, flags: int) -> int:
         """Send `outbox` as `sent` says; return the flags of all ranks, or-ed. Collective."""
         raise NotImplementedError

@@ -165,12 +165,7 @@ class NodeAwareExchange(Exchange):
                 self._starts[rank], self._reply_starts[rank] = messages, replies
                 messages += int(counts[rank, UPDATES] + counts[rank, QUERIES])
                 replies += int(counts[rank, REPLIES].sum())
-        if messages > self.inbox.remote.size:
-            self.set_buffers(self.inbox.local, ensure_capacity(self.inbox.remote, messages))
-        if replies > self.replies.remote.size:
-            self.set_reply_buffers(
-                self.replies.local, ensure_capacity(self.replies.remote, replies)
-            )
+        self.reserve_remote(messages, replies)
         at, requests = 0, []
         for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
             end = at + int(header[:, UPDATES].sum() + header[:, QUERIES].sum())

@@ -86,9 +86,9 @@ class _Difference:
         for side, (rows, both) in enumerate(((rows_a, here), (rows_b, there))):
             alone = np.setdiff1d(np.arange(rows.hashes.size), both, assume_unique=True)
             self._only[side] += alone.size
-            shown = self._only_rows[side]
-            for i in alone[: self._top - len(shown)]:
-                shown.append(describe_row(self._tables[side], _take(rows, [i])))
+            kept = self._only_rows[side]
+            for i in alone[: self._top - len(kept)]:
+                kept.append(describe_row(self._tables[side], _take(rows, [i])))
         self._compare(_take(rows_a, here), _take(rows_b, there))
 
     def _compare(self, rows_a: Rows, rows_b: Rows) -> None:

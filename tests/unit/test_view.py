@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pkgutil
 import re
 import sys
 
@@ -19,10 +20,14 @@ from hypothesis import strategies as st
 from hpcq.checkpoint import reader
 from hpcq.cli import hpcq as cli
 from hpcq.errors import CheckpointError, DependencyError, HpcqError, JobError, StorageError
+from hpcq.learning import rules
+from hpcq.learning.rule import find
 from hpcq.spaces.codec import Codec, describe
 from hpcq.view import difference as differences
 from hpcq.view import inspect as inspection
+from hpcq.view.evaluate import evaluate
 from hpcq.view.export import export
+from hpcq.view.policy import Policy
 from hpcq.view.table import Table
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}, "q_init": 0.25}
@@ -102,6 +107,43 @@ def test_tuples_are_observations(blackjack):
             assert (hand in table) == (key in truth)
             assert hand not in table or np.array_equal(table[hand], truth[key][0])
         assert all(isinstance(observation, tuple) for observation in table)
+
+
+RULES = [name for _, name, _ in pkgutil.iter_modules(rules.__path__)]
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if find(name).tables > 1])
+def test_views_of_several_tables_are_of_their_combination(rule, tmp_path):
+    """Of what the policy acts on; how tables combine is in the header."""
+    job = make_job.make(make_job.GARNET, learning={**VISITS, "rule": rule})
+    path = trained.checkpoint(job, tmp_path / rule, 40)
+    other = trained.checkpoint(job, tmp_path / rule, 60)
+    with h5py.File(path) as file, Table(path) as table:
+        assert file["table/q"].shape[1] == find(rule).tables == table.header.tables
+        combine = getattr(np, getattr(table.header, "combine", "mean"))
+        q = combine(file["table/q"][:], axis=1).astype(np.float64)
+        visits = file["table/visits"][:].sum(axis=1)
+        keys = file["table/key"][:]
+        assert np.array_equal(table.arrays().q, q)
+        assert np.array_equal(table.arrays().visits, visits)
+        policy = Policy(path)
+        for key, row in zip(keys.tolist(), q, strict=True):
+            assert policy(key) == np.argmax(row)
+            assert np.array_equal(policy.values(key), row)
+    seen, found = Table(path).find_all(keys)
+    assert seen.all()
+    assert np.array_equal(found, q)
+    assert inspection.query(path, [int(keys[0])])[0]["q"] == q[0].tolist()
+    summary = inspection.inspect(path, whole=True)
+    assert summary["values"]["100%"] == q.max()
+    assert summary["updates"] == visits.sum()
+    assert export(path, tmp_path / "table.npz") == len(keys)
+    with np.load(tmp_path / "table.npz") as exported:
+        assert np.array_equal(exported["q"], q)
+        assert np.array_equal(exported["action"], np.argmax(q, axis=1))
+    assert differences.difference(path, path)["same"]
+    assert not differences.difference(path, other)["same"]
+    assert evaluate(path, episodes=3)["episodes"] == 3
 
 
 def test_a_run_directory_stands_for_its_newest_checkpoint(files, tmp_path):
