@@ -17,7 +17,7 @@ from pathlib import Path
 from hpcq.job import choices, library
 from hpcq.job.reference import reference_markdown
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 FRONT, SLURM = "README.md", "slurm/README.md"
 PACKAGE = Path(choices.__file__).parents[1]
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -12,6 +12,7 @@ import pytest
 import readme
 
 from hpcq.cli import hpcq
+from hpcq.errors import ExitCode
 
 COMMANDS = [line for block in readme.blocks() for line in block.commands]
 # "hpcq report" alone is the command's name.
@@ -155,13 +156,18 @@ def test_every_page_is_reached_from_the_front_page():
     assert reached == set(pages)
 
 
-def test_every_room_is_in_the_list_of_rooms():
-    cells = readme.table("hpcq/README.md", "Rooms of the code")
+def test_every_folder_of_the_package_is_listed():
+    cells = readme.table("hpcq/README.md", "Layout of the code")
     listed = {name for cell in cells for name in re.findall(r"`([\w./]+)`", cell)}
     package = readme.PACKAGE
-    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    assert rooms <= listed
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert folders <= listed
     assert {name for name in listed if not (package / name).exists()} == set()
+
+
+def test_every_exit_code_is_explained():
+    codes = re.findall(r"^\| (\d+) \|", readme.pages()["hpcq/run/README.md"], re.MULTILINE)
+    assert [int(code) for code in codes] == list(ExitCode)
 
 
 def test_every_example_in_python_is_run_by_a_test():
