@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.envs import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.scaffold.bins import bins_of, levels_of
 from hpcq.scaffold.profile import Look, count_text
 from hpcq.scaffold.suggestion import Choice

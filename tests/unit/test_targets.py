@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import hashes_of
 from hpcq.learning.algorithm import Algorithm
@@ -101,7 +101,7 @@ def test_two_steps(learning, expected):
 
 
 @pytest.mark.parametrize(
-    ("rule", "cuts", "last"),
+    ("rule", "cuts_traces", "last"),
     [
         ("q_learning", True, 6),
         ("expected_sarsa", False, 4),
