@@ -18,7 +18,7 @@ from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.restore import load_run
 from hpcq.checkpoint.saving import save
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import first_hash, mix64
 from hpcq.job.job import Job
 from hpcq.learning.lockstep import LockstepLearner

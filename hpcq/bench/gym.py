@@ -10,7 +10,8 @@ from mpi4py import MPI
 
 from hpcq.bench.tick import SHORT, measure
 from hpcq.collectors.base import block
-from hpcq.envs import PythonEnvironment, resolve
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.learning.lockstep import LockstepLearner

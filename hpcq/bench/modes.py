@@ -15,8 +15,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.envs import resolve
 from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.resolve import resolve
 from hpcq.envs.tabular import TableModel, garnet, table_environment, table_model
 from hpcq.exchange import make_exchange
 from hpcq.hashing import keys_of

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcq.envs import resolve
 from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import mix64
 from hpcq.jit.compiler import kernel
 from hpcq.job.job import Job

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcq.cluster import sweep
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import DependencyError, JobError
 from hpcq.job.job import Job
 from hpcq.job.toml_io import read

@@ -1,22 +1,29 @@
 """The environments of one rank as arrays.
 
-The collector steps every environment: it fills `reward`, `outcome`, `next` and `final`. The rest of
-a tick is that of messages.py.
+A collector fills `reward`, `outcome`, `next` and `final` in each step, messages.py the rest.
 """
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.outcome import Outcome
 from hpcq.fields import Field
 
-__all__ = ["EnvBatch", "Outcome", "make_batch"]
+
+class Outcome(IntEnum):
+    """How a step ended. Only TERMINATED stops bootstrapping."""
+
+    CONTINUES = 0
+    TERMINATED = 1
+    TRUNCATED = 2
+    RESET = 3
+    """no step: the environment has just been reset by hpcq"""
 
 
 class EnvBatch(NamedTuple):
-    """What every environment is doing: arrays (n,). A pass over them reads only what it needs."""
+    """The state of every environment, as arrays (n,)."""
 
     hash: NDArray[np.uint64]
     """of the current state"""

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from hpcq.collectors.base import Collector, CompiledCollector, EnvBlock
+from hpcq.collectors.base import Collector, EnvBlock
+from hpcq.collectors.compiled import CompiledCollector
 from hpcq.collectors.continuous import ContinuousCollector
 from hpcq.collectors.python import PythonCollector
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment, ContinuousEnvironment
 
 
@@ -16,16 +17,16 @@ def make_collector(
     count: int,
     reset_every: int,
 ) -> Collector:
-    """Return what steps the environments `start` ... `start + count - 1`.
+    """Return the collector of the environments `start` ... `start + count - 1`.
 
     Parameters
     ----------
     environment
-        from `envs.resolve`.
+        from `envs.resolve.resolve`.
     seed
         a `rng.seed_word`.
     reset_every
-        ticks between quiet ticks, for environments that need them.
+        ticks between reset ticks, for environments whose state cannot be saved.
     """
     env_block = EnvBlock(seed, start, count, reset_every)
     if isinstance(environment, ContinuousEnvironment):
@@ -34,7 +35,7 @@ def make_collector(
         return CompiledCollector(environment, env_block)
     if environment.vector is None:
         return PythonCollector(environment, env_block)
-    # It imports Gymnasium.
+    # Imports Gymnasium: only where needed.
     from hpcq.collectors.vector import VectorCollector
 
     return VectorCollector(environment, env_block)

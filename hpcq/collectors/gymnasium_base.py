@@ -1,6 +1,6 @@
-"""What stepping Gymnasium's environments and its VectorEnvs have in common.
+"""What the collectors of Gymnasium's Envs and VectorEnvs share.
 
-The environments' results come as columns; one kernel writes them into the arrays.
+They gather the results of all environments into arrays; one kernel records these in the batch.
 """
 
 import contextlib
@@ -11,52 +11,78 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock, end_episode
 from hpcq.collectors.batch import Outcome, make_batch
-from hpcq.collectors.validation import MAX_REWARD, ValidatingCollector
+from hpcq.collectors.validation import ValidatingCollector
 from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import MAX_REWARD
 from hpcq.errors import CheckpointError
 from hpcq.hashing import mix64
 from hpcq.jit.compiler import PrecompiledCall, kernel
 from hpcq.rng import Purpose, tick_word
 from hpcq.spaces.codec import Codec
 
-# What `look` finds, as bits.
-ENDED, MORE = 1, 2
+# What `inspect_step` finds, as bits.
+ENDED, INVALID_RESET = 1, 2
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
+Flags = NDArray[np.bool_]
+
 
 @kernel
-def look(rewards, terminated, truncated, resetting):
-    """Return what there is in one step of a unit, as bits.
+def inspect_step(
+    rewards: NDArray[np.float64], terminated: Flags, truncated: Flags, resetting: Flags
+) -> np.int64:
+    """Return what happened in one step of a VectorEnv, as bits.
 
-    ENDED, an episode; MORE, a step of an environment that was only to reset itself.
+    ENDED: an episode ended. INVALID_RESET: an environment that had only to reset itself returned a
+    reward or ended.
     """
-    found = 0
+    found = np.int64(0)
     for i in range(rewards.size):
         ended = terminated[i] | truncated[i]
         found |= np.int64(ended) * ENDED
-        found |= np.int64(resetting[i] & (ended | (rewards[i] != 0.0))) * MORE
+        found |= np.int64(resetting[i] & (ended | (rewards[i] != 0.0))) * INVALID_RESET
     return found
 
 
 @kernel
-def _record(batch, keys, finals, rewards, terminated, truncated, resetting, ended, episode_stats):
-    """Write one step of every environment into the arrays.
+def _record(
+    batch: Any,
+    keys: NDArray[np.uint64],
+    finals: NDArray[np.uint64],
+    rewards: NDArray[np.float64],
+    terminated: Flags,
+    truncated: Flags,
+    resetting: Flags,
+    ended: NDArray[np.int64],
+    episode_stats: NDArray[np.float64],
+) -> int:
+    """Record one step of every environment in the batch.
 
-    Returns how many episodes ended; -1, with nothing written, if a reward is not finite.
+    Parameters
+    ----------
+    keys, finals
+        uint64 (n,): states to act in next, and final states of the episodes that ended.
+    rewards
+        float64 (n,), of at most MAX_REWARD in size.
+    terminated, truncated
+        bool (n,).
+    resetting
+        bool (n,): this was no step, the environment only reset itself.
+    ended
+        int64 (n + 1,), out: the environments whose episodes ended.
 
-    keys, finals           uint64 (n,): states to act in next, and last states of ended episodes
-    rewards                float64 (n,), of at most MAX_REWARD in size
-    terminated, truncated  bool (n,)
-    resetting              bool (n,): this was no step, the environment only reset itself
-    ended                  int64 (n + 1,), out: the environments whose episodes ended
+    Returns
+    -------
+    int
+        how many episodes ended; -1, with nothing recorded, if a reward is invalid.
     """
-    unfit = False
+    invalid = False
     for i in range(rewards.size):
-        unfit |= not abs(rewards[i]) <= MAX_REWARD
-    if unfit:
+        invalid |= not abs(rewards[i]) <= MAX_REWARD
+    if invalid:
         return -1
-    # Loops without branches become vector instructions.
+    # Loops without branches vectorise.
     for i in range(keys.size):
         batch.next[i] = mix64(keys[i])
     for i in range(rewards.size):
@@ -80,20 +106,20 @@ def _record(batch, keys, finals, rewards, terminated, truncated, resetting, ende
 
 
 @kernel
-def _restart(batch, places, keys):
-    """Let the environments `places`, int64 (k,), act next in the states `keys`, uint64 (k,)."""
-    for i in range(places.size):
-        batch.next[places[i]] = mix64(keys[i])
+def _set_next(batch: Any, indices: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
+    """Let the environments `indices`, int64 (k,), act next in the states `keys`, uint64 (k,)."""
+    for i in range(indices.size):
+        batch.next[indices[i]] = mix64(keys[i])
 
 
 class GymnasiumCollector(ValidatingCollector):
     """A block of environments that Python steps; see `Collector`.
 
-    An environment's own state cannot be saved. At quiet ticks, every `reset_every`, all episodes
+    An environment's own state cannot be saved. At reset ticks, one in `reset_every`, all episodes
     end as truncated and restart from seeds that follow from (seed, environment, tick), in every
-    run: there a saved run is brought back exactly.
+    run: a run saved there resumes exactly.
 
-    A subclass makes the environments, and gives `step` and `_reset_all`.
+    A subclass makes the environments and implements `step`, `_reset_all` and `_reset_first`.
 
     Raises
     ------
@@ -110,14 +136,14 @@ class GymnasiumCollector(ValidatingCollector):
         self._environments: list[Any] = []
         # As the environments return them.
         self._rewards: Any = []
-        self._write, self._restart = PrecompiledCall(_record), PrecompiledCall(_restart)
-        self._look = PrecompiledCall(look)
+        self._record_step, self._set_next = PrecompiledCall(_record), PrecompiledCall(_set_next)
+        self._inspect_step = PrecompiledCall(inspect_step)
 
     def _reset_all(self) -> NDArray[np.uint64]:
         """Reset every environment from this tick's seeds; return the first states' keys."""
         raise NotImplementedError
 
-    def _reset_one(self) -> NDArray[np.uint64]:
+    def _reset_first(self) -> NDArray[np.uint64]:
         """Reset the first environment, or unit, again; return its first states' keys."""
         raise NotImplementedError
 
@@ -128,8 +154,8 @@ class GymnasiumCollector(ValidatingCollector):
         if not self.batch.hash.size:
             return
         keys = self._reset_all()
-        # The first one twice: what does not follow the seed could never be resumed.
-        again = self._reset_one()
+        # The first one twice: a run of an environment that ignores its seed cannot be resumed.
+        again = self._reset_first()
         if not np.array_equal(again, keys[: again.size]):
             problem = f"seed {self._seeds()[0]} gave two different first observations"
             raise self._fault(0, "reset", problem)
@@ -137,7 +163,7 @@ class GymnasiumCollector(ValidatingCollector):
         self.batch.outcome[:] = Outcome.RESET
 
     def restore(self, tick: int) -> None:
-        """Restart every environment as at the quiet tick at which it was saved."""
+        """Restart every environment as at the reset tick at which it was saved."""
         self._tick = tick
         keys = self._reset_all()
         wrong = np.flatnonzero(mix64.py_func(keys) != self.batch.hash)
@@ -149,7 +175,7 @@ class GymnasiumCollector(ValidatingCollector):
             )
 
     def close(self) -> None:
-        """Close every environment; what goes wrong there no longer matters."""
+        """Close every environment; errors there are ignored."""
         for environment in self._environments:
             with contextlib.suppress(Exception):
                 environment.close()
@@ -162,11 +188,14 @@ class GymnasiumCollector(ValidatingCollector):
         terminated: NDArray[np.bool_],
         truncated: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
-        """Write a step into the arrays; return the environments whose episodes ended.
+        """Record a step of every environment; return those whose episodes ended.
 
-        Raises EnvironmentFault if a reward is not a finite number.
+        Raises
+        ------
+        EnvironmentFault
+            if a reward is not a finite number.
         """
-        count = self._write(
+        count = self._record_step(
             self.batch,
             keys,
             finals,
@@ -178,22 +207,22 @@ class GymnasiumCollector(ValidatingCollector):
             self.episode_stats,
         )
         if count < 0:
-            raise self._unfit(range(rewards.size), self._rewards)
+            raise self._invalid_reward(range(rewards.size), self._rewards)
         return self._ended[:count]
 
-    def _cut(self) -> None:
-        """End what goes on as truncated, and restart everything: a quiet tick."""
+    def _truncate_all(self) -> None:
+        """End all episodes that continue as truncated, and reset everything: a reset tick."""
         batch = self.batch
-        going_on = batch.outcome == Outcome.CONTINUES
-        batch.outcome[going_on] = Outcome.TRUNCATED
-        batch.final[going_on] = batch.next[going_on]
+        continuing = batch.outcome == Outcome.CONTINUES
+        batch.outcome[continuing] = Outcome.TRUNCATED
+        batch.final[continuing] = batch.next[continuing]
         self._resetting[:] = False
         batch.next[:] = mix64.py_func(self._reset_all())
         batch.elapsed[:] = 0
         batch.episode_return[:] = 0.0
 
     def _seeds(self) -> list[int]:
-        """Return the seeds of this tick: distinct for all environments of the job."""
+        """Return the seeds of this tick, distinct for all environments of the job."""
         word = int(tick_word(self._seed, self._tick, Purpose.RESET))
         return [(word + self._start + i) & 0x7FFFFFFF for i in range(self.batch.hash.size)]
 
@@ -204,6 +233,6 @@ def warm_up(environment: PythonEnvironment) -> None:
     codec.encode_all([codec.decode(0)])
     batch, keys, flags = make_batch(1), np.zeros(1, np.uint64), np.zeros(1, np.bool_)
     ended = np.zeros(2, np.int64)
-    look(np.zeros(1), flags, flags, flags)
-    _restart(batch, ended[:1], keys)
+    inspect_step(np.zeros(1), flags, flags, flags)
+    _set_next(batch, ended[:1], keys)
     _record(batch, keys, keys, np.zeros(1), flags, flags, flags, ended, np.zeros(3))

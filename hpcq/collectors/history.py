@@ -1,8 +1,8 @@
-"""What every environment keeps of its past: arrays, and how a checkpoint holds them.
+"""The past transitions of every environment as arrays, and how a checkpoint holds them.
 
-`Windows` serve returns of several steps (n_step.py), `Rings` replay (replay.py), `Priorities`
-prioritised replay (priorities.py). No kernels here: the process that checks the structure of a
-file imports the declarations, and must not have to load numba.
+`Windows` serve n-step returns (n_step.py), `Rings` replay (replay.py), `Priorities` prioritised
+replay (priorities.py). This file has no kernels: the process that checks the structure of a
+checkpoint imports it, and loads no numba.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from hpcq.fields import Field
 
 
 class Windows(NamedTuple):
-    """The last transitions of every environment, the oldest first; (n, 0) where one step is all."""
+    """The last transitions of every environment, oldest first; (n, 0) for one-step returns."""
 
     hash: NDArray[np.uint64]
     """(n, steps)"""
@@ -23,17 +23,17 @@ class Windows(NamedTuple):
     reward: NDArray[np.float64]
     """(n, steps)"""
     value: NDArray[np.float64]
-    """(n, steps), to bootstrap from after each"""
+    """(n, steps), bootstrap value of the state after each"""
     target: NDArray[np.float64]
-    """(n, steps), of those that are due"""
+    """(n, steps), of those that are due: their returns"""
     mask: NDArray[np.uint64]
     """(n, steps)"""
     length: NDArray[np.uint32]
-    """(n,), transitions kept"""
+    """(n,), transitions in the window"""
     due: NDArray[np.uint32]
-    """(n,), how many of them, from the oldest on, the next tick sends as updates"""
+    """(n,), how many of them, from the oldest on, are sent as updates by the next tick"""
     offset: NDArray[np.uint32]
-    """(n,), to add to an action for the column that these update"""
+    """(n,), column of action 0 in the table that these update"""
 
 
 WINDOW_FIELDS = (
@@ -50,7 +50,7 @@ WINDOW_FIELDS = (
 
 
 def make_windows(count: int, steps: int) -> Windows:
-    """Return the windows of `count` environments; for returns of one step they hold nothing."""
+    """Return the empty windows of `count` environments."""
     shape = (count, steps if steps > 1 else 0)
     kinds = ("u8", "u4", "f8", "f8", "f8", "u8")
     return Windows(
@@ -68,11 +68,11 @@ class Rings(NamedTuple):
     """hash of the state it led to, also where the episode was truncated there"""
     terminated: NDArray[np.uint8]
     mask: NDArray[np.uint64]
-    """legal actions of `hash`; this and the next one (n, 0) where there are no masks"""
+    """legal actions of `hash`; this and `next_mask` are (n, 0) without masks"""
     next_mask: NDArray[np.uint64]
     """of `next`"""
     added: NDArray[np.int64]
-    """(n,), transitions so far; number k stands in place k modulo the capacity"""
+    """(n,), transitions so far; number k is in slot k modulo the capacity"""
 
 
 RING_FIELDS = (
@@ -102,16 +102,16 @@ def make_rings(count: int, capacity: int, masked: bool) -> Rings:
 
 
 class Priorities(NamedTuple):
-    """Of every environment the priorities of its ring, in a tree, and what is drawn by them.
+    """The priorities of every environment's ring as a sum tree, and what was drawn by them.
 
-    Node k of a tree has the children 2 k and 2 k + 1, and 1 is the top. From `size`, a power of
-    two, on the nodes are the priorities themselves, so they are not kept in the tree.
+    Node k of a tree has the children 2 k and 2 k + 1; node 1 is the root. Nodes from `size`, a
+    power of two, on are the leaves, `value`, so `sums` leaves them out.
     """
 
     value: NDArray[np.uint32]
-    """(n, capacity), of the transition in each place; 0: its error is not known yet"""
+    """(n, capacity), priority of the transition in each slot; 0: its error is not known yet"""
     sums: NDArray[np.uint64]
-    """(n, size), of the values below a node; not saved, it follows from them"""
+    """(n, size), sum of the values below each node; not saved but computed from them"""
     sampled: NDArray[np.int64]
     """(n, 1 + ratio), numbers of the live transition of this tick and of the replayed ones"""
     weight: NDArray[np.float64]

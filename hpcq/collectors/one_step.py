@@ -1,25 +1,27 @@
-"""Returns of one step: what `messages.pack` and `messages.receive` do with them, as templates.
+"""One-step returns: G = r + gamma v, with v = 0 if the step terminated the episode.
 
-    r + gamma v
-
-Every environment has one update in a tick; after a reset it is one of nothing. If all are, as in
-evaluations, none is sent. See windows.py for several steps.
+Every environment has one update per tick; after a reset it is empty. If all are empty, as in
+evaluations, none is sent. See n_step.py for returns of several steps.
 """
 
-import numpy as np
+from typing import Any
 
-from hpcq.collectors.outcome import Outcome
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcq.collectors.batch import Outcome
+from hpcq.collectors.grouping import group, occurs
+from hpcq.collectors.returns import ReturnKernels
 from hpcq.exchange.base import UPDATES
 from hpcq.exchange.records import NO_COLUMN
 from hpcq.hashing import owner
-from hpcq.jit.compiler import template
+from hpcq.jit.compiler import inlined
 
 _TERMINATED, _RESET = int(Outcome.TERMINATED), int(Outcome.RESET)
 
 
-@template
-def count_updates(batch, windows, ranks, counts):
-    """Write how many go to each rank into `counts`, uint64 (ranks,)."""
+@inlined
+def _count_updates(batch: Any, windows: Any, ranks: np.uint64, counts: NDArray[np.uint64]) -> None:
     if not occurs(batch.update_pending, True):
         for rank in range(counts.size):
             counts[rank] = 0
@@ -32,42 +34,63 @@ def count_updates(batch, windows, ranks, counts):
         counts[rank], start = counts[rank] - start, counts[rank]
 
 
-@template
-def write_updates(batch, windows, ranks, sent, cursors, outbox):
-    """Write them; those of each rank begin where its cursor, uint64 (ranks,), is."""
-    end = np.uint64(0)
-    for rank in range(cursors.size):
-        first, on = end, cursors[rank] - end
-        end += np.uint64(sent[rank, UPDATES])
-        for k in range(first, end):
-            i = np.uint64(batch.update_order[k])
-            update = outbox[k + on]
-            update.hash = batch.update_hash[i]
-            update.target = batch.update_target[i]
-            update.column = batch.update_action[i] if batch.update_pending[i] else NO_COLUMN
-            set_mask(update, batch.update_mask[i])
-            set_weight(update, batch.update_weight[i])
-
-
-@template
-def remember(batch, windows, i, outcome, value, greedy, offset, discount, decay):
-    """Keep what is read from one reply; `form_updates` does the rest."""
+@inlined
+def _add_transition(
+    batch: Any,
+    windows: Any,
+    i: Any,
+    outcome: Any,
+    value: Any,
+    greedy: Any,
+    offset: Any,
+    discount: float,
+    decay: float,
+) -> None:
     batch.update_action[i] = batch.action[i] + offset
     batch.update_target[i] = value
 
 
-@template
-def form_updates(batch, discount):
-    """Make the updates of all environments: loops that become vector instructions."""
-    for i in range(batch.update_pending.size):
-        batch.update_pending[i] = batch.outcome[i] != _RESET
-    for i in range(batch.update_target.size):
-        bootstrap = discount * batch.update_target[i]
-        bootstrap = 0.0 if batch.outcome[i] == _TERMINATED else bootstrap
-        target = batch.reward[i] + bootstrap
-        batch.update_target[i] = 0.0 if batch.outcome[i] == _RESET else target
-    for i in range(batch.update_hash.size):
-        batch.update_hash[i] = batch.hash[i]
-    if MASKED:
-        for i in range(batch.update_mask.size):
-            batch.update_mask[i] = batch.mask[i]
+def make_kernels(masked: bool, weighted: bool) -> ReturnKernels:
+    """Return the kernels of one-step returns; see `messages.kernels` for the arguments."""
+
+    @inlined
+    def write_updates(
+        batch: Any,
+        windows: Any,
+        ranks: np.uint64,
+        sent: NDArray[np.int64],
+        cursors: NDArray[np.uint64],
+        outbox: Any,
+    ) -> None:
+        end = np.uint64(0)
+        for rank in range(cursors.size):
+            first, on = end, cursors[rank] - end
+            end += np.uint64(sent[rank, UPDATES])
+            for k in range(first, end):
+                env = np.uint64(batch.update_order[k])
+                update = outbox[k + on]
+                update.hash = batch.update_hash[env]
+                update.target = batch.update_target[env]
+                update.column = batch.update_action[env] if batch.update_pending[env] else NO_COLUMN
+                if masked:
+                    update.mask = batch.update_mask[env]
+                if weighted:
+                    update.weight = batch.update_weight[env]
+
+    @inlined
+    def form_updates(batch: Any, discount: float) -> None:
+        # One loop per field: each vectorises.
+        for i in range(batch.update_pending.size):
+            batch.update_pending[i] = batch.outcome[i] != _RESET
+        for i in range(batch.update_target.size):
+            bootstrap = discount * batch.update_target[i]
+            bootstrap = 0.0 if batch.outcome[i] == _TERMINATED else bootstrap
+            target = batch.reward[i] + bootstrap
+            batch.update_target[i] = 0.0 if batch.outcome[i] == _RESET else target
+        for i in range(batch.update_hash.size):
+            batch.update_hash[i] = batch.hash[i]
+        if masked:
+            for i in range(batch.update_mask.size):
+                batch.update_mask[i] = batch.mask[i]
+
+    return ReturnKernels(_count_updates, write_updates, _add_transition, form_updates)

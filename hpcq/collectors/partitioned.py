@@ -1,4 +1,4 @@
-"""A rank's environments in several parts, which step at times of their own."""
+"""A rank's environments in several parts, each stepped on its own."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,9 @@ from hpcq.collectors.batch import make_batch, view_of
 
 
 class PartitionedCollector(Collector):
-    """Collectors of neighbouring environments, to the rest of the program one; see `Collector`.
+    """Several collectors of consecutive environments as one. See `Collector`.
 
-    Each part sees its slice of the arrays of all.
+    The arrays of each part are a slice of the whole's.
     """
 
     def __init__(self, parts: list[Collector]) -> None:
@@ -42,7 +42,7 @@ class PartitionedCollector(Collector):
             part.step(tick)
 
     def restore(self, tick: int) -> None:
-        """Bring the environments into the state in which `batch`, loaded, were saved."""
+        """Put the environments into the states of `batch`, which was loaded as of this tick."""
         for part in self.parts:
             part.restore(tick)
 

@@ -1,7 +1,7 @@
-"""Step Gymnasium environments one after the other, and keep hpcq's own cost small beside that.
+"""Step Gymnasium environments one after the other, at little cost beside their own.
 
-The loop over the environments does nothing but step; keys, rewards and outcomes are made for all
-of them at once.
+The loop over the environments only steps; keys, rewards and outcomes are computed for all of them
+at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from hpcq.collectors.gymnasium_base import GymnasiumCollector
 from hpcq.collectors.validation import cut_short, is_reset, shape_of
 from hpcq.envs.gymnasium_env import PythonEnvironment
 
-_NOT_YET: Any = object()
+_NOTHING: Any = object()
 
 
 class PythonCollector(GymnasiumCollector):
@@ -24,8 +24,8 @@ class PythonCollector(GymnasiumCollector):
     def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
         super().__init__(environment, env_block)
         count = env_block.count
-        self._everyone = range(count)
-        for i in self._everyone:
+        self._all = range(count)
+        for i in self._all:
             made = self._guard(range(i, i + 1), "make", environment.make)
             self._environments.append(made)
         self._steps = [env.step for env in self._environments]
@@ -33,13 +33,14 @@ class PythonCollector(GymnasiumCollector):
         self._observations: list[Any] = [None] * count
         self._rewards = [None] * count
         self._infos: list[Any] = [None] * count
-        # What nobody reads goes where the next one replaces it: to keep it costs more.
-        self._info_places = list(self._everyone) if self._masked else [0] * count
+        # Only masks are read from infos: without masks all are written to one place, which frees
+        # each at once.
+        self._info_places = list(self._all) if self._masked else [0] * count
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
 
     def call_between(self, function: Callable[[], None]) -> None:
-        """Call `function` after the step of every single environment, too."""
+        """Call `function` after the step of every single environment."""
 
         def followed(step: Callable) -> Callable:
             def stepped(action: Any) -> Any:
@@ -54,42 +55,42 @@ class PythonCollector(GymnasiumCollector):
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._tick = tick
-        if not self._everyone:
+        if not self._all:
             return
         self._step_all()
-        keys = self._keys(self._everyone, "step", self._observations)
-        rewards = self._numbers(self._everyone, self._rewards)
+        keys = self._keys(self._all, "step", self._observations)
+        rewards = self._numbers(self._all, self._rewards)
         ended = self._record(keys, keys, rewards, self._terminated, self._truncated)
         if self._masked:
-            masks = self._masks(self._everyone, "step", self._infos, self._terminated)
+            masks = self._masks(self._all, "step", self._infos, self._terminated)
             self.batch.final_mask[:] = self.batch.next_mask[:] = masks
         if tick % self.reset_every == 0:
-            self._cut()
+            self._truncate_all()
         elif ended.size:
-            self._restart(self.batch, ended, self._reset(ended.tolist(), None))
+            self._set_next(self.batch, ended, self._reset(ended.tolist(), None))
 
     def _step_all(self) -> None:
-        """Fill the columns with what all environments return.
+        """Step all environments and store what they return.
 
-        Everything in this loop counts: flags are looked at only where they are up.
+        This loop is hpcq's share of the cost: flags are examined only where they are true.
         """
         observations, rewards, infos = self._observations, self._rewards, self._infos
         self._terminated[:] = False
         self._truncated[:] = False
         ended = []
-        i, taken = -1, _NOT_YET
+        i, taken = -1, _NOTHING
         actions = self._actions.each(self.batch.action)
         try:
             for i, at, step, action in zip(
-                self._everyone, self._info_places, self._steps, actions, strict=True
+                self._all, self._info_places, self._steps, actions, strict=True
             ):
-                taken = _NOT_YET
+                taken = _NOTHING
                 taken = step(action)
                 observations[i], rewards[i], terminated, truncated, infos[at] = taken
                 if terminated or truncated:
                     ended.append((i, terminated, truncated))
         except (Exception, SystemExit) as error:
-            if taken is _NOT_YET:
+            if taken is _NOTHING:
                 raise self._raised(range(i, i + 1), "step", error) from error
             self._check_flags(i, taken)
             raise self._fault(
@@ -109,10 +110,10 @@ class PythonCollector(GymnasiumCollector):
                     raise self._fault(i, "step", problem)
 
     def _reset_all(self) -> NDArray[np.uint64]:
-        return self._reset(self._everyone, self._seeds())
+        return self._reset(self._all, self._seeds())
 
-    def _reset_one(self) -> NDArray[np.uint64]:
-        return self._reset(self._everyone[:1], self._seeds())
+    def _reset_first(self) -> NDArray[np.uint64]:
+        return self._reset(self._all[:1], self._seeds())
 
     def _reset(self, places: Sequence[int], seeds: list[int] | None) -> NDArray[np.uint64]:
         """Reset the environments `places` and return the keys of their first observations."""
@@ -137,7 +138,7 @@ class PythonCollector(GymnasiumCollector):
         infos: list[Any],
         ended: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.uint64]:
-        """Return the legal actions that the infos of the environments `places` name."""
+        """Return the legal actions from the infos of the environments `places`, as bitsets."""
         try:
             masks = [info["action_mask"] for info in infos]
         except (KeyError, TypeError, IndexError):

@@ -1,10 +1,10 @@
-"""Parallel experience replay: transitions of the past take the way of live ones once more.
+"""Parallel experience replay: past transitions are learned from again, as live ones are.
 
-Every environment has a ring of its latest transitions. In every tick each draws `ratio` of them,
-evenly or by priority (see priorities.py), by draws that follow from (seed, environment, tick)
-alone; what is drawn stands behind the live transition of the environment in the arrays that
-messages are made from. So the owners apply environment i's live update, then its replayed ones,
-then environment i + 1's: for any number of ranks the same.
+Every environment has a ring of its latest transitions. In every tick each samples `ratio` of them,
+uniformly or by priority (see priorities.py); the draws follow from (seed, environment, tick) alone.
+In the arrays that messages are made from, the samples of an environment follow its live transition.
+So owners apply environment i's live update, then its replayed ones, then environment i + 1's, for
+any number of ranks.
 
 Lin, "Self-improving reactive agents based on reinforcement learning, planning and teaching",
 Machine Learning 8, 1992.
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from hpcq.collectors import priorities as by_priority
 from hpcq.collectors.base import Collector
-from hpcq.collectors.batch import EnvBatch, make_batch, view_of
+from hpcq.collectors.batch import EnvBatch, Outcome, make_batch, view_of
 from hpcq.collectors.history import make_priorities, make_rings, ring_size, tree_size
-from hpcq.collectors.outcome import Outcome
 from hpcq.hashing import hi64, mix64
 from hpcq.jit.compiler import kernel
 from hpcq.job.sections import ReplaySection
@@ -29,8 +28,8 @@ _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outco
 
 
 @kernel
-def _spread(stream_ids, ratio, out):
-    """Give every environment's replayed transitions words of their own."""
+def _spread(stream_ids: NDArray[np.uint64], ratio: int, out: NDArray[np.uint64]) -> None:
+    """Give every replayed transition a random stream of its own."""
     for i in range(stream_ids.size):
         word = stream_ids[i]
         for k in range(ratio + 1):
@@ -39,8 +38,8 @@ def _spread(stream_ids, ratio, out):
 
 
 @kernel
-def _record(batch, rings, ratio):
-    """Write the step that every environment has just taken into its ring."""
+def _record(batch: Any, rings: Any, ratio: int) -> None:
+    """Append the step that every environment has just taken to its ring."""
     for n in range(rings.added.size):
         i = n * (ratio + 1)
         if batch.outcome[i] != _RESET:
@@ -58,28 +57,40 @@ def _record(batch, rings, ratio):
 
 
 @kernel
-def _draw_evenly(added, capacity, stream_ids, word, least, places):
+def _draw_uniformly(
+    added: NDArray[np.int64],
+    capacity: int,
+    stream_ids: NDArray[np.uint64],
+    word: np.uint64,
+    learning_starts: int,
+    slots: NDArray[np.int64],
+) -> None:
     """Draw transitions, with replacement.
 
-    least    transitions that a ring must hold before any is drawn
-    places   int64 (n, ratio), out: where what is drawn stands; -1: nothing is drawn
+    Parameters
+    ----------
+    learning_starts
+        transitions that a ring must hold before any is drawn.
+    slots
+        int64 (n, ratio), out: the slots of what is drawn; -1: nothing is drawn.
     """
-    ratio = places.shape[1]
+    ratio = slots.shape[1]
     for n in range(added.size):
         filled = min(added[n], capacity)
         for j in range(ratio):
             draw = mix64(word ^ stream_ids[n * (ratio + 1) + 1 + j])
-            places[n, j] = hi64(draw, np.uint64(filled)) if filled >= least else -1
+            slot = np.int64(hi64(draw, np.uint64(filled)))
+            slots[n, j] = slot if filled >= learning_starts else -1
 
 
 @kernel
-def _replay(batch, rings, places):
-    """Let each transition that was drawn stand for a step of an environment."""
-    ratio = places.shape[1]
+def _replay(batch: Any, rings: Any, slots: NDArray[np.int64]) -> None:
+    """Write the drawn transitions into the batch, as if environments had just taken them."""
+    ratio = slots.shape[1]
     for n in range(rings.added.size):
         live = n * (ratio + 1)
         for i in range(live + 1, live + 1 + ratio):
-            k = places[n, i - live - 1]
+            k = slots[n, i - live - 1]
             if k < 0:
                 # Ask for anything: nothing is learned from the reply.
                 batch.outcome[i] = _RESET
@@ -101,7 +112,7 @@ class Replay:
     Parameters
     ----------
     collector
-        of the environments; from here on it works on its places in `batch`.
+        of the environments; from here on its arrays are slices of `batch`.
     seed
         from `rng.seed_word`.
     environments
@@ -109,10 +120,12 @@ class Replay:
 
     Attributes
     ----------
-    actors : Actors
+    batch : EnvBatch
         of each environment the live transition, then the replayed ones
-    words : uint64, one for each entry of `batch`
-    priorities : Priorities, or None where all transitions are drawn evenly
+    stream_ids : uint64 array
+        one for each entry of `batch`
+    priorities : Priorities or None
+        None where transitions are drawn uniformly
     """
 
     def __init__(
@@ -127,7 +140,7 @@ class Replay:
         self._section, self._environments = section, environments
         capacity = ring_size(section.capacity, environments)
         self.rings = make_rings(count, capacity, masked)
-        self._places = np.empty((count, self._ratio), np.int64)
+        self._slots = np.empty((count, self._ratio), np.int64)
         self.batch = make_batch(count * (1 + self._ratio))
         self.batch.outcome[:] = _RESET
         self.batch.update_weight[:] = 1.0
@@ -140,23 +153,26 @@ class Replay:
         collector.batch = view_of(self.batch, slice(None, None, 1 + self._ratio))
 
     def step(self, tick: int) -> None:
-        """Remember the live steps of this tick, and draw what is replayed in it."""
+        """Store the live steps of this tick, and draw what is replayed in it."""
         _record(self.batch, self.rings, self._ratio)
         word = tick_word(self._seed, tick, Purpose.REPLAY)
-        least, places, added = self._section.learning_starts, self._places, self.rings.added
+        starts, slots, added = self._section.learning_starts, self._slots, self.rings.added
         if self.priorities is None:
-            _draw_evenly(added, self.rings.hash.shape[1], self.stream_ids, word, least, places)
+            _draw_uniformly(added, self.rings.hash.shape[1], self.stream_ids, word, starts, slots)
         else:
             beta = self._section.importance_exponent.at(tick * self._environments)
             by_priority.draw(
-                self.priorities, self.batch, added, self.stream_ids, word, least, beta, places
+                self.priorities, self.batch, added, self.stream_ids, word, starts, beta, slots
             )
-        _replay(self.batch, self.rings, places)
+        _replay(self.batch, self.rings, slots)
 
     def take_acks(
         self, ranks: np.uint64, sent: NDArray, replies: NDArray, cursors: NDArray[np.uint64]
     ) -> None:
-        """Set priorities by the receipts for the updates of this tick; see `messages.receive`."""
+        """Set priorities by the TD errors that acknowledge this tick's updates.
+
+        Arguments as of `messages.receive`.
+        """
         if self.priorities is not None:
             by_priority.take_acks(
                 self.priorities,

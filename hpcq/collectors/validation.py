@@ -1,6 +1,6 @@
-"""What users' environments return, as numbers, or as the one error that names the place.
+"""Turn what users' environments return into numbers, or into an error that names the place.
 
-What goes wrong is looked for only when it has.
+All results are converted at once; only if that fails is the offending one looked for.
 """
 
 import contextlib
@@ -13,18 +13,16 @@ from numpy.typing import NDArray
 from hpcq.collectors.base import Collector, EnvBlock
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import format_error
+from hpcq.envs.protocol import MAX_REWARD
 from hpcq.errors import EnvironmentFault
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import bitsets
 
-# Sums of such rewards stay finite, also in float32.
-MAX_REWARD = 1e30
-
 
 class ValidatingCollector(Collector):
-    """A block of environments in Python, of which nothing is taken on trust; see `Collector`.
+    """A block of Python environments whose results are checked; see `Collector`.
 
-    Places are those in this block; errors count from the job's first environment.
+    `places` are indices in this block; errors name the index in the whole job.
     """
 
     def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
@@ -48,9 +46,9 @@ class ValidatingCollector(Collector):
                 return numbers
         except (TypeError, ValueError, OverflowError):
             pass
-        raise self._unfit(places, rewards)
+        raise self._invalid_reward(places, rewards)
 
-    def _unfit(self, places: range, rewards: Any) -> EnvironmentFault:
+    def _invalid_reward(self, places: range, rewards: Any) -> EnvironmentFault:
         """Return the error of the first reward that is not a finite number."""
         expected = f"expected a finite number of at most {MAX_REWARD:g} in size"
         for i, reward in self._each(places, rewards, "rewards"):
@@ -98,7 +96,7 @@ class ValidatingCollector(Collector):
     ) -> NDArray[np.uint64]:
         """Return the masks of the environments `places` as bitsets.
 
-        Where an episode has `ended`, no action need be legal.
+        Where an episode has `ended`, none need be legal.
         """
         actions = self._actions.count
         with contextlib.suppress(ValueError, TypeError):
@@ -139,7 +137,7 @@ class ValidatingCollector(Collector):
             raise self._fault(i, what, problem) from None
 
     def _guard(self, places: range, what: str, call: Callable, *values: Any, **kwargs: Any) -> Any:
-        """Call the user's code; a failure names the place and keeps the user's traceback."""
+        """Call the user's code; an exception is raised with the place and the traceback."""
         try:
             return call(*values, **kwargs)
         except (Exception, SystemExit) as error:
@@ -152,7 +150,7 @@ class ValidatingCollector(Collector):
         return self._unit_fault(range(i, i + 1), what, problem)
 
     def _unit_fault(self, places: range, what: str, problem: str) -> EnvironmentFault:
-        """Return the error of one environment, or of one unit of several."""
+        """Return the error of consecutive environments: one, or a whole VectorEnv."""
         here = slice(places.start, places.stop)
         episodes = self.batch.episodes[here]
         several = "s" if len(places) > 1 else ""
@@ -180,7 +178,7 @@ def cut_short(value: Any, most: int = 200) -> str:
 
 
 def shape_of(value: Any) -> str:
-    """Return what kind of thing was returned."""
+    """Return a value's type, for an error: a tuple with its length."""
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 
 

@@ -1,15 +1,15 @@
-"""Step Gymnasium's VectorEnvs: many environments in one, which reset themselves, or wait for it.
+"""Step Gymnasium's VectorEnvs in each of the three autoreset modes.
 
-How they do is in ``metadata["autoreset_mode"]`` (https://farama.org/Vector-Autoreset-Mode):
+The mode is in ``metadata["autoreset_mode"]`` (https://farama.org/Vector-Autoreset-Mode):
 
 NEXT_STEP   the step after an end ignores the action and returns the reset observation, with
-            reward 0: it is nobody's transition and is never learned from
-SAME_STEP   the step that ends returns the reset observation at once; the true last one is in
+            reward 0: it is no transition and is never learned from
+SAME_STEP   the step that ends returns the reset observation; the final one is in
             ``infos["final_obs"]``
-DISABLED    nothing happens until ``reset(options={"reset_mask": ...})``
+DISABLED    an ended environment waits for ``reset(options={"reset_mask": ...})``
 
-A VectorEnv draws for all its environments from one generator: it is a unit that stays whole on one
-rank, and its size belongs to the job.
+A VectorEnv draws for all its environments from one generator: it is never split between ranks, and
+its size belongs to the job.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
-from hpcq.collectors.gymnasium_base import ENDED, MORE, GymnasiumCollector
+from hpcq.collectors.gymnasium_base import ENDED, INVALID_RESET, GymnasiumCollector
 from hpcq.collectors.validation import is_reset, shape_of
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.errors import EnvironmentFault
@@ -38,10 +38,10 @@ class VectorCollector(GymnasiumCollector):
             made = self._guard(places, "make", environment.make)
             self._environments.append(made)
             self._modes.append(self._mode(places, made))
-        waits = [mode == AutoresetMode.NEXT_STEP for mode in self._modes]
-        self._waits = np.repeat(np.array(waits, np.bool_), size)
+        next_step = [mode == AutoresetMode.NEXT_STEP for mode in self._modes]
+        self._next_step = np.repeat(np.array(next_step, np.bool_), size)
         self._finals = np.zeros(count, np.uint64)
-        self._keys_now = np.zeros(count, np.uint64)
+        self._next_keys = np.zeros(count, np.uint64)
         self._rewards = np.zeros(count)
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
@@ -49,20 +49,20 @@ class VectorCollector(GymnasiumCollector):
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._tick = tick
-        quiet = tick % self.reset_every == 0
+        reset_tick = tick % self.reset_every == 0
         for unit, places in enumerate(self._units):
-            self._step_unit(unit, slice(places.start, places.stop), quiet)
+            self._step_unit(unit, slice(places.start, places.stop), reset_tick)
         ended = self._record(
-            self._keys_now, self._finals, self._rewards, self._terminated, self._truncated
+            self._next_keys, self._finals, self._rewards, self._terminated, self._truncated
         )
         self._resetting[:] = False
-        if quiet:
-            self._cut()
+        if reset_tick:
+            self._truncate_all()
         else:
-            self._resetting[ended] = self._waits[ended]
+            self._resetting[ended] = self._next_step[ended]
 
-    def _step_unit(self, unit: int, part: slice, quiet: bool) -> None:
-        """Step one VectorEnv, and write what it returns into the columns."""
+    def _step_unit(self, unit: int, part: slice, reset_tick: bool) -> None:
+        """Step one VectorEnv and store what it returns."""
         places, env, mode = self._units[unit], self._environments[unit], self._modes[unit]
         actions = self._actions.batch(self.batch.action[part])
         taken = self._guard(places, "step", env.step, actions)
@@ -70,35 +70,35 @@ class VectorCollector(GymnasiumCollector):
             problem = "expected (observations, rewards, terminations, truncations, infos)"
             raise self._unit_fault(places, "step", f"returned {shape_of(taken)}, {problem}")
         observations, rewards, terminations, truncations, infos = taken
-        if not _plain(rewards, (np.float32, np.float64), len(places)):
+        if not _is_array(rewards, (np.float32, np.float64), len(places)):
             rewards = self._numbers(places, rewards)
-        if not _plain(terminations, (np.bool_,), len(places)):
+        if not _is_array(terminations, (np.bool_,), len(places)):
             terminations = self._booleans(places, terminations, "terminated")
-        if not _plain(truncations, (np.bool_,), len(places)):
+        if not _is_array(truncations, (np.bool_,), len(places)):
             truncations = self._booleans(places, truncations, "truncated")
         self._rewards[part] = rewards
         self._terminated[part] = terminations
         self._truncated[part] = truncations
-        seen = self._look(
+        found = self._inspect_step(
             self._rewards[part],
             self._terminated[part],
             self._truncated[part],
             self._resetting[part],
         )
         keys = self._batch_keys(places, "step", observations)
-        self._keys_now[part] = self._finals[part] = keys
+        self._next_keys[part] = self._finals[part] = keys
         if self._masked:
             terminated = self._terminated[part]
-            # In the same step the info is already of the next episode.
+            # In SAME_STEP mode the infos already belong to the next episode.
             over = None if mode == AutoresetMode.SAME_STEP else terminated
             masks = self._batch_masks(places, "step", infos, over)
             self.batch.next_mask[part] = self.batch.final_mask[part] = masks
         final = infos.get("final_obs") if isinstance(infos, dict) else None
-        if mode == AutoresetMode.NEXT_STEP and seen & MORE:
-            raise self._more_than_a_reset(part)
+        if mode == AutoresetMode.NEXT_STEP and found & INVALID_RESET:
+            raise self._invalid_reset(part)
         if mode != AutoresetMode.SAME_STEP and final is not None:
-            raise self._lie(places, mode, "infos has 'final_obs', as in SAME_STEP")
-        if not seen & ENDED or mode == AutoresetMode.NEXT_STEP:
+            raise self._wrong_mode(places, mode, "infos has 'final_obs', as in SAME_STEP")
+        if not found & ENDED or mode == AutoresetMode.NEXT_STEP:
             return
         ended = self._terminated[part] | self._truncated[part]
         which = np.flatnonzero(ended)
@@ -106,15 +106,15 @@ class VectorCollector(GymnasiumCollector):
             self._finals[part][which] = self._final_keys(places, which, final)
             if self._masked:
                 self._final_masks(places, self._truncated[part] & ~self._terminated[part], infos)
-        elif not quiet:
+        elif not reset_tick:
             self._reset_ended(unit, part, ended)
 
-    def _more_than_a_reset(self, part: slice) -> EnvironmentFault:
-        """Return the error of a step after an end that is more than a reset."""
+    def _invalid_reset(self, part: slice) -> EnvironmentFault:
+        """Return the error of a step after an episode's end that did more than reset."""
         ended = self._terminated[part] | self._truncated[part]
         wrong = self._resetting[part] & (ended | (self._rewards[part] != 0))
         i = part.start + int(np.flatnonzero(wrong)[0])
-        return self._lie(
+        return self._wrong_mode(
             range(i, i + 1),
             AutoresetMode.NEXT_STEP,
             "the step after an episode's end must only reset, but it returned reward "
@@ -123,10 +123,10 @@ class VectorCollector(GymnasiumCollector):
         )
 
     def _final_keys(self, places: range, which: NDArray, final: Any) -> NDArray[np.uint64]:
-        """Return the keys of the true last observations of the environments that ended."""
+        """Return the keys of the final observations of the environments that ended."""
         if final is None:
             where = places[int(which[0])]
-            raise self._lie(
+            raise self._wrong_mode(
                 range(where, where + 1),
                 AutoresetMode.SAME_STEP,
                 "an episode ended, but infos has no 'final_obs'",
@@ -138,19 +138,19 @@ class VectorCollector(GymnasiumCollector):
         return self._keys([places[i] for i in which.tolist()], "final_obs", observations)
 
     def _reset_ended(self, unit: int, part: slice, ended: NDArray[np.bool_]) -> None:
-        """Reset what has ended in a VectorEnv that does not do it itself."""
+        """Reset the ended environments of a VectorEnv in DISABLED mode."""
         places, env = self._units[unit], self._environments[unit]
         found = self._guard(places, "reset", env.reset, options={"reset_mask": ended.copy()})
         keys = self._first_keys(places, found)
-        others = ~ended & (keys != self._keys_now[part])
+        others = ~ended & (keys != self._next_keys[part])
         if others.any():
             i = places[int(np.flatnonzero(others)[0])]
-            raise self._lie(
+            raise self._wrong_mode(
                 range(i, i + 1),
                 AutoresetMode.DISABLED,
                 "reset(options={'reset_mask': ...}) changed an environment outside the mask",
             )
-        self._keys_now[part][ended] = keys[ended]
+        self._next_keys[part][ended] = keys[ended]
         if self._masked:
             masks = self._batch_masks(places, "reset", found[1], ~ended)
             self.batch.next_mask[part][ended] = masks[ended]
@@ -159,7 +159,7 @@ class VectorCollector(GymnasiumCollector):
         keys = [self._reset_unit(unit) for unit in range(len(self._units))]
         return np.concatenate(keys) if keys else np.zeros(0, np.uint64)
 
-    def _reset_one(self) -> NDArray[np.uint64]:
+    def _reset_first(self) -> NDArray[np.uint64]:
         return self._reset_unit(0)
 
     def _reset_unit(self, unit: int) -> NDArray[np.uint64]:
@@ -194,7 +194,7 @@ class VectorCollector(GymnasiumCollector):
     def _batch_masks(
         self, places: range, what: str, infos: Any, ended: NDArray[np.bool_] | None = None
     ) -> NDArray[np.uint64]:
-        """Return the legal actions that the infos of a unit name."""
+        """Return the legal actions from the infos of a VectorEnv, as bitsets."""
         if not isinstance(infos, dict) or "action_mask" not in infos:
             raise self._no_mask(places[0], what, infos)
         masks = infos["action_mask"]
@@ -203,12 +203,12 @@ class VectorCollector(GymnasiumCollector):
             raise self._unit_fault(places, what, problem)
         return self._bitsets(places, what, masks, ended)
 
-    def _final_masks(self, places: range, cut: NDArray[np.bool_], infos: Any) -> None:
-        """Take the masks of the true last observations of the episodes that were cut."""
-        if not cut.any():
+    def _final_masks(self, places: range, truncated: NDArray[np.bool_], infos: Any) -> None:
+        """Store the masks of the final observations of truncated episodes."""
+        if not truncated.any():
             return
-        masks = self._batch_masks(places, "final_info", infos.get("final_info"), ~cut)
-        self.batch.final_mask[places.start : places.stop][cut] = masks[cut]
+        masks = self._batch_masks(places, "final_info", infos.get("final_info"), ~truncated)
+        self.batch.final_mask[places.start : places.stop][truncated] = masks[truncated]
 
     def _mode(self, places: range, env: Any) -> AutoresetMode:
         given = getattr(env, "metadata", {}).get("autoreset_mode")
@@ -222,11 +222,11 @@ class VectorCollector(GymnasiumCollector):
                 "gymnasium.vector.AutoresetMode",
             ) from None
 
-    def _lie(self, places: range, mode: AutoresetMode, found: str) -> EnvironmentFault:
+    def _wrong_mode(self, places: range, mode: AutoresetMode, found: str) -> EnvironmentFault:
         return self._unit_fault(
             places, "step", f"metadata['autoreset_mode'] is {mode.name}, but {found}"
         )
 
 
-def _plain(values: Any, kinds: tuple[Any, ...], count: int) -> bool:
+def _is_array(values: Any, kinds: tuple[Any, ...], count: int) -> bool:
     return isinstance(values, np.ndarray) and values.dtype in kinds and values.shape == (count,)

@@ -1,4 +1,4 @@
-"""Gymnasium environments as the job file names them, ready to be made."""
+"""Gymnasium environments that a job names, and how to make them."""
 
 import contextlib
 from collections.abc import Callable

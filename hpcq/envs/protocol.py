@@ -5,14 +5,14 @@ Two functions, compiled with `kernel`:
     reset(model, draw)             -> key
     step(model, key, action, draw) -> (key, reward, terminated)
 
-`key` (uint64) is the state and its key in the table at once, `action` an int64 from 0 on, `draw`
-a uint64 that is all the randomness of this call (`unit_interval` makes a float64 of it,
+`key` (uint64) is the state, and its key in the table. `action` is an int64 from 0 on. `draw` is a
+uint64, the only source of randomness of a call (`unit_interval` makes a float64 of it,
 `second_draw` another draw). `model` is a NamedTuple of arrays and numbers, the parameters of the
-environment: data, so that other parameters need no other compilation. Time limits are hpcq's, not
-the environment's.
+environment; as they are arguments, other parameters need no other compilation. hpcq applies time
+limits, not the environment.
 
-A continuous environment keeps `numbers` float64 of its own, the array `state`, and is seen through
-the key of it:
+A continuous environment has a state of `numbers` float64, the array `state`, and is observed
+through a key:
 
     reset(model, state, draw)                        fills `state`
     step(model, state, action, draw) -> (reward, terminated)
@@ -25,7 +25,10 @@ example.
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from hpcq.errors import JobError
+from hpcq.hashing import MAX_HASH
 from hpcq.jit.compiler import kernel
 from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import Actions
@@ -39,6 +42,10 @@ __all__ = [
     "second_draw",
     "unit_interval",
 ]
+
+
+# For all environments: sums of such rewards stay finite, in float32, too.
+MAX_REWARD = 1e30
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,11 @@ class CompiledEnvironment:
     self_play: bool | None = field(default=None, kw_only=True)
     """whether every observation is that of the player to move; None: unknown"""
     legal: Any = field(default=None, kw_only=True)
-    """kernel: legal(model, key) -> uint64 bitset of the actions to choose from; None: all"""
+    """kernel: legal(model, key) -> uint64 bitset of the legal actions; None: all are"""
 
     @property
     def masked(self) -> bool:
-        """Whether actions are chosen from the legal ones only."""
+        """Whether it says which actions are legal."""
         return self.legal is not None
 
 
@@ -73,7 +80,13 @@ class ContinuousEnvironment(CompiledEnvironment):
 
     observe: Any
     numbers: int
-    """float64 in a state"""
+    """how many float64 a state is"""
+
+
+@kernel
+def all_legal(model: Any, key: np.uint64) -> np.uint64:
+    """Return the bitset of all actions: `legal` of an environment without masks."""
+    return MAX_HASH
 
 
 def compiled_environment(
@@ -95,11 +108,11 @@ def compiled_environment(
         the two functions of the protocol, decorated with `kernel`.
     observation
         how many states there are, or a Gymnasium space: a state's key is then the mixed-radix
-        number of its digits, the first one the most significant.
+        number of its digits, most significant first.
     actions
         how many actions there are, or a Discrete space.
     model
-        what both functions get as their first argument.
+        passed to both functions as their first argument.
     max_episode_steps
         an episode is truncated after so many steps; the job file can say otherwise.
     legal

@@ -1,6 +1,6 @@
-"""The environments that hpcq brings: ids ``hpcq/NAME-v0`` and the functions that make them.
+"""The bundled environments: ids ``hpcq/NAME-v0`` and the functions that make them.
 
-Each function takes the time limit and then, by name, what the job's `environment.kwargs` give.
+Each function takes the time limit, and the job's `environment.kwargs` by name.
 """
 
 import dataclasses

@@ -22,19 +22,19 @@ class TableModel(NamedTuple):
     probability: NDArray[np.float64]
     """(S, A, K), 0 where there are fewer outcomes"""
     cumulative: NDArray[np.float64]
-    """(S, A, K), the running sum of `probability`"""
+    """(S, A, K), cumulative sum of `probability`"""
     next: NDArray[np.int64]
     reward: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     outcomes: NDArray[np.void]
-    """(S A K,), next, reward and terminated as records: what a step reads lies together"""
+    """(S A K,), next, reward and terminated as records: one cache line per step"""
     start: NDArray[np.float64]
     """(S,), the probability that an episode starts there"""
     start_cumulative: NDArray[np.float64]
     start_guide: NDArray[np.int64]
-    """(m,), m a power of two: the first state whose running sum exceeds j / m of the whole"""
+    """(m,), m a power of two: the first state whose cumulative probability exceeds j / m"""
     legal: NDArray[np.uint64]
-    """(S,), bitsets of the actions that make sense; or empty where all do"""
+    """(S,), bitsets of the legal actions; or empty where all are"""
 
 
 _OUTCOME = np.dtype([("reward", "f8"), ("next", "u4"), ("terminated", "?")], align=True)
@@ -48,7 +48,7 @@ def table_model(
     start: NDArray,
     legal: NDArray | None = None,
 ) -> TableModel:
-    """Return the model with its running sums; shapes as in `TableModel`."""
+    """Return the model with its cumulative sums; shapes as in `TableModel`."""
     outcomes = np.empty(next_.size, _OUTCOME)
     outcomes["next"], outcomes["reward"] = next_.ravel(), reward.ravel()
     outcomes["terminated"] = terminated.ravel()
@@ -69,8 +69,8 @@ def table_model(
 
 
 @kernel
-def reset(model, draw):
-    """Return a start state: the first whose running sum exceeds the draw.
+def reset(model: Any, draw: np.uint64) -> Any:
+    """Return a start state: the first whose cumulative probability exceeds the draw.
 
     Chen and Asau, "On generating random variates from an empirical distribution", AIIE Transactions
     6, 1974: a guide table leaves less than one step of the search, on average.
@@ -85,7 +85,7 @@ def reset(model, draw):
 
 
 @kernel
-def step(model, key, action, draw):
+def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
     """Return (next state, reward, terminated): the first outcome that exceeds the draw."""
     s = np.int64(key)
     u = unit_interval(draw)
@@ -98,8 +98,8 @@ def step(model, key, action, draw):
 
 
 @kernel
-def legal(model, key):
-    """Return the bitset of the actions that make sense."""
+def legal(model: Any, key: np.uint64) -> Any:
+    """Return the bitset of the legal actions."""
     return model.legal[np.int64(key)]
 
 
@@ -115,7 +115,7 @@ def from_transitions(transitions: dict, start: NDArray, legal: NDArray | None = 
             for k, (p, to, r, end) in enumerate(found):
                 probability[s, a, k], next_[s, a, k] = p, to
                 reward[s, a, k], terminated[s, a, k] = r, end
-            # A draw beyond the running sum, by rounding, takes the last real outcome.
+            # A draw beyond the sum, by rounding, takes the last real outcome.
             for k in range(len(found), outcomes):
                 next_[s, a, k], reward[s, a, k] = found[-1][1], found[-1][2]
                 terminated[s, a, k] = found[-1][3]
@@ -134,14 +134,14 @@ def garnet(states: int, actions: int, branching: int = 5, seed: int = 0) -> Tabl
     shape = (states, actions, branching)
     next_ = np.sort(rng.integers(states, size=shape), axis=2)
     while (again := (next_[:, :, 1:] == next_[:, :, :-1]).any(axis=2)).any():
-        # One number of a row at a time, or rows of nearly all states would never be distinct.
+        # Redraw one number per row: whole rows of nearly all states would never be distinct.
         place = np.argmax(next_[again][:, 1:] == next_[again][:, :-1], axis=1)
         redrawn = next_[again]
         redrawn[np.arange(place.size), place] = rng.integers(states, size=place.size)
         next_[again] = np.sort(redrawn, axis=1)
-    cuts_traces = np.sort(rng.random((states, actions, branching - 1)), axis=2)
+    cuts = np.sort(rng.random((states, actions, branching - 1)), axis=2)
     edges = np.concatenate(
-        [np.zeros((states, actions, 1)), cuts_traces, np.ones((states, actions, 1))], axis=2
+        [np.zeros((states, actions, 1)), cuts, np.ones((states, actions, 1))], axis=2
     )
     reward = np.broadcast_to(rng.standard_normal((states, actions, 1)), shape)
     return table_model(
@@ -208,7 +208,7 @@ TOY_TEXT = (
 def from_toy_text(env: Any, id_: str) -> CompiledEnvironment:
     """Compile a Gymnasium toy-text environment from its own table ``env.unwrapped.P``.
 
-    Its masks are what it gives as ``info["action_mask"]``: Taxi does.
+    Taxi's masks are those that it gives as ``info["action_mask"]``.
     """
     inner, masks = env.unwrapped, None
     if hasattr(inner, "action_mask"):

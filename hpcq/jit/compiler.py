@@ -16,7 +16,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
@@ -155,30 +154,3 @@ class PrecompiledCall:
             kinds = tuple(map(self._kernel.typeof_pyval, arguments))
             self._code = self._kernel.compile(kinds)
         return self._code(*arguments)
-
-
-def template(function: Callable) -> Callable:
-    """Mark a function that `bind` completes."""
-    return function
-
-
-def bind(template: Callable, **names: Any) -> Any:
-    """Compile `template` with global names standing for other kernels, or for constants."""
-    namespace = {**template.__globals__, **names}
-    bound = types.FunctionType(
-        template.__code__, namespace, template.__name__, template.__defaults__, None
-    )
-    bound.__qualname__ = template.__qualname__
-    bound.__module__ = template.__module__
-    text = b""
-    for name, value in sorted(names.items()):
-        text += f"{name}=".encode()
-        text += fingerprint(value).encode() if hasattr(value, "py_func") else repr(value).encode()
-    bound.__bound__ = text  # type: ignore[attr-defined]
-    compiled = numba.njit(**_OPTIONS, forceinline=True)(bound)
-    config: Any = numba_config
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(_FOLDER)
-    compiled._cache = _SharedCache(bound)
-    config.CACHE_DIR = before
-    return compiled

@@ -58,7 +58,7 @@ def _digest(function: Any, callers: tuple[Any, ...]) -> bytes:
     function = getattr(function, "py_func", function)
     code = function.__code__
     parts = [f"{code.co_filename}:{function.__qualname__}:{code.co_firstlineno}".encode()]
-    parts.append(code.co_code + getattr(function, "__bound__", b""))
+    parts.append(code.co_code)
     if function in callers:
         # A kernel that calls itself, by way of others, perhaps.
         return parts[0]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.collectors import messages
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.jit.compiler import PrecompiledCall

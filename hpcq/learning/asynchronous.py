@@ -27,7 +27,7 @@ from hpcq.collectors.batch import view_of
 from hpcq.collectors.history import make_windows
 from hpcq.collectors.partitioned import PartitionedCollector
 from hpcq.collectors.python import PythonCollector
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types

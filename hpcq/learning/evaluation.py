@@ -17,7 +17,7 @@ from mpi4py import MPI
 from hpcq.collectors.base import block
 from hpcq.collectors.batch import Outcome
 from hpcq.collectors.factory import make_collector
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import EnvironmentFault
 from hpcq.exchange import make_exchange

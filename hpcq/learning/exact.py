@@ -1,9 +1,8 @@
-"""Exact solutions: the truth for tests and for a run's summary.
+"""Exact solutions of table models: the reference for tests and for a run's summary.
 
     V(s) = max_a sum_k p(k | s, a) (r_k + gamma * [not terminated_k] * V(s'_k))
 
-of table models, and of compiled environments in which nothing is random but the start; and the
-fixed points of rules that bootstrap from something else than the maximum.
+and the fixed points of rules that bootstrap from other values than the maximum.
 
 Bellman, "Dynamic Programming", 1957; Puterman, "Markov Decision Processes", 1994, section 6.3.
 """
@@ -13,10 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.tabular import TableModel
-from hpcq.jit.compiler import bind
-from hpcq.spaces.codec import Codec
 
 Array = NDArray[np.float64]
 
@@ -82,11 +78,6 @@ def fixed_point(
     return None
 
 
-def epsilon_greedy_mean(q: Array, epsilon: float) -> Array:
-    """Return the values (S,) of states under the epsilon-greedy policy of Q (S, A)."""
-    return epsilon * q.mean(axis=1) + (1 - epsilon) * q.max(axis=1)
-
-
 def greedy(q: Array, tolerance: float = 0.0) -> Array:
     """Return the greedy policy (S, A): uniform over the actions within `tolerance` of the best."""
     best = q >= q.max(axis=1, keepdims=True) - tolerance
@@ -122,32 +113,3 @@ def expected_return(model: TableModel, policy: Array, horizon: int) -> float:
     for _ in range(horizon):
         value = np.einsum("sa,sa->s", policy, action_values(model, value, 1.0))
     return float(model.start @ value)
-
-
-def _sweep(model, value, actions, gamma, least):
-    change = 0.0
-    for s in range(value.size):
-        best = least
-        for a in range(actions):
-            key, reward, terminated = step(model, np.uint64(s), a, np.uint64(0))
-            future = 0.0 if terminated else gamma * value[np.int64(key)]
-            best = max(best, reward + future)
-        change = max(change, abs(best - value[s]))
-        value[s] = best
-    return change
-
-
-def deterministic_values(
-    environment: CompiledEnvironment, gamma: float, least: float, sweeps: int = 10_000
-) -> Array | None:
-    """Return V* (S,) of all keys of an environment whose step ignores the draw, by sweeps in place.
-
-    Values rise from `least`, which must be below all of them; with gamma = 1 a state from which no
-    end can be reached keeps it. None if the values have not settled in `sweeps`.
-    """
-    sweep = bind(_sweep, step=environment.step)
-    value = np.full(Codec(environment.observation).size, least)
-    for _ in range(sweeps):
-        if sweep(environment.model, value, environment.actions, gamma, least) == 0.0:
-            return value
-    return None

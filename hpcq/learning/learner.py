@@ -11,7 +11,7 @@ from hpcq.collectors.base import Collector, block
 from hpcq.collectors.factory import make_collector
 from hpcq.collectors.history import Windows
 from hpcq.collectors.replay import Replay
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.fields import Field
 from hpcq.job.job import Job

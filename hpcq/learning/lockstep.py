@@ -5,7 +5,7 @@ from functools import partial
 
 from mpi4py import MPI
 
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.exchange import make_exchange
 from hpcq.exchange.base import Exchange

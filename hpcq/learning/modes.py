@@ -2,7 +2,7 @@
 
 from mpi4py import MPI
 
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.job.job import Job
 from hpcq.learning.asynchronous import AsynchronousLearner

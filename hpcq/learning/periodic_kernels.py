@@ -38,7 +38,15 @@ def ensure_rows(table: Table, batch: EnvBatch, done: int) -> int:
 
 
 @kernel
-def _local_value(table, words, values, record, a, old, decay):
+def _local_value(
+    table: Table,
+    words: NDArray[np.uint64],
+    values: NDArray[np.float64],
+    record: int,
+    a: int,
+    old: float,
+    decay: float,
+) -> float:
     """Return what a rank has made of the owner's value `old`."""
     value = values[record, COLUMNS + table.columns + a]
     if words[record, NEW]:
@@ -48,7 +56,16 @@ def _local_value(table, words, values, record, a, old, decay):
 
 
 @kernel
-def merge(table, words, values, order, done, ranks, decay, importance):
+def merge(
+    table: Table,
+    words: NDArray[np.uint64],
+    values: NDArray[np.float64],
+    order: NDArray[np.int64],
+    done: int,
+    ranks: int,
+    decay: float,
+    importance: bool,
+) -> int:
     """Merge what the ranks have made of rows, from place `done` of `order` on.
 
     words       uint64 (n, 3 + 2 * columns), the ranks' records, in rank order

@@ -6,9 +6,8 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcq.collectors import gymnasium_base
-from hpcq.collectors.base import all_legal
-from hpcq.envs import PythonEnvironment
-from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment, all_legal
 from hpcq.envs.tabular import garnet_environment
 from hpcq.exchange import shm_kernels
 from hpcq.exchange.records import record_types

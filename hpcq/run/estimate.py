@@ -7,7 +7,7 @@ import numpy as np
 
 from hpcq.checkpoint.header import Header, layout
 from hpcq.collectors.replay import unsaved_bytes
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.job.job import Job
 from hpcq.learning import saved_state
 from hpcq.learning.algorithm import Algorithm

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.checkpoint import saving
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.errors import ExitCode
 from hpcq.job.job import Job
 from hpcq.learning.evaluation import Evaluation

@@ -1,4 +1,4 @@
-"""A short flight before training, on every rank, so that mistakes come early and as one message."""
+"""Take a few steps on every rank before training, so that faulty environments are found early."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def check(
 
 
 def _legal_from(wanted: NDArray, masks: NDArray[np.uint64], actions: int) -> NDArray:
-    """Return for each number the first legal action from it on, in a circle."""
+    """Return for each number the first legal action from it on, cyclically."""
     order = (wanted[:, None] + np.arange(actions)) % actions
     legal = np.take_along_axis(legal_actions(masks, actions), order, axis=1)
     return order[np.arange(wanted.size), legal.argmax(axis=1)]

@@ -10,8 +10,9 @@ from mpi4py import MPI
 
 from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.reader import read_header, verify
-from hpcq.envs import PythonEnvironment, resolve
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.resolve import resolve
 from hpcq.errors import ExitCode, JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes

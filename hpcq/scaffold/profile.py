@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpcq.envs import CompiledEnvironment, PythonEnvironment, resolve
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import format_error
+from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import Discretise, EnvironmentSection, Levels
 from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out

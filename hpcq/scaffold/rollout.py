@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hpcq.envs import CompiledEnvironment, PythonEnvironment
-from hpcq.envs.protocol import ContinuousEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment, ContinuousEnvironment
 from hpcq.rng import environment_streams, seed_word
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import BITS, legal_actions

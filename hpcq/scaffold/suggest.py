@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.envs import CompiledEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.scaffold.bins import bin_keys, level_keys
 from hpcq.scaffold.profile import EnvironmentProfile, count_text
 

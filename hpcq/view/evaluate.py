@@ -9,8 +9,9 @@ import numpy as np
 from hpcq.collectors.batch import Outcome
 from hpcq.collectors.factory import make_collector
 from hpcq.confidence import half_width
-from hpcq.envs import PythonEnvironment, resolve
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job

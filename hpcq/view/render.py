@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcq.envs import PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import format_error
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError, StorageError
 from hpcq.job.job import Job

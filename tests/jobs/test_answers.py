@@ -10,7 +10,7 @@ import pytest
 from launch import hpcq, summary
 from readme import blocks, hdf5_tools
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.learning import exact
 from hpcq.run.summary import dense_table
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import hpcq, summary
-from truths import rows
+from truths import deterministic_values, rows
 
-from hpcq.envs import resolve
 from hpcq.envs.bundled import games, nim
 from hpcq.envs.bundled import mnk_game as board
+from hpcq.envs.resolve import resolve
 from hpcq.job.job import Job
 from hpcq.learning import exact
 from hpcq.run.summary import dense_table
@@ -200,7 +200,7 @@ def visits_of(path, shape):
 def test_the_greedy_policy_takes_the_shortest_way_from_every_position(name, overrides, train):
     environment, job, path = train(name, *overrides)
     least = job.learning.q_init
-    truth = exact.deterministic_values(environment, 1.0, least)
+    truth = deterministic_values(environment, 1.0, least)
     learned = dense_table(path, truth.size)
     met = np.array(sorted(rows(path)))
     met = met[truth[met] > least]
@@ -218,7 +218,7 @@ def test_the_cube_is_solved_optimally_near_home(train):
         "environment.max_episode_steps=4",
         "environment.count=4096",
     )
-    truth = exact.deterministic_values(environment, 1.0, -100.0)
+    truth = deterministic_values(environment, 1.0, -100.0)
     table = rows(path)
     near = np.flatnonzero(truth[1:] >= -4.0) + 1
     assert near.size == 9 + 54 + 321 + 1847

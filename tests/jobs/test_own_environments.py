@@ -10,7 +10,7 @@ import pytest
 from launch import hpcq, summary
 from readme import blocks
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.run.summary import dense_table

@@ -11,7 +11,7 @@ from stickers import cube_distances, keys_after
 from truths import CONTROL, greedy_policy, returns_in_gymnasium, rows
 
 from hpcq.bench.modes import gathered
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.job.job import Job
 from hpcq.job.sections import ReplaySection
 from hpcq.learning import exact

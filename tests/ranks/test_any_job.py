@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from hpcq.checkpoint import restore, saving
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.rule import find

@@ -6,7 +6,7 @@ import pytest
 from hpcq.bench.modes import gathered, regions
 from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.reader import verify
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.envs.tabular import table_environment
 from hpcq.errors import CheckpointError
 from hpcq.hashing import unmix64

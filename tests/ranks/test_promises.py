@@ -11,7 +11,7 @@ from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.reader import verify
 from hpcq.collectors.base import block
 from hpcq.collectors.batch import ENVIRONMENT_FIELDS
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
 

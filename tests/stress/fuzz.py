@@ -240,7 +240,7 @@ def resume_table(job, path):
     from mpi4py import MPI
 
     from hpcq.checkpoint.restore import load_run
-    from hpcq.envs import resolve
+    from hpcq.envs.resolve import resolve
     from hpcq.learning.lockstep import LockstepLearner
 
     MPI.Init()

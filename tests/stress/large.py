@@ -18,7 +18,7 @@ from mpi4py import MPI
 from hpcq.checkpoint import saving
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.reader import find_row, opened, table_pieces, verify
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import first_hash, unmix64
 from hpcq.job.job import Job
 from hpcq.learning.lockstep import LockstepLearner

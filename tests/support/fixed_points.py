@@ -4,7 +4,7 @@ import make_job
 import numpy as np
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import unmix64
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner

@@ -10,7 +10,7 @@ from functools import partial
 import make_job
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.exchange import make_exchange
 from hpcq.job.sections import ReplaySection
 from hpcq.learning.lockstep import LockstepLearner

@@ -10,7 +10,7 @@ import time
 import make_job
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.learning import modes
 
 comm = MPI.COMM_WORLD

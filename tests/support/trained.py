@@ -3,7 +3,7 @@
 from mpi4py import MPI
 
 from hpcq.checkpoint.saving import save
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.learning.lockstep import LockstepLearner
 
 

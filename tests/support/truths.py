@@ -6,6 +6,8 @@ import numpy as np
 from hpcq.checkpoint.reader import opened, table_pieces
 from hpcq.envs.bundled import control
 from hpcq.hashing import unmix64
+from hpcq.jit.compiler import kernel
+from hpcq.spaces.codec import Codec
 
 CONTROL = {
     "cartpole": "CartPole-v1",
@@ -49,3 +51,31 @@ def greedy_policy(twin, table):
         return action
 
     return policy
+
+
+def deterministic_values(environment, gamma, least, sweeps=10_000):
+    """Return V* (S,) of all keys of an environment whose step ignores the draw, by sweeps in place.
+
+    Values rise from `least`, which must be below all of them; with gamma = 1 a state from which no
+    end can be reached keeps it. None if the values have not settled in `sweeps`.
+    """
+    step = environment.step
+
+    @kernel
+    def sweep(model, value, actions):
+        change = 0.0
+        for s in range(value.size):
+            best = least
+            for a in range(actions):
+                key, reward, terminated = step(model, np.uint64(s), a, np.uint64(0))
+                future = 0.0 if terminated else gamma * value[np.int64(key)]
+                best = max(best, reward + future)
+            change = max(change, abs(best - value[s]))
+            value[s] = best
+        return change
+
+    value = np.full(Codec(environment.observation).size, least)
+    for _ in range(sweeps):
+        if sweep(environment.model, value, environment.actions) == 0.0:
+            return value
+    return None

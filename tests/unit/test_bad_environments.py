@@ -6,7 +6,7 @@ import make_job
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import DependencyError, EnvironmentFault, ExitCode, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.learning.lockstep import LockstepLearner

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.jit import simd
-from hpcq.jit.compiler import bind, kernel
+from hpcq.jit.compiler import kernel
 
 
 @kernel
@@ -23,8 +23,12 @@ def _nth(bitset, n):
     return simd.nth(bitset, n)
 
 
-def _at_least(rows, row, least):
-    return simd.at_least(rows, row, least, COUNT)  # noqa: F821
+def make_at_least(count):
+    @kernel
+    def at_least(rows, row, least):
+        return simd.at_least(rows, row, least, count)
+
+    return at_least
 
 
 def numbers_in(bitset):
@@ -44,7 +48,7 @@ def test_members_of_a_bitset(bitset):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7, 8, 18, 33, 63, 64])
 def test_numbers_that_are_large_enough(count, dtype):
-    compiled = bind(_at_least, COUNT=count)
+    compiled = make_at_least(count)
     rng = np.random.default_rng(count)
     # Rows follow each other without a gap: what stands behind one is not part of it.
     rows = rng.integers(-3, 4, size=(50, count)).astype(dtype)

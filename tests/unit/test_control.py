@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from hpcq.envs import resolve
 from hpcq.envs.bundled import control
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection

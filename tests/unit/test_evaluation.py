@@ -8,7 +8,7 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.checkpoint.reader import read_header, verify
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import ExitCode
 from hpcq.hashing import mix64
 from hpcq.learning import exact

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from hpcq.envs import resolve, tabular
+from hpcq.envs import tabular
+from hpcq.envs.resolve import resolve
 from hpcq.job.sections import EnvironmentSection
 from hpcq.learning import exact
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
 from hpcq.envs.protocol import CompiledEnvironment, kernel
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import unmix64
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.rng import second_draw, unit_interval

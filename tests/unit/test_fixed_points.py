@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fixed_points import best, learned, uniform
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.learning import exact
 
 GAMMA = 0.8

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
 from hpcq.envs.bundled import games, mnk_game, nim
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection

@@ -6,91 +6,120 @@ import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
+import pytest
 
 from hpcq.exchange.records import record_types
 from hpcq.jit import compiler
+from hpcq.jit.fingerprint import PACKAGE, fingerprint
 
+FACTORY = """
+from hpcq.jit.compiler import inlined, kernel
+
+def make_run(step, times, scale):
+    @inlined
+    def scaled(x):
+        return x * scale
+
+    @kernel
+    def run(x):
+        for _ in range(times):
+            x = step(scaled(x))
+        return x
+
+    return run
+"""
 PROGRAM = """
 import sys
-sys.path.insert(0, sys.argv[1])
-import template
+from hpcq.jit import factory
 from users import step
-from hpcq.jit.compiler import bind
-print(bind(template.run, step=step, TIMES=int(sys.argv[2]))(1))
-"""
-TEMPLATE = """
-def run(x):
-    for _ in range(TIMES):
-        x = step(x)
-    return x
+run = factory.make_run(step, int(sys.argv[1]), int(sys.argv[2]))
+print(int(run(1)), len(run.stats.cache_hits))
 """
 STEP = "from hpcq.jit.compiler import kernel\n@kernel\ndef step(x):\n    return x + {}\n"
 
 
-def run(folder, times, program=PROGRAM):
+@pytest.fixture
+def package(tmp_path):
+    """Return a copy of the package with one more source file, FACTORY."""
+    skipped = shutil.ignore_patterns("__pycache__", "jobs", "slurm")
+    copied = shutil.copytree(PACKAGE, tmp_path / "hpcq", ignore=skipped)
+    (copied / "jit" / "factory.py").write_text(FACTORY)
+    (tmp_path / "users.py").write_text(STEP.format(1))
+    return copied
+
+
+def run(package, program, *arguments):
+    """Return what a program prints that uses the copy of the package, and a cache of its own."""
+    folder = package.parent
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folder), str(times)],
+        [sys.executable, "-c", program, *map(str, arguments)],
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "HPCQ_CACHE_DIR": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "HPCQ_CACHE_DIR": str(folder / "cache"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
     )
-    return int(done.stdout)
+    return tuple(map(int, done.stdout.split()))
 
 
-def test_a_change_in_a_bound_function_or_constant_is_always_noticed(tmp_path):
-    (tmp_path / "template.py").write_text(TEMPLATE)
-    users = tmp_path / "users.py"
-    users.write_text(STEP.format(1))
+def test_a_kernel_of_a_factory_is_found_again_by_what_it_closes_over(package):
+    assert run(package, PROGRAM, 3, 1) == (4, 0)
+    assert run(package, PROGRAM, 3, 1) == (4, 1)
+    # Constants: of the kernel itself, and of an inner kernel.
+    assert run(package, PROGRAM, 5, 1) == (6, 0)
+    assert run(package, PROGRAM, 3, 2) == (15, 0)
+    assert run(package, PROGRAM, 5, 1) == (6, 1)
+
+
+def test_a_change_in_a_users_function_is_always_noticed(package):
+    users = package.parent / "users.py"
     times = users.stat()
-    assert run(tmp_path, 3) == 4
-    assert run(tmp_path, 5) == 6
+    assert run(package, PROGRAM, 3, 1) == (4, 0)
     # Same size, same time: only the text differs.
     users.write_text(STEP.format(2))
     os.utime(users, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert run(tmp_path, 3) == 7
+    assert run(package, PROGRAM, 3, 1) == (7, 0)
 
 
-NESTED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import template
-from hpcq.jit.compiler import bind
-inner = bind(template.inner, ADDED=int(sys.argv[2]))
-print(bind(template.outer, inner=inner)(1))
-"""
-TEMPLATES = """
-def inner(x):
-    return x + ADDED
-def outer(x):
-    return inner(x)
+RECORDED = """
+import numpy as np
+from hpcq.collectors import gymnasium_base
+from hpcq.collectors.batch import make_batch
+keys, flags = np.zeros(1, np.uint64), np.zeros(1, np.bool_)
+arrays = keys, keys, np.full(1, 1e10), flags, flags, flags, np.zeros(2, np.int64), np.zeros(3)
+print(gymnasium_base._record(make_batch(1), *arrays))
 """
 
 
-def test_what_a_bound_kernel_was_bound_to_counts_in_those_that_use_it(tmp_path):
-    (tmp_path / "template.py").write_text(TEMPLATES)
-    assert run(tmp_path, 1, NESTED) == 2
-    assert run(tmp_path, 5, NESTED) == 6
+def test_a_change_in_any_file_of_the_package_is_always_noticed(package):
+    """A constant that another file's kernel takes from it, say."""
+    limits = package / "envs" / "protocol.py"
+    text, times = limits.read_text(), limits.stat()
+    assert text.count("MAX_REWARD = 1e30") == 1
+    assert run(package, RECORDED) == (0,)
+    limits.write_text(text.replace("MAX_REWARD = 1e30", "MAX_REWARD = 1e03"))
+    os.utime(limits, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(package, RECORDED) == (-1,)
 
 
-def test_every_file_that_shapes_a_kernel_names_the_cache(tmp_path, monkeypatch):
-    package = shutil.copytree(compiler._PACKAGE, tmp_path / "hpcq")
-    monkeypatch.setattr(compiler, "_PACKAGE", package)
-    seen = {compiler._sources_digest()}
-    for name in (
-        "jit/memory.py",
-        "hashing.py",
-        "learning/owner.py",
-        "collectors/base.py",
-        "envs/table.py",
-    ):
-        with open(package / name, "a") as file:
-            file.write("# changed\n")
-        seen.add(compiler._sources_digest())
-    assert len(seen) == 6
+def test_a_kernel_of_the_package_closes_over_nothing_without_a_digest():
+    table = {}
+
+    def lookup(x):
+        return table[x]
+
+    lookup.__code__ = lookup.__code__.replace(co_filename=str(PACKAGE / "lookup.py"))
+    with pytest.raises(TypeError, match=r"lookup closes over table = \{\}"):
+        fingerprint(lookup)
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(tmp_path, monkeypatch):
@@ -106,31 +135,22 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(tmp_path, m
 SAVE_SLOWLY = """
 import sys, time
 from numba.core.caching import IndexDataCacheFile as Index
-sys.path.insert(0, sys.argv[1])
 save = Index._save_index
 Index._save_index = lambda *arguments: (time.sleep(0.5), save(*arguments))
-from hpcq.jit.compiler import bind
-import template
-twice = bind(template.twice)
-print(int(twice(int(sys.argv[2]) if sys.argv[3] == "int" else float(sys.argv[2]))))
+from hpcq.jit import factory
+from users import step
+run = factory.make_run(step, 1, 1)
+print(int(run(int(sys.argv[1]) if sys.argv[2] == "int" else float(sys.argv[1]))))
 """
 
 
-def test_two_processes_that_compile_at_once_both_enter_what_they_made(tmp_path):
-    (tmp_path / "template.py").write_text("def twice(x):\n    return x + x\n")
-    environment = {**os.environ, "HPCQ_CACHE_DIR": str(tmp_path / "cache")}
+def test_two_processes_that_compile_at_once_both_enter_what_they_made(package):
+    kinds = ("int", "float")
     for number in (1, 20):
-        both = [
-            subprocess.Popen(
-                [sys.executable, "-c", SAVE_SLOWLY, str(tmp_path), str(number), kind],
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-            for kind in ("int", "float")
-        ]
-        assert [int(one.communicate()[0]) for one in both] == [2 * number] * 2
-        assert len(list((tmp_path / "cache").rglob("*twice*.nbc"))) == 2
+        with ThreadPoolExecutor() as pool:
+            both = [pool.submit(run, package, SAVE_SLOWLY, number, kind) for kind in kinds]
+            assert [one.result() for one in both] == [(number + 1,)] * 2
+        assert len(list((package.parent / "cache").rglob("*make_run.locals.run-*.nbc"))) == 2
 
 
 def test_no_record_that_travels_is_taken_for_another():

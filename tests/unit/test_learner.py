@@ -6,7 +6,7 @@ import pytest
 import reference
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import mix64
 from hpcq.learning.lockstep import LockstepLearner
 

@@ -11,8 +11,8 @@ from mpi4py import MPI
 from hpcq.checkpoint import saving
 from hpcq.checkpoint.reader import opened, stored_pieces, table_pieces
 from hpcq.collectors.batch import Outcome
-from hpcq.envs import resolve
 from hpcq.envs.protocol import compiled_environment, kernel
+from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.hashing import unmix64
 from hpcq.learning.lockstep import LockstepLearner

@@ -9,8 +9,8 @@ import reference
 import rules
 from mpi4py import MPI
 
-from hpcq.envs import resolve
 from hpcq.envs.protocol import kernel
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import mix64
 from hpcq.learning.lockstep import LockstepLearner
 

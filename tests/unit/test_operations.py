@@ -4,8 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from hpcq.envs import resolve, tabular
+from hpcq.envs import tabular
 from hpcq.envs.bundled.blackjack import HIT, STICK
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection

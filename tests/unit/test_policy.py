@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import hpcq
 from hpcq.cli import hpcq as cli
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, DependencyError, JobError
 from hpcq.learning import exact
 from hpcq.run.summary import dense_table

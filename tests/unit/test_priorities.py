@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.collectors import priorities
-from hpcq.collectors.batch import make_batch
+from hpcq.collectors.batch import Outcome, make_batch
 from hpcq.collectors.history import make_priorities
-from hpcq.collectors.outcome import Outcome
 from hpcq.rng import Purpose, environment_streams, seed_word, tick_word
 
 VALUES = st.one_of(st.integers(0, 9), st.integers(0, 2**32 - 1))

@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 from stickers import cube_distances, eight_puzzle_distances
+from truths import deterministic_values
 
-from hpcq.envs import resolve
 from hpcq.envs.bundled import permutations
 from hpcq.envs.bundled.gridworld import is_wall
+from hpcq.envs.resolve import resolve
 from hpcq.hashing import mix64
 from hpcq.job.sections import EnvironmentSection
-from hpcq.learning import exact
 
 # OEIS A089473.
 EIGHT_PUZZLE = [1, 2, 4, 8, 16, 20, 39, 62, 116, 152, 286, 396, 748, 1024, 1893, 2512, 4485, 5638]
@@ -55,7 +55,7 @@ def test_distances_are_the_published_and_the_searched_ones(name, search, table):
     environment = make(name)
     distances = search(environment)
     assert np.bincount(distances).tolist() == table
-    values = exact.deterministic_values(environment, 1.0, -100.0)
+    values = deterministic_values(environment, 1.0, -100.0)
     assert (values[1:] == -distances[1:]).all()
 
 
@@ -87,7 +87,7 @@ def test_a_grids_values_are_the_lengths_of_shortest_ways():
             if 0 <= y < 23 and 0 <= x < 31 and not wall[to] and to not in distance:
                 distance[to] = distance[cell] + 1
                 frontier.append(to)
-    values = exact.deterministic_values(environment, 1.0, -1000.0)
+    values = deterministic_values(environment, 1.0, -1000.0)
     assert len(distance) > 300
     for cell in range(1, 31 * 23):
         if not wall[cell]:
@@ -99,6 +99,6 @@ def test_a_grids_values_are_the_lengths_of_shortest_ways():
 
 def test_values_with_a_discount_and_none_where_they_do_not_settle():
     environment = make("Gridworld", width=4, height=2)
-    values = exact.deterministic_values(environment, 0.5, -2.0)
+    values = deterministic_values(environment, 0.5, -2.0)
     assert values[1:].tolist() == [-1, -1.5, -1.75, -1, -1.5, -1.75, -1.875]
-    assert exact.deterministic_values(environment, 1.0, -100.0, sweeps=1) is None
+    assert deterministic_values(environment, 1.0, -100.0, sweeps=1) is None

@@ -17,7 +17,7 @@ from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.header import Header, extent
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.spaces.actions import numbered

@@ -8,7 +8,8 @@ from mpi4py import MPI
 from hpcq.bench.modes import gathered
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
-from hpcq.envs import resolve, tabular
+from hpcq.envs import tabular
+from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of
 from hpcq.job.job import Job

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run.checkpoint_schedule import CheckpointSchedule

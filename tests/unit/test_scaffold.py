@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection

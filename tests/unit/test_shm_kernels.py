@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.collectors.messages import _occurs
+from hpcq.collectors.grouping import occurs
 from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
 from hpcq.exchange.shm_kernels import locate, publish, publish_replies
 from hpcq.jit.memory import allocate
@@ -76,8 +76,8 @@ def test_replies_come_where_each_rank_expects_them(groups, self_rank, words):
 
 def test_a_value_is_found_wherever_it_stands():
     values = np.zeros(100, np.uint8)
-    assert not _occurs(values, 3)
+    assert not occurs(values, 3)
     for place in range(values.size):
         values[:] = 0
         values[place] = 3
-        assert _occurs(values, 3)
+        assert occurs(values, 3)

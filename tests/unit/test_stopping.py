@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import ExitCode, JobError
 from hpcq.hashing import mix64
 from hpcq.learning import exact

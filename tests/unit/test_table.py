@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.envs import resolve, tabular
+from hpcq.envs import tabular
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.rng import unit_interval

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import hashes_of
 from hpcq.learning.algorithm import Algorithm

@@ -9,7 +9,7 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.collectors.batch import EnvBatch, Outcome
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, EnvironmentFault, JobError
 from hpcq.hashing import unmix64
 from hpcq.learning.lockstep import LockstepLearner

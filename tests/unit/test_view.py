@@ -2,7 +2,6 @@
 
 import csv
 import json
-import pkgutil
 import re
 import sys
 
@@ -10,6 +9,7 @@ import h5py
 import make_job
 import numpy as np
 import pytest
+import rules
 import trained
 from click import ClickException
 from click.testing import CliRunner
@@ -20,8 +20,6 @@ from hypothesis import strategies as st
 from hpcq.checkpoint import reader
 from hpcq.cli import hpcq as cli
 from hpcq.errors import CheckpointError, DependencyError, HpcqError, JobError, StorageError
-from hpcq.learning import rules
-from hpcq.learning.rule import find
 from hpcq.spaces.codec import Codec, describe
 from hpcq.view import difference as differences
 from hpcq.view import inspect as inspection
@@ -109,18 +107,19 @@ def test_tuples_are_observations(blackjack):
         assert all(isinstance(observation, tuple) for observation in table)
 
 
-RULES = [name for _, name, _ in pkgutil.iter_modules(rules.__path__)]
+def tables_of(rule):
+    return rules.traits(make_job.make(make_job.GARNET, learning=rules.learning(rule)))["tables"]
 
 
-@pytest.mark.parametrize("rule", [name for name in RULES if find(name).tables > 1])
+@pytest.mark.parametrize("rule", [name for name in rules.RULES if tables_of(name) > 1])
 def test_views_of_several_tables_are_of_their_combination(rule, tmp_path):
     """Of what the policy acts on; how tables combine is in the header."""
-    job = make_job.make(make_job.GARNET, learning={**VISITS, "rule": rule})
+    job = make_job.make(make_job.GARNET, learning=rules.learning(rule, **VISITS))
     path = trained.checkpoint(job, tmp_path / rule, 40)
     other = trained.checkpoint(job, tmp_path / rule, 60)
     with h5py.File(path) as file, Table(path) as table:
-        assert file["table/q"].shape[1] == find(rule).tables == table.header.tables
-        combine = getattr(np, getattr(table.header, "combine", "mean"))
+        assert file["table/q"].shape[1] == tables_of(rule) == table.header.tables
+        combine = getattr(np, table.header.combine)
         q = combine(file["table/q"][:], axis=1).astype(np.float64)
         visits = file["table/visits"][:].sum(axis=1)
         keys = file["table/key"][:]

@@ -1,1 +1,1 @@
-"""The environments that hpcq brings, one family to a file."""
+"""The bundled environments, one family per file."""

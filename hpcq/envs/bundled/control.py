@@ -1,9 +1,10 @@
-"""Four of Gymnasium's classic control problems as compiled twins, seen through even bins.
+"""Four of Gymnasium's classic control problems, compiled, with observations in bins.
 
 The equations and constants are those of Gymnasium's CartPole-v1, MountainCar-v0, Acrobot-v1 and
 Pendulum-v1, in double precision. The state is continuous; its key is the bin of each of its
-numbers, between bounds beyond which the outermost bins go on. `state_of` turns what Gymnasium's
-own environment shows into such a state, so that a learned table can act there.
+numbers. Bins are of equal width between bounds; the outermost ones have no outer limit. `state_of`
+turns an observation of Gymnasium's own environment into such a state, so that a learned table can
+be used there.
 """
 
 import math
@@ -15,20 +16,22 @@ from numpy.typing import NDArray
 
 from hpcq.envs.protocol import ContinuousEnvironment, integer
 from hpcq.errors import JobError
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import numbered
 
+State = NDArray[np.float64]
+
 
 class Bins(NamedTuple):
-    """How a state is seen, where it begins, and what an action is."""
+    """The parameters of a control problem: bins, start states, actions."""
 
     low: NDArray[np.float64]
     """(k,), lower bounds"""
     width: NDArray[np.float64]
     """(k,), of a bin"""
     bins: NDArray[np.int64]
-    """(k,), bins"""
+    """(k,), how many"""
     start_low: NDArray[np.float64]
     """(k,), episodes start uniformly from here ..."""
     start_high: NDArray[np.float64]
@@ -36,30 +39,30 @@ class Bins(NamedTuple):
     actions: int
 
 
+@inlined
+def _bin(model: Any, i: int, value: Any) -> Any:
+    place: Any = np.int64(np.floor((value - model.low[i]) / model.width[i]))
+    return min(max(place, 0), model.bins[i] - 1)
+
+
 @kernel
-def observe(model, state):
+def observe(model: Any, state: State) -> Any:
     """Return the mixed-radix number of the bins."""
     key = np.uint64(0)
     for i in range(model.low.size):
-        place = np.int64(np.floor((state[i] - model.low[i]) / model.width[i]))
-        place = min(max(place, 0), model.bins[i] - 1)
-        key = key * np.uint64(model.bins[i]) + np.uint64(place)
+        key = key * np.uint64(model.bins[i]) + np.uint64(_bin(model, i, state[i]))
     return key
 
 
 @kernel
-def observe_pendulum(model, state):
+def observe_pendulum(model: Any, state: State) -> Any:
     """Return the bins' number; the angle counts from the top, in -pi ... pi."""
-    count = model.bins
     angle = (state[0] + np.pi) % (2 * np.pi) - np.pi
-    first = np.int64(np.floor((angle - model.low[0]) / model.width[0]))
-    second = np.int64(np.floor((state[1] - model.low[1]) / model.width[1]))
-    first, second = min(max(first, 0), count[0] - 1), min(max(second, 0), count[1] - 1)
-    return np.uint64(first * count[1] + second)
+    return np.uint64(_bin(model, 0, angle) * model.bins[1] + _bin(model, 1, state[1]))
 
 
 @kernel
-def reset(model, state, draw):
+def reset(model: Any, state: State, draw: np.uint64) -> None:
     """Start uniformly between the model's bounds."""
     for i in range(model.low.size):
         u = unit_interval(draw)
@@ -68,7 +71,7 @@ def reset(model, state, draw):
 
 
 @kernel
-def step_cartpole(model, state, action, draw):
+def step_cartpole(model: Any, state: State, action: int, draw: np.uint64) -> Any:
     """Push the cart left (0) or right (1) for 0.02 s. Barto, Sutton, Anderson, 1983."""
     x, x_dot, theta, theta_dot = state[0], state[1], state[2], state[3]
     force = 10.0 if action == 1 else -10.0
@@ -85,7 +88,7 @@ def step_cartpole(model, state, action, draw):
 
 
 @kernel
-def step_mountain_car(model, state, action, draw):
+def step_mountain_car(model: Any, state: State, action: int, draw: np.uint64) -> Any:
     """Accelerate to the left (0), not at all (1), or to the right (2). Moore, 1990."""
     velocity = state[1] + (action - 1) * 0.001 - 0.0025 * np.cos(3 * state[0])
     velocity = min(max(velocity, -0.07), 0.07)
@@ -97,7 +100,7 @@ def step_mountain_car(model, state, action, draw):
 
 
 @kernel
-def _acrobot_slopes(theta1, theta2, speed1, speed2, torque):
+def _acrobot_slopes(theta1: Any, theta2: Any, speed1: Any, speed2: Any, torque: Any) -> Any:
     """Return both angular accelerations: masses and lengths 1, centres 0.5, inertia 1."""
     d1 = 0.25 + (1.25 + np.cos(theta2)) + 2.0
     d2 = 0.25 + 0.5 * np.cos(theta2) + 1.0
@@ -113,7 +116,7 @@ def _acrobot_slopes(theta1, theta2, speed1, speed2, torque):
 
 
 @kernel
-def _wrapped(angle):
+def _wrapped(angle: Any) -> Any:
     """Return the angle in -pi ... pi."""
     while angle > np.pi:
         angle -= 2 * np.pi
@@ -123,7 +126,7 @@ def _wrapped(angle):
 
 
 @kernel
-def step_acrobot(model, state, action, draw):
+def step_acrobot(model: Any, state: State, action: int, draw: np.uint64) -> Any:
     """Apply torque -1, 0 or 1 between the links for 0.2 s, Runge-Kutta. Sutton, 1996."""
     torque = np.float64(action - 1)
     a, b, c, d = state[0], state[1], state[2], state[3]
@@ -144,7 +147,7 @@ def step_acrobot(model, state, action, draw):
 
 
 @kernel
-def step_pendulum(model, state, action, draw):
+def step_pendulum(model: Any, state: State, action: int, draw: np.uint64) -> Any:
     """Apply one of evenly spaced torques in -2 ... 2 for 0.05 s."""
     torque = -2.0 + 4.0 * action / (model.actions - 1)
     theta, speed = state[0], state[1]
@@ -167,7 +170,7 @@ def _make(
     anywhere: bool,
     actions: int,
     limit: int,
-    see: Any = observe,
+    observe: Any = observe,
     action: dict[str, Any] | None = None,
 ) -> ContinuousEnvironment:
     if not isinstance(bins, list | tuple) or len(bins) != len(low):
@@ -195,7 +198,7 @@ def _make(
         reset,
         step,
         limit,
-        see,
+        observe,
         len(low),
     )
 
@@ -286,11 +289,11 @@ def pendulum(
 
 
 def state_of(environment: ContinuousEnvironment, observation: Any) -> NDArray[np.float64]:
-    """Return the twin's state (k,) for an observation of Gymnasium's environment."""
-    seen = np.asarray(observation, np.float64)
+    """Return the state (k,) that belongs to an observation of Gymnasium's environment."""
+    values = np.asarray(observation, np.float64)
     if environment.id == "hpcq/Acrobot-v0":
-        angles = np.arctan2(seen[1], seen[0]), np.arctan2(seen[3], seen[2])
-        return np.array([*angles, seen[4], seen[5]])
+        angles = np.arctan2(values[1], values[0]), np.arctan2(values[3], values[2])
+        return np.array([*angles, values[4], values[5]])
     if environment.id == "hpcq/Pendulum-v0":
-        return np.array([np.arctan2(seen[1], seen[0]), seen[2]])
-    return seen
+        return np.array([np.arctan2(values[1], values[0]), values[2]])
+    return values

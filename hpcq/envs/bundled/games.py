@@ -7,8 +7,8 @@ A game is two kernels over positions as the player to move sees them,
 
 and a model with the fields `start` (a key), `loss` and `best` (bitsets of best moves, by key).
 Winning pays 1, losing `loss`, a draw 0; an illegal move loses at once. Against an opponent, a step
-is a move and the opponent's reply, and the opponent opens half of the games. By self-play a step
-is one move: the next observation is the other player's, so the job needs
+is a move and the opponent's reply, and the opponent opens half of the games. In self-play a step is
+one move: the next observation is the other player's, so the job needs
 `learning.rule = "negamax"`.
 """
 
@@ -24,7 +24,7 @@ from hpcq.envs.bundled.mnk_game import GOES_ON, WON, bit
 from hpcq.envs.protocol import CompiledEnvironment, choice, integer, number
 from hpcq.errors import JobError
 from hpcq.hashing import hi64
-from hpcq.jit.compiler import bind, kernel
+from hpcq.jit.compiler import kernel
 from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import numbered
 
@@ -32,8 +32,8 @@ OPPONENTS = ("self", "random", "perfect")
 
 
 @kernel
-def pick(bits, draw):
-    """Return one place of a bitset that is not empty, all alike likely."""
+def pick(bits: np.uint64, draw: np.uint64) -> int:
+    """Return a member of a bitset that is not empty, uniformly."""
     left, count = bits, 0
     while left != np.uint64(0):
         left &= left - np.uint64(1)
@@ -49,38 +49,53 @@ def pick(bits, draw):
 
 
 @kernel
-def best(model, key):
-    """Return the best moves of a perfect opponent."""
+def best(model: Any, key: np.uint64) -> Any:
+    """Return the bitset of the best moves."""
     return model.best[np.int64(key)]
 
 
-def _reset_alone(model, draw):
-    return model.start
+def _self_play(legal: Any, play: Any) -> tuple[Any, Any]:
+    """Return the kernels (reset, step) of a game in which a step is one move."""
 
-
-def _step_alone(model, key, action, draw):
-    if legal(model, key) & bit(action) == np.uint64(0):
-        return key, model.loss, True
-    key, outcome = play(model, key, action)
-    return key, 1.0 if outcome == WON else 0.0, outcome != GOES_ON
-
-
-def _reset_against(model, draw):
-    if unit_interval(draw) < 0.5:
+    @kernel
+    def reset(model: Any, draw: np.uint64) -> Any:
         return model.start
-    return play(model, model.start, pick(replies(model, model.start), second_draw(draw)))[0]
+
+    @kernel
+    def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
+        if legal(model, key) & bit(action) == np.uint64(0):
+            return key, model.loss, True
+        key, outcome = play(model, key, action)
+        return key, 1.0 if outcome == WON else 0.0, outcome != GOES_ON
+
+    return reset, step
 
 
-def _step_against(model, key, action, draw):
-    if legal(model, key) & bit(action) == np.uint64(0):
-        return key, model.loss, True
-    key, outcome = play(model, key, action)
-    moves = replies(model, key)
-    # A position that no game leads to, from a file, may leave a perfect opponent without a move.
-    if outcome != GOES_ON or moves == np.uint64(0):
-        return key, 1.0 if outcome == WON else 0.0, True
-    key, outcome = play(model, key, pick(moves, draw))
-    return key, model.loss if outcome == WON else 0.0, outcome != GOES_ON
+def _against(replies: Any, legal: Any, play: Any) -> tuple[Any, Any]:
+    """Return the kernels (reset, step) of a game in which a step is a move and the reply to it.
+
+    replies   kernel: replies(model, key) -> bitset of the moves from which the opponent draws
+    """
+
+    @kernel
+    def reset(model: Any, draw: np.uint64) -> Any:
+        if unit_interval(draw) < 0.5:
+            return model.start
+        return play(model, model.start, pick(replies(model, model.start), second_draw(draw)))[0]
+
+    @kernel
+    def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
+        if legal(model, key) & bit(action) == np.uint64(0):
+            return key, model.loss, True
+        key, outcome = play(model, key, action)
+        moves = replies(model, key)
+        # Positions that no game reaches, from a file, may leave a perfect opponent without a move.
+        if outcome != GOES_ON or moves == np.uint64(0):
+            return key, 1.0 if outcome == WON else 0.0, True
+        key, outcome = play(model, key, pick(moves, draw))
+        return key, model.loss if outcome == WON else 0.0, outcome != GOES_ON
+
+    return reset, step
 
 
 def solve(model: Any, legal: Callable, play: Callable) -> dict[int, tuple[int, int]]:
@@ -124,11 +139,7 @@ def _environment(
 ) -> CompiledEnvironment:
     """Make an environment of a game; `game` is the module with its kernels."""
     choice(id_, "opponent", opponent, OPPONENTS)
-    parts = {"legal": game.legal, "play": game.play}
-    reset, step = _reset_alone, _step_alone
-    if opponent != "self":
-        reset, step = _reset_against, _step_against
-        parts["replies"] = game.legal
+    replies = game.legal
     if opponent == "perfect":
         keys = math.prod(np.ravel(nvec).tolist())
         if keys > 1 << 20:
@@ -140,7 +151,11 @@ def _environment(
         for key, (_, bits) in solve(model, game.legal, game.play).items():
             moves[key] = bits
         model = model._replace(best=moves)
-        parts["replies"] = best
+        replies = best
+    if opponent == "self":
+        reset, step = _self_play(game.legal, game.play)
+    else:
+        reset, step = _against(replies, game.legal, game.play)
     observation = {
         "kind": "MultiDiscrete",
         "nvec": nvec,
@@ -152,8 +167,8 @@ def _environment(
         actions,
         numbered(actions),
         model,
-        bind(reset, **parts),
-        bind(step, **parts),
+        reset,
+        step,
         max_episode_steps,
         self_play=opponent == "self",
         legal=game.legal,

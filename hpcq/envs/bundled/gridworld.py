@@ -1,12 +1,12 @@
 """A grid with walls, up to 10^8 cells: find the way to the corner.
 
-Every step costs 1. The goal is cell (0, 0); episodes start anywhere, uniformly. Whether a cell is
-a wall follows from a hash of its number, so that a grid of any size takes no memory. Stepping
-into a wall or off the grid changes nothing. The first row and column are free of walls, so that a
-way leads to the goal.
+Every step costs 1. The goal is cell (0, 0); episodes start uniformly anywhere. Whether a cell is a
+wall follows from a hash of its number, so a grid of any size takes no memory. Stepping into a wall
+or off the grid changes nothing. The first row and column have no walls, so the goal can be reached
+from there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Grid(NamedTuple):
 
 
 @kernel
-def is_wall(model, cell):
+def is_wall(model: Any, cell: np.uint64) -> Any:
     """Return whether a cell (uint64) is a wall."""
     width = np.uint64(model.width)
     edge = cell < width or cell % width == np.uint64(0)
@@ -39,7 +39,7 @@ def is_wall(model, cell):
 
 
 @kernel
-def reset(model, draw):
+def reset(model: Any, draw: np.uint64) -> Any:
     """Return a cell that is neither a wall nor the goal."""
     others = np.uint64(model.width * model.height - 1)
     cell = np.uint64(1) + hi64(draw, others)
@@ -50,7 +50,7 @@ def reset(model, draw):
 
 
 @kernel
-def step(model, key, action, draw):
+def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
     """Move to the neighbour unless that is a wall."""
     width = np.int64(model.width)
     row, column = np.int64(key) // width, np.int64(key) % width

@@ -1,11 +1,11 @@
-"""Games of rows: the first with `length` of their own in a line wins, on any small board.
+"""m,n,k-games: the first player with `length` stones in a line wins.
 
 Tic-tac-toe, and with gravity (stones fall to the lowest free cell of a column) Connect Four. A
 position is seen by the player to move: 0 free, 1 mine, 2 the other's; its key is the mixed-radix
 number of the cells, row by row from the top.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(
 
 
 class Board(NamedTuple):
-    """The parameters of one game of rows."""
+    """The parameters of an m,n,k-game."""
 
     width: int
     height: int
@@ -35,13 +35,13 @@ class Board(NamedTuple):
 
 
 @kernel
-def bit(place):
-    """Return a bitset of one."""
+def bit(place: Any) -> Any:
+    """Return the bitset with one member."""
     return _ONE << np.uint64(place)
 
 
 @kernel
-def stones(key, cells):
+def stones(key: np.uint64, cells: int) -> Any:
     """Return the bitsets (mine, the other's) of a key."""
     mine, other = _ZERO, _ZERO
     for cell in range(cells - 1, -1, -1):
@@ -55,7 +55,7 @@ def stones(key, cells):
 
 
 @kernel
-def key_of(mine, other, cells):
+def key_of(mine: np.uint64, other: np.uint64, cells: int) -> Any:
     """Return the key of two bitsets: the inverse of `stones`."""
     key = _ZERO
     for cell in range(cells):
@@ -65,7 +65,7 @@ def key_of(mine, other, cells):
 
 
 @kernel
-def in_line(model, mine, cell):
+def in_line(model: Any, mine: np.uint64, cell: Any) -> bool:
     """Return whether the stone at `cell` stands in a line of `model.length` of mine."""
     row, column = cell // model.width, cell % model.width
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -86,7 +86,7 @@ def in_line(model, mine, cell):
 
 
 @kernel
-def legal(model, key):
+def legal(model: Any, key: np.uint64) -> Any:
     """Return the bitset of the moves that the rules allow."""
     mine, other = stones(key, model.width * model.height)
     free = ~(mine | other)
@@ -96,8 +96,8 @@ def legal(model, key):
 
 
 @kernel
-def play(model, key, move):
-    """Return (key as the other player sees it, how the game stands) after a legal move."""
+def play(model: Any, key: np.uint64, move: int) -> Any:
+    """Return (key as the other player sees it, GOES_ON, WON or DRAWN) after a legal move."""
     cells = model.width * model.height
     mine, other = stones(key, cells)
     cell = np.int64(move)

@@ -7,7 +7,7 @@ A position's key is the mixed-radix number of its heaps. Move ``heap * largest +
 `take` from `heap`, `largest` being the largest heap at the start.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ class Heaps(NamedTuple):
     """The parameters of one game of Nim."""
 
     stride: NDArray[np.uint64]
-    """(heaps,), what one piece of a heap is in a key"""
+    """(heaps,), place value of each heap in a key"""
     radix: NDArray[np.uint64]
-    """(heaps,), size at the start, and one"""
+    """(heaps,), size at the start plus one"""
     largest: int
     start: np.uint64
     loss: float
@@ -32,7 +32,7 @@ class Heaps(NamedTuple):
 
 
 @kernel
-def legal(model, key):
+def legal(model: Any, key: np.uint64) -> Any:
     """Return the bitset of the moves that the rules allow."""
     moves = np.uint64(0)
     for heap in range(model.stride.size):
@@ -42,8 +42,8 @@ def legal(model, key):
 
 
 @kernel
-def play(model, key, move):
-    """Return (key as the other player sees it, how the game stands) after a legal move."""
+def play(model: Any, key: np.uint64, move: int) -> Any:
+    """Return (key as the other player sees it, GOES_ON or WON) after a legal move."""
     heap, take = move // model.largest, move % model.largest + 1
     key = np.uint64(key) - np.uint64(take) * model.stride[heap]
     return key, WON if key == np.uint64(0) else GOES_ON

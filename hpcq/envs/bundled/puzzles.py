@@ -14,7 +14,7 @@ a quarter to the left. A key is (order of the seven other corners, twists of six
 twist follows), and each part moves by itself: two small tables are the whole model.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hpcq.envs.bundled.permutations import is_odd, item, rank, replaced, unrank
 from hpcq.envs.protocol import CompiledEnvironment, integer
 from hpcq.hashing import hi64
-from hpcq.jit.compiler import bind, kernel
+from hpcq.jit.compiler import kernel
 from hpcq.rng import second_draw
 from hpcq.spaces.actions import numbered
 
@@ -30,21 +30,27 @@ _ORDERS = 20_160  # 8! / 2
 _TILES = 8
 
 
-def _reset(model, draw):
-    if model.scramble == 0:
-        return np.uint64(1) + hi64(draw, model.positions - np.uint64(1))
-    key = np.uint64(0)
-    left = model.scramble
-    while left > 0 or key == np.uint64(0):
-        key = move(model, key, np.int64(hi64(draw, np.uint64(ACTIONS))))
-        draw = second_draw(draw)
-        left -= 1
-    return key
+def _make_kernels(move: Any, actions: int) -> tuple[Any, Any]:
+    """Return the kernels (reset, step) of a puzzle, from move(model, key, action) -> key."""
 
+    @kernel
+    def reset(model: Any, draw: np.uint64) -> Any:
+        if model.scramble == 0:
+            return np.uint64(1) + hi64(draw, model.positions - np.uint64(1))
+        key = np.uint64(0)
+        left = model.scramble
+        while left > 0 or key == np.uint64(0):
+            key = move(model, key, np.int64(hi64(draw, np.uint64(actions))))
+            draw = second_draw(draw)
+            left -= 1
+        return key
 
-def _step(model, key, action, draw):
-    key = move(model, key, action)
-    return key, -1.0, key == np.uint64(0)
+    @kernel
+    def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
+        key = move(model, key, action)
+        return key, -1.0, key == np.uint64(0)
+
+    return reset, step
 
 
 class Slide(NamedTuple):
@@ -55,7 +61,7 @@ class Slide(NamedTuple):
 
 
 @kernel
-def slide(model, key, action):
+def slide(model: Any, key: np.uint64, action: int) -> Any:
     """Move the blank up, down, left or right; at the edge it stays."""
     blank = np.int64(key // np.uint64(_ORDERS))
     row, column = blank // 3, blank % 3
@@ -85,7 +91,7 @@ def slide(model, key, action):
 
 
 class Cube(NamedTuple):
-    """The parameters of the pocket cube: where a move leads, for both parts of a key."""
+    """The parameters of the pocket cube: the next value of both parts of a key, by action."""
 
     positions: np.uint64
     scramble: int
@@ -96,7 +102,7 @@ class Cube(NamedTuple):
 
 
 @kernel
-def turn(model, key, action):
+def turn(model: Any, key: np.uint64, action: int) -> Any:
     """Turn a face: actions 0, 1, 2 the first face by 1, 2, 3 quarters, and so on."""
     order = model.order[np.int64(key) // 729, action]
     return np.uint64(order * 729 + model.twist[np.int64(key) % 729, action])
@@ -155,8 +161,7 @@ def eight_puzzle(max_episode_steps: int | None, *, scramble: int = 0) -> Compile
         4,
         numbered(4),
         Slide(np.uint64(9 * _ORDERS), scramble),
-        bind(_reset, move=slide, ACTIONS=4),
-        bind(_step, move=slide),
+        *_make_kernels(slide, 4),
         max_episode_steps,
     )
 
@@ -171,7 +176,6 @@ def pocket_cube(max_episode_steps: int | None, *, scramble: int = 0) -> Compiled
         9,
         numbered(9),
         Cube(np.uint64(5040 * 729), scramble, order, twist),
-        bind(_reset, move=turn, ACTIONS=9),
-        bind(_step, move=turn),
+        *_make_kernels(turn, 9),
         max_episode_steps,
     )
