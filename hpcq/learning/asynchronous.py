@@ -104,9 +104,9 @@ class AsynchronousLearner(Learner):
             start += size
         self._counts = np.zeros((1, COLUMNS), np.int64)
         self._is_remote, self._starts = np.zeros(1, np.bool_), np.zeros(1, np.int64)
-        self._next = self._mine = self._known = self._saved_tick = 0
+        self._next_part = self._own_steps = self._total_steps = self._saved_tick = 0
         self._tick = -1
-        self._told = 0, 0
+        self._last_traffic = 0, 0
         self._quiescent = False
 
     def _collectors(self) -> list[Collector]:
@@ -131,7 +131,7 @@ class AsynchronousLearner(Learner):
     @property
     def steps(self) -> int:
         """Environment steps done, over all ranks, as of the last round."""
-        return self._known
+        return self._total_steps
 
     @property
     def saved_tick(self) -> int:
@@ -154,8 +154,9 @@ class AsynchronousLearner(Learner):
 
     def traffic(self) -> tuple[int, int]:
         """Return the messages and bytes that this rank sent to others since the last call."""
-        before, self._told = self._told, (self._server.messages, self._server.nbytes)
-        return self._told[0] - before[0], self._told[1] - before[1]
+        messages, nbytes = self._last_traffic
+        self._last_traffic = self._server.messages, self._server.nbytes
+        return self._server.messages - messages, self._server.nbytes - nbytes
 
     def begin(self) -> None:
         """Reset every environment and choose the first actions. Collective."""
@@ -167,15 +168,15 @@ class AsynchronousLearner(Learner):
 
     def advance(self, flags: int = 0) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""
-        agreed, before = 0, self._known // self.job.environment.count
-        while self._known // self.job.environment.count == before:
+        agreed, before = 0, self._total_steps // self.job.environment.count
+        while self._total_steps // self.job.environment.count == before:
             agreed |= self._round(flags)
         return agreed
 
     def _round(self, flags: int) -> int:
-        """Step until all ranks have told their steps and flags; return the flags. Collective."""
+        """Step until steps and flags of all ranks are summed up; return the flags. Collective."""
         self._quiescent = False
-        mine = np.array([self._mine, *((flags >> bit) & 1 for bit in range(_FLAGS))], np.int64)
+        mine = np.array([self._own_steps, *((flags >> bit) & 1 for bit in range(_FLAGS))], np.int64)
         total = np.empty_like(mine)
         reduction = self.comm.Iallreduce(mine, total)
         for part in self._parts:
@@ -186,7 +187,7 @@ class AsynchronousLearner(Learner):
                 os.sched_yield()
             if reduction.Test():
                 break
-        self._know(int(total[0]))
+        self._set_steps(int(total[0]))
         return sum((int(total[1 + bit]) > 0) << bit for bit in range(_FLAGS))
 
     def quiesce(self) -> None:
@@ -204,7 +205,7 @@ class AsynchronousLearner(Learner):
             part.tick = self._saved_tick - 1
             self._step(part)
         self._finish()
-        self._know(self.comm.allreduce(self._mine))
+        self._set_steps(self.comm.allreduce(self._own_steps))
         self._quiescent = True
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
@@ -213,18 +214,18 @@ class AsynchronousLearner(Learner):
         self._saved_tick = header.tick
         for part in self._parts:
             part.tick = header.tick
-        self._mine = header.step if self.comm.rank == 0 else 0
-        self._know(header.step)
+        self._own_steps = header.step if self.comm.rank == 0 else 0
+        self._set_steps(header.step)
 
-    def _know(self, steps: int) -> None:
-        self._known = steps
+    def _set_steps(self, steps: int) -> None:
+        self._total_steps = steps
         self._tick = steps // self.job.environment.count
 
     def _step_one(self) -> bool:
         """Step the next part that is ready to; return whether there is one."""
         for _ in self._parts:
-            part = self._parts[self._next]
-            self._next = (self._next + 1) % len(self._parts)
+            part = self._parts[self._next_part]
+            self._next_part = (self._next_part + 1) % len(self._parts)
             if part.budget > 0 and part.ready():
                 part.budget -= 1
                 self._step(part)
@@ -234,7 +235,7 @@ class AsynchronousLearner(Learner):
     def _step(self, part: _Part) -> None:
         part.tick += 1
         part.actor.step(part.tick)
-        self._mine += part.actor.collector.stream_ids.size
+        self._own_steps += part.actor.collector.stream_ids.size
         part.ask()
 
     def _finish(self) -> None:

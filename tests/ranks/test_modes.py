@@ -197,18 +197,18 @@ def test_nobody_waits_for_a_rank_that_only_serves(comm):
             served[0] += 1
             answer(*arguments)
 
-        def reluctantly():
+        def reluctantly(part):
             before = served[0]
             for _ in range(100_000):
                 if served[0] >= before + 10:
                     break
                 learner._serve()
-            step()
+            step(part)
 
         learner._step, learner._server.answer = reluctantly, count
     while learner.tick < 200:
         learner.advance()
-    taken = comm.allgather(learner._mine)
+    taken = comm.allgather(learner._own_steps)
     if comm.rank == comm.size - 1:
         learner._step = step
     learner.quiesce()

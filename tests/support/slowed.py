@@ -29,7 +29,7 @@ def rates(kind, slow):
     while not over:
         elapsed = time.perf_counter() - start
         over = learner.advance(int(elapsed > SECONDS))
-    steps = learner.tick * 64 if kind == "lockstep" else learner._mine
+    steps = learner.tick * 64 if kind == "lockstep" else learner._own_steps
     learner.quiesce()
     learner.close()
     return comm.allgather(round(steps / elapsed))
