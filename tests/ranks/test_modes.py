@@ -67,7 +67,7 @@ RUNS = {
 def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
     job = with_mode(RUNS[case], kind="periodic", merge_every=16)
     learner = begun(job, comm)
-    assert learner.reset_every == (80 if case in ("python", "masks") else 16)
+    assert learner.save_every == (80 if case in ("python", "masks") else 16)
     for _ in range(80):
         learner.advance()
     path, digest = saving.save(learner, folder, "direct", keep=3)
