@@ -81,7 +81,10 @@ def opened(
     found = found or sandbox.describe(path)
     header = Header.from_attributes(found["attributes"])
     places = found["places"]
-    _check_spaces(path, header)
+    try:
+        check_spaces(header)
+    except HEADER_ERRORS as error:
+        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -101,16 +104,17 @@ def read_header(path: str | Path) -> Header:
         return header
 
 
-def _check_spaces(path: str | Path, header: Header) -> None:
-    """Refuse a header whose job is no JSON object, or whose spaces are none."""
-    try:
-        if not isinstance(json.loads(header.job), dict):
-            raise ValueError("the job is not a JSON object")
-        Codec(header.observation)
-        if Actions.described(header.action).count != header.actions:
-            raise ValueError(f"{header.actions} actions, but their description has others")
-    except (JobError, KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
+# What a header that makes no sense may come to.
+HEADER_ERRORS = (JobError, KeyError, ValueError, TypeError, RecursionError, OverflowError)
+
+
+def check_spaces(header: Header) -> None:
+    """Raise one of `HEADER_ERRORS` if a header's job is no JSON object, or its spaces are none."""
+    if not isinstance(json.loads(header.job), dict):
+        raise ValueError("the job is not a JSON object")
+    Codec(header.observation)
+    if Actions.described(header.action).count != header.actions:
+        raise ValueError(f"{header.actions} actions, but their description has others")
 
 
 def table_pieces(

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from mpi4py import MPI
 
+from hpcq.checkpoint.files import checkpoint_name, prune
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.snapshot import Snapshot
 from hpcq.checkpoint.staging import Extent, StagingFile
@@ -22,7 +23,6 @@ from hpcq.checkpoint.writers import WRITERS
 from hpcq.errors import DependencyError
 from hpcq.learning.learner import Learner, total_digest
 from hpcq.mpi import agree, on_root
-from hpcq.run.run_directory import checkpoint_name, prune
 from hpcq.table.digest import Digest
 
 T = TypeVar("T")

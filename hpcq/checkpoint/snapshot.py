@@ -12,7 +12,9 @@ from hpcq._version import __version__
 from hpcq.checkpoint.columns import to_column
 from hpcq.checkpoint.h5 import h5py
 from hpcq.checkpoint.header import Header
+from hpcq.checkpoint.reader import HEADER_ERRORS, check_spaces
 from hpcq.checkpoint.writers import Slab
+from hpcq.errors import JobError
 from hpcq.hashing import keys_of
 from hpcq.learning.learner import Learner
 from hpcq.table.digest import Digest, digest_rows
@@ -90,6 +92,21 @@ class Snapshot:
             -(-len(column) // _rows_per_piece(_row_bytes(column)))
             for column in self._columns.values()
         )
+
+
+def check_header(learner: Learner) -> None:
+    """Refuse a job whose checkpoints could not be read: before it trains, not at its end.
+
+    Raises
+    ------
+    JobError
+        saying what no checkpoint can hold.
+    """
+    extra = {f.dataset: list(array.shape) for f, array in learner.saved_arrays() if f.needs}
+    try:
+        check_spaces(Header.from_attributes(_header(learner, 0, extra).attributes()))
+    except HEADER_ERRORS as error:
+        raise JobError(f"{learner.job.source}: no checkpoint can hold this run: {error}") from error
 
 
 def _rows_per_piece(row_bytes: int) -> int:

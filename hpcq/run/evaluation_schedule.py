@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcq.checkpoint.files import keep_best
 from hpcq.learning.evaluation import Evaluation, Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.mpi import on_root
-from hpcq.run import run_directory
 from hpcq.run.stopping import tick_of
 
 
@@ -60,7 +60,7 @@ class EvaluationSchedule:
         """Keep a checkpoint, just written, as the best, if it is."""
         if self.best_now:
             self.best_now = False
-            on_root(self._learner.comm, lambda: run_directory.keep_best(checkpoint))
+            on_root(self._learner.comm, lambda: keep_best(checkpoint))
 
     def close(self) -> None:
         """Release environments and MPI datatypes."""
