@@ -1,5 +1,6 @@
 """What a checkpoint of a run holds, and which part of it a rank writes."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Iterator
@@ -103,8 +104,10 @@ def check_header(learner: Learner) -> None:
         saying what no checkpoint can hold.
     """
     extra = {f.dataset: list(array.shape) for f, array in learner.saved_arrays() if f.needs}
+    # A learner that has not begun is at tick -1.
+    header = dataclasses.replace(_header(learner, 0, extra), tick=0)
     try:
-        check_spaces(Header.from_attributes(_header(learner, 0, extra).attributes()))
+        check_spaces(Header.from_attributes(header.attributes()))
     except HEADER_ERRORS as error:
         raise JobError(f"{learner.job.source}: no checkpoint can hold this run: {error}") from error
 

@@ -9,20 +9,21 @@ from mpi4py import MPI
 
 from hpcq.checkpoint.header import Header, extent, layout
 from hpcq.checkpoint.reader import opened, read_header, table_pieces, verify
+from hpcq.checkpoint.restore import check_compatible
 from hpcq.checkpoint.saving import save
 from hpcq.checkpoint.snapshot import check_header
 from hpcq.checkpoint.staging import StagingFile
 from hpcq.envs import resolve
 from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.hashing import hashes_of
-from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.saved_state import FIELDS
 from hpcq.table.digest import Digest, digest_rows
 
 
 def made():
     job = make_job.make(make_job.GARNET)
-    return Learner(job, resolve(job.environment), MPI.COMM_SELF)
+    return LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,6 @@ def test_a_run_that_no_checkpoint_can_hold_is_refused_before_it_begins(tables):
 
 
 def test_a_table_is_not_taken_for_one_that_combines_otherwise(header, tmp_path):
-    from hpcq.checkpoint.restore import check_compatible
-
     learner = made()
     check_compatible(learner, header, "x.h5")
     other = dataclasses.replace(header, combine="min")
