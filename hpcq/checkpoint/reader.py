@@ -1,8 +1,8 @@
 """Read a checkpoint: its structure, its rows, and whether every byte of it is right.
 
-A file is data from outside until it has passed. A child process asks HDF5 where its datasets
-stand; here they are read by their places, as plain numbers, so that nothing in a file can do
-more than be wrong.
+A file is untrusted until it has been verified. A child process asks HDF5 where its datasets begin;
+here they are read at these places as plain numbers, so that a hostile file can only hold wrong
+values.
 """
 
 import json
@@ -71,7 +71,7 @@ def opened(
     Parameters
     ----------
     found
-        what `sandbox.describe` said of this file, if it has been asked already.
+        the result of `sandbox.describe` for this file, if it is known already.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def read_header(path: str | Path) -> Header:
         return header
 
 
-# What a header that makes no sense may come to.
+# What an invalid header may raise.
 HEADER_ERRORS = (JobError, KeyError, ValueError, TypeError, RecursionError, OverflowError)
 
 
@@ -177,7 +177,7 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
 
 
 def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
-    """Check that every key and action is one: a kernel would use it as an index unchecked."""
+    """Check that keys, actions and counts are in range: kernels use them as unchecked indices."""
     states, columns = Codec(header.observation).size, header.tables * header.actions
     steps = header.extra.get("windows/key", [0])[-1]
     bounds = {

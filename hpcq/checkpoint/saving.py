@@ -64,7 +64,7 @@ def save(
     milestones
         steps whose checkpoints stay beside these.
     seconds
-        filled with the time that each phase took on this rank.
+        filled with the seconds of each phase on this rank.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _or_storage_error(file: StagingFile, function: Callable[[], T]) -> Callable[
 def _read_back(comm: MPI.Intracomm, file: StagingFile, extents: list[Extent]) -> None:
     """Compare what is on the disk with what the neighbour rank wrote. Collective.
 
-    A neighbour on another node does not see the cache of the one that wrote.
+    A neighbour on another node reads the disk, not the page cache of the writer.
     """
     before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
     others = comm.sendrecv(extents, dest=before, source=after)

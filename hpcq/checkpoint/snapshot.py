@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds, and which part of it a rank writes."""
+"""The content of a checkpoint, and the part of it that a rank writes."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ class Snapshot:
     slabs : int
         pieces of all ranks
     digest : Digest
-        of this rank's rows, once `pieces` has come to its end
+        of this rank's rows, once `pieces` is exhausted
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -101,7 +101,7 @@ def check_header(learner: Learner) -> None:
     Raises
     ------
     JobError
-        saying what no checkpoint can hold.
+        naming what no checkpoint can hold.
     """
     extra = {f.dataset: list(array.shape) for f, array in learner.saved_arrays() if f.needs}
     # A learner that has not begun is at tick -1.
@@ -126,7 +126,7 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
     Parameters
     ----------
     extra
-        shapes of what the mode saves beside the rest, over all ranks.
+        shapes of the datasets that not every job has, over all ranks.
     """
     environment = learner.environment
     return Header(
@@ -152,7 +152,7 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of what took part in computing the table."""
+    """Return the versions of the libraries that computed the table."""
     import numba
 
     gymnasium = sys.modules.get("gymnasium")

@@ -11,7 +11,7 @@ from hpcq.run.stopping import tick_of
 
 
 class EvaluationSchedule:
-    """Evaluates every so many ticks, if the job says so. Collective.
+    """Evaluates every `evaluation.every` steps, if the job has that key. Collective.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class EvaluationSchedule:
         """Evaluate if it is due; note the result in the learner's progress."""
         if self._evaluator is None or not self.due():
             return None
-        # So that what is saved as the best is what was evaluated.
+        # What is saved as the best must be what was evaluated.
         self._learner.quiesce()
         found = self._evaluator.evaluate()
         best = self._learner.progress.note(found.mean_return, self._learner.steps)

@@ -33,19 +33,19 @@ MAY_OVERRIDE = (
 )
 
 
-def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
+def read_job(directory: Path, overrides: tuple[str, ...], relearn: bool) -> Job:
     """Return the job of a run directory. The file job.json decides, never a checkpoint.
 
     Parameters
     ----------
-    anew
-        whether the job may learn in another way from here on: `--override`.
+    relearn
+        whether keys that shape learning may change, too: `--override`.
     """
     for assignment in overrides:
         if moved := renamed.key_message(assignment.partition("=")[0].strip()):
             raise JobError(f"--set {assignment}: {moved}")
-        if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if anew else ())):
-            raise _kept(f"--set {assignment}", anew)
+        if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if relearn else ())):
+            raise _kept(f"--set {assignment}", relearn)
     path = directory / run_directory.JOB
     if not path.exists():
         raise CheckpointError(
@@ -66,15 +66,15 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
     data["run"]["directory"] = str(directory)
     job = Job.check(data, str(path))
     if any(key in MAY_MOVE for key in job.differences(before)):
-        raise _kept(f"--set {' '.join(overrides)}", anew)
+        raise _kept(f"--set {' '.join(overrides)}", relearn)
     name = placeless(job.environment.id)
     check_places(job, f"if it has moved: --set environment.id=FOLDER/{name}")
     return job
 
 
-def _kept(source: str, anew: bool) -> JobError:
-    also = f" and {', '.join(MAY_OVERRIDE)}" if anew else ""
-    with_override = "" if anew else f"; with --override also {', '.join(MAY_OVERRIDE)}"
+def _kept(source: str, relearn: bool) -> JobError:
+    also = f" and {', '.join(MAY_OVERRIDE)}" if relearn else ""
+    with_override = "" if relearn else f"; with --override also {', '.join(MAY_OVERRIDE)}"
     return JobError(
         f"{source}: a resumed run keeps its job, but for run.steps, run.report_every, "
         "run.stall_timeout, run.table_gib, run.tensorboard, checkpoint.*, stop.*, the folder of "
@@ -90,10 +90,10 @@ def check_places(job: Job, advice: str) -> None:
         raise JobError(f"{job.source}: environment.id: no file {place}; {advice}")
 
 
-def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint (None before the first), and what to tell of it.
+def newest(directory: Path, job: Job, relearn: bool) -> tuple[Path | None, list[str]]:
+    """Return the newest whole checkpoint (None before the first), and lines to log.
 
-    A damaged file is renamed, so that it counts no longer among those to keep.
+    A damaged file is renamed, so that it no longer counts as one of those to keep.
     """
     notes: list[str] = []
     for path in list_checkpoints(directory):
@@ -105,14 +105,14 @@ def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str
             notes.append(f"skipped {error}; renamed to {set_aside(path).name}")
             continue
         differences = job.differences(Job.saved(json.loads(header.job), str(path)))
-        refused = [key for key in differences if not (anew and key in MAY_OVERRIDE)]
+        refused = [key for key in differences if not (relearn and key in MAY_OVERRIDE)]
         if refused:
             raise CheckpointError(
                 f"{path} was written by another job: "
                 + "; ".join(differences[key] for key in refused)
                 + (
                     "\nto go on in spite of this, add --override"
-                    if not anew and set(refused) <= set(MAY_OVERRIDE)
+                    if not relearn and set(refused) <= set(MAY_OVERRIDE)
                     else ""
                 )
             )

@@ -1,4 +1,4 @@
-"""The run directory: job.json, metrics and summary of one run; for its checkpoints see files.py."""
+"""The run directory: job.json, metrics, summary. For its checkpoints see checkpoint/files.py."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ def check(directory: Path, overwrite: bool) -> None:
     Raises
     ------
     RunDirectoryError
-        saying what to do.
+        naming the remedy.
     """
     try:
         if not overwrite and (list_checkpoints(directory) or (directory / JOB).exists()):
