@@ -13,7 +13,7 @@ from hpcq.checkpoint.restore import check_compatible
 from hpcq.checkpoint.saving import save
 from hpcq.checkpoint.snapshot import check_header
 from hpcq.checkpoint.staging import StagingFile
-from hpcq.envs import resolve
+from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.hashing import hashes_of
 from hpcq.learning.lockstep import LockstepLearner
