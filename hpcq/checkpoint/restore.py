@@ -36,7 +36,7 @@ def load_run(learner: Learner, path: str | Path) -> None:
 
     def load() -> None:
         _load_table(learner, path, found)
-        mine = slice(learner.start, learner.start + learner.collector.batch.hash.size)
+        mine = slice(learner.start, learner.start + learner.count)
         with opened(path, found) as (file, header):
             learner.tick = header.tick
             learner.progress = _progress(header, path)

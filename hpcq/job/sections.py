@@ -231,8 +231,7 @@ class ExplorationSection(Section):
         return self
 
 
-# Transitions that a ring of prioritised replay holds at least: when the error of one is known, two
-# more have come.
+# Fewest transitions in a ring of prioritised replay: the error of one is known two ticks later.
 LEAST_RING = 3
 
 
@@ -289,8 +288,8 @@ class ModeSection(Section):
     """asynchronous: the environments of a rank step in so many parts; while one waits for replies,
     others step"""
     max_staleness: Annotated[int, Field(ge=1)] = 64
-    """asynchronous: ticks that a part may take before all ranks have come as far as to say how many
-    steps they have taken: how far the fastest can run ahead"""
+    """asynchronous: ticks that a part may take before all ranks have agreed on the number of steps:
+    how far the fastest rank can run ahead"""
 
 
 class EvaluationSection(Section):
@@ -311,10 +310,10 @@ class EvaluationSection(Section):
 
 
 class StopSection(Section):
-    """When the run is over before run.steps. The first rule that holds ends it."""
+    """When the run is over before run.steps. The first criterion that holds ends it."""
 
     every: Annotated[int, Field(ge=1)] = 100_000
-    """environment steps between two looks at episodes and bellman_residual; rounded up to whole
+    """environment steps between two checks of episodes and bellman_residual; rounded up to whole
     ticks (Python environments: to reset ticks)"""
     episodes: Annotated[int, Field(ge=1)] | None = None
     """episodes that have ended, over all environments"""

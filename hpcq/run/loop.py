@@ -206,7 +206,7 @@ def _title(learner: Learner) -> str:
 
 
 def _plan(learner: Learner, last: int, writer: str) -> str:
-    job, share = learner.job, learner.collector.batch.hash.size
+    job, share = learner.job, learner.count
     steps, rounded = last * job.environment.count, ""
     if learner.save_every > 1 and steps != job.run.steps:
         rounded = f" (run.steps = {job.run.steps:,}, up to a reset tick)"

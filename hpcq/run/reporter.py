@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.base import EPISODES, LENGTHS, RETURNS
 from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
@@ -123,14 +122,11 @@ class Reporter:
     def _own(self) -> NDArray[np.float64]:
         """Return the `_COLUMNS` of this rank, and the nanoseconds of each phase per tick."""
         learner, shard = self._learner, self._learner.shard
-        episode_stats = learner.collector.episode_stats
         messages = learner.received()
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         spent = learner.stopwatch.take()
         values = (
-            episode_stats[EPISODES],
-            episode_stats[RETURNS],
-            episode_stats[LENGTHS],
+            *learner.take_episode_stats(),
             len(shard),
             shard.load_factor,
             messages,
@@ -138,7 +134,6 @@ class Reporter:
             memory,
             *(spent.get(p, math.nan) for p in self._phases),
         )
-        episode_stats[:] = 0
         return np.array(values)
 
     def _line(

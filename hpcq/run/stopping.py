@@ -113,7 +113,7 @@ class Stopping:
         wanted, learner = self._rules.episodes, self._learner
         if wanted is None:
             return None
-        ended = learner.comm.allreduce(int(learner.collector.batch.episodes.sum()))
+        ended = learner.comm.allreduce(learner.ended_episodes())
         return f"stop.episodes = {wanted:,}: {ended:,} have ended" if ended >= wanted else None
 
     def _residual(self) -> str | None:
