@@ -1,18 +1,16 @@
-"""Train from Python, with any communicator, and see every report: what `hpcq run` does.
+"""Train from Python, on any communicator, with every report: what `hpcq run` does.
 
-Errors are the exceptions of `hpcq.errors`. On several ranks, one that fails by itself ends all.
+Errors are the exceptions of `hpcq.errors`. On several ranks, an error on one of them ends all.
 """
 
-import os
 import threading
-import traceback
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcq.cluster.launch import complain, load_mpi
-from hpcq.errors import ExitCode, HpcqError
+from hpcq.cluster.launch import abort_on_failure, start_mpi
+from hpcq.errors import ExitCode
 from hpcq.job.job import Job
 from hpcq.run.signals import stop_signals
 
@@ -34,7 +32,7 @@ def iter_train(
 
     Collective: every rank of `comm` calls it and sees the same reports. The run directory is as
     `hpcq run` leaves it. Interrupted (Ctrl-C, a notebook's stop button, or USR1), it saves the run
-    and ends. Whoever leaves the loop before its end keeps what was saved last; `resume` goes on.
+    and ends. After leaving the loop early, what was saved last stays; `resume` goes on from there.
 
     Parameters
     ----------
@@ -44,8 +42,8 @@ def iter_train(
         replace the run that the directory holds.
     resume
         go on with it, if it is this job's.
-    say
-        is given every line that `hpcq run` prints, on rank 0; for example ``print``.
+    log
+        is called with every line that `hpcq run` prints, on rank 0; for example ``print``.
 
     Yields
     ------
@@ -57,15 +55,16 @@ def iter_train(
     HpcqError
         as `hpcq run` would report it.
     """
-    comm = _world() if comm is None else comm
-    tell = log if log is not None and comm.rank == 0 else (lambda line: None)
-    with _never_hanging(comm), _stops() as pending_signals:
-        from hpcq.run.start_or_resume import proceed
-        from hpcq.run.train import starting
+    comm = start_mpi() if comm is None else comm
+    on_root = log if log is not None and comm.rank == 0 else (lambda line: None)
+    with abort_on_failure(comm), _stop_signals() as pending_signals:
+        from hpcq.run import start_or_resume
 
-        if resume:
-            return (yield from proceed(job, comm, tell, pending_signals))
-        return (yield from starting(job, comm, tell, pending_signals, overwrite))
+        return (
+            yield from start_or_resume.train(
+                job, comm, on_root, pending_signals, overwrite=overwrite, resume=resume
+            )
+        )
 
 
 def train(
@@ -82,38 +81,12 @@ def train(
     """
     for _ in iter_train(job, comm, overwrite=overwrite, resume=resume, log=log):
         pass
-    from hpcq.run.run_directory import checkpoint_of
+    from hpcq.checkpoint.files import checkpoint_of
 
     return checkpoint_of(job.directory)
 
 
-def _world() -> "MPI.Intracomm":
-    # Windows are for shared memory alone, where Open MPI's part for UCX can only complain.
-    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    MPI = load_mpi()
-    if not MPI.Is_initialized():
-        MPI.Init()
-    return MPI.COMM_WORLD
-
-
-def _stops() -> AbstractContextManager[list[int]]:
-    """Signals reach the main thread only."""
+def _stop_signals() -> AbstractContextManager[list[int]]:
+    """Collect stop signals; Python delivers them to the main thread only."""
     main = threading.current_thread() is threading.main_thread()
     return stop_signals() if main else nullcontext([])
-
-
-@contextmanager
-def _never_hanging(comm: "MPI.Intracomm") -> Iterator[None]:
-    """End all ranks where one fails and the others do not know."""
-    try:
-        yield
-    except HpcqError as error:
-        if comm.size > 1 and not error.collective:
-            complain(f"rank {comm.rank}: {error}")
-            comm.Abort(error.exit_code)
-        raise
-    except Exception:
-        if comm.size > 1:
-            complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
-            comm.Abort(ExitCode.INTERNAL)
-        raise

@@ -1,4 +1,7 @@
-"""Ranks agreeing: on an error, on who goes first. One-off metadata only; see exchange.py."""
+"""Agreement between ranks: on errors, and on who goes first.
+
+Calls are pickled: for metadata only, never within a tick.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,45 +23,41 @@ def agree(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
         the error of the first rank that failed, `collective`, and naming the rank unless all
         failed; an OSError becomes a StorageError.
     """
-    result, error = None, None
-    try:
-        result = function()
-    except HpcqError as found:
-        error = found
-    except OSError as found:
-        error = _storage_error(what, found)
+    result, error = _attempt(function, what)
     first = comm.allreduce(comm.size if error is None else comm.rank, MPI.MIN)
     if first < comm.size:
         everywhere = comm.allreduce(error is not None, MPI.LAND)
         kind, message = comm.bcast(error and (type(error), str(error)), first)
         if not everywhere:
             message = f"rank {first}: {message}"
-        raised = kind(message)
-        raised.collective = True
-        raise raised from error
+        raise _collective(kind, message) from error
     return result  # type: ignore[return-value]
-
-
-def _storage_error(what: str, error: OSError) -> StorageError:
-    return StorageError(f"{what}: {error}" if what else str(error))
 
 
 def on_root(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
     """Call `function` on rank 0; return its result, or raise its error, on all. Collective."""
-    result, error = None, None
-    if comm.rank == 0:
-        try:
-            result = function()
-        except HpcqError as found:
-            error = found
-        except OSError as found:
-            error = _storage_error(what, found)
+    result, error = _attempt(function, what) if comm.rank == 0 else (None, None)
     result, kind, message = comm.bcast((result, error and type(error), str(error)))
     if kind is not None:
-        raised = kind(message)
-        raised.collective = True
-        raise raised from error
+        raise _collective(kind, message) from error
     return result
+
+
+def _attempt(function: Callable[[], T], what: str) -> tuple[T | None, HpcqError | None]:
+    """Return what `function` returns, or the error to be raised on all ranks."""
+    try:
+        return function(), None
+    except HpcqError as error:
+        return None, error
+    except OSError as error:
+        return None, StorageError(f"{what}: {error}" if what else str(error))
+
+
+def _collective(kind: type[HpcqError], message: str) -> HpcqError:
+    """Return an error that every rank is about to raise."""
+    error = kind(message)
+    error.collective = True
+    return error
 
 
 def count_nodes(comm: MPI.Intracomm) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from hpcq.checkpoint.files import checkpoint_name
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.restore import load_run
@@ -23,7 +24,6 @@ from hpcq.hashing import first_hash, mix64
 from hpcq.job.job import Job
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.mpi import on_root
-from hpcq.run.run_directory import checkpoint_name
 
 ACTIONS = 6
 ROW_BYTES = 8 + 8 * ACTIONS

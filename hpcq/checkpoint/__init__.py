@@ -1,1 +1,1 @@
-"""One HDF5 file: written by every rank, read by anybody."""
+"""Checkpoints: one HDF5 file, written by all ranks, readable on any number of them."""

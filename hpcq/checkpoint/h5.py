@@ -1,6 +1,6 @@
 """h5py, imported so that it neither locks files nor loads plugins.
 
-Locks fail on many shared file systems, and hpcq never has two writers on one file.
+Locks fail on many shared file systems; hpcq coordinates its writers itself.
 """
 
 import os

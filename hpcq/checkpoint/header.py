@@ -72,7 +72,7 @@ class Header:
     """the observation space, see codec.py"""
     actions: int
     action: dict[str, Any]
-    """what their numbers stand for, see spaces/actions.py"""
+    """what the numbers of actions mean, see spaces/actions.py"""
     tick: int
     step: int
     rows: int
@@ -80,7 +80,7 @@ class Header:
     visits: bool
     environments: int
     ranks: int
-    """of the run that wrote the file; readers need not care"""
+    """of the run that wrote the file; nothing in it depends on them, but in periodic mode"""
     tables: int
     """action values of every (state, action): 2 for double Q-learning"""
     masks: bool
@@ -89,13 +89,13 @@ class Header:
     extra: dict[str, list[int]] = field(default_factory=dict)
     """the shapes of the datasets that not every job has"""
     progress: dict[str, Any] = field(default_factory=dict)
-    """what decides when the run ends, see learning/progress.py"""
+    """state of the stopping criteria, see learning/progress.py"""
     combine: str = "mean"
     """what the policy acts on where there are several tables: their mean, or their minimum"""
 
     @property
     def format(self) -> int:
-        """Version of the file's format: the oldest one that can say all this."""
+        """Version of the file's format: the oldest one that holds these values."""
         return 2 if self.combine == "mean" else 3
 
     @staticmethod

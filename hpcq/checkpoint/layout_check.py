@@ -1,8 +1,8 @@
-"""Where the rows of a checkpoint stand in its file, if it has the structure of one.
+"""Check the structure of a checkpoint; find where its datasets begin in the file.
 
-HDF5 can crash, hang, or ask for all memory on damaged metadata. So this runs in a process of its
-own (see `sandbox.py`), and it is the only place where hpcq opens a file of unknown origin with
-HDF5: the rows themselves are then read by their places, as plain numbers.
+HDF5 can crash, hang, or ask for all memory on damaged metadata. So this runs in a child process
+(see `sandbox.py`), and it is the only place where hpcq opens an untrusted file with HDF5: rows are
+then read as plain numbers at these places.
 """
 
 import os
@@ -27,7 +27,7 @@ def describe(path: str) -> dict[str, Any]:
     FormatError
         if the file is of another version.
     ValueError
-        saying what else is wrong with it.
+        naming any other fault.
     """
     with open(path, "rb") as raw:
         if raw.read(len(_SIGNATURE)) != _SIGNATURE:
@@ -47,7 +47,7 @@ def describe(path: str) -> dict[str, Any]:
 
 def _attributes(file: Any) -> dict[str, Any]:
     """Return the attributes of the root group: exactly those that belong there, plain scalars."""
-    # HDF5 gives a name that is no UTF-8 as bytes.
+    # h5py returns a name that is not UTF-8 as bytes.
     found = {name: h5py.h5a.open(file.id, str(name).encode()) for name in file.attrs}
     if "format" not in found or "complete" not in found:
         raise ValueError("not a complete hpcq checkpoint")

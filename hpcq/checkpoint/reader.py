@@ -1,8 +1,8 @@
 """Read a checkpoint: its structure, its rows, and whether every byte of it is right.
 
-A file is data from outside until it has passed. A child process asks HDF5 where its datasets
-stand; here they are read by their places, as plain numbers, so that nothing in a file can do
-more than be wrong.
+A file is untrusted until it has been verified. A child process asks HDF5 where its datasets begin;
+here they are read at these places as plain numbers, so that a hostile file can only hold wrong
+values.
 """
 
 import json
@@ -71,7 +71,7 @@ def opened(
     Parameters
     ----------
     found
-        what `sandbox.describe` said of this file, if it has been asked already.
+        the result of `sandbox.describe` for this file, if it is known already.
 
     Raises
     ------
@@ -81,7 +81,10 @@ def opened(
     found = found or sandbox.describe(path)
     header = Header.from_attributes(found["attributes"])
     places = found["places"]
-    _check_spaces(path, header)
+    try:
+        check_spaces(header)
+    except HEADER_ERRORS as error:
+        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -101,16 +104,17 @@ def read_header(path: str | Path) -> Header:
         return header
 
 
-def _check_spaces(path: str | Path, header: Header) -> None:
-    """Refuse a header whose job is no JSON object, or whose spaces are none."""
-    try:
-        if not isinstance(json.loads(header.job), dict):
-            raise ValueError("the job is not a JSON object")
-        Codec(header.observation)
-        if Actions.described(header.action).count != header.actions:
-            raise ValueError(f"{header.actions} actions, but their description has others")
-    except (JobError, KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
+# What an invalid header may raise.
+HEADER_ERRORS = (JobError, KeyError, ValueError, TypeError, RecursionError, OverflowError)
+
+
+def check_spaces(header: Header) -> None:
+    """Raise one of `HEADER_ERRORS` if a header's job is no JSON object, or its spaces are none."""
+    if not isinstance(json.loads(header.job), dict):
+        raise ValueError("the job is not a JSON object")
+    Codec(header.observation)
+    if Actions.described(header.action).count != header.actions:
+        raise ValueError(f"{header.actions} actions, but their description has others")
 
 
 def table_pieces(
@@ -173,7 +177,7 @@ def verify(path: str | Path) -> tuple[Header, Digest]:
 
 
 def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
-    """Check that every key and action is one: a kernel would use it as an index unchecked."""
+    """Check that keys, actions and counts are in range: kernels use them as unchecked indices."""
     states, columns = Codec(header.observation).size, header.tables * header.actions
     steps = header.extra.get("windows/key", [0])[-1]
     bounds = {

@@ -1,4 +1,4 @@
-"""Bring a run back from a checkpoint, on any number of ranks.
+"""Restore a run from a checkpoint, on any number of ranks.
 
 The rows of a file are in the order of their hashes, and so are the ranks' shares of the table:
 each rank reads one contiguous slice.
@@ -24,19 +24,19 @@ from hpcq.mpi import agree, on_root
 def load_table(learner: Learner, path: str | Path) -> None:
     """Read this rank's contiguous slice of a checkpoint's rows into its empty shard. Collective.
 
-    Beside the shard it needs one bounded piece of memory.
+    In addition to the shard it needs one bounded piece of memory.
     """
     found = _describe(learner, path)
     agree(learner.comm, lambda: _load_table(learner, path, found))
 
 
 def load_run(learner: Learner, path: str | Path) -> None:
-    """Bring a learner that has not begun to the tick at which the file was saved. Collective."""
+    """Restore a learner that has not begun to the tick at which the file was saved. Collective."""
     found = _describe(learner, path)
 
     def load() -> None:
         _load_table(learner, path, found)
-        mine = slice(learner.start, learner.start + learner.collector.batch.hash.size)
+        mine = slice(learner.start, learner.start + learner.count)
         with opened(path, found) as (file, header):
             learner.tick = header.tick
             learner.progress = _progress(header, path)

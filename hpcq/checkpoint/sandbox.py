@@ -1,4 +1,4 @@
-"""Look into a file from outside in a child process, with limits on its time and memory.
+"""Check an untrusted file in a child process, with limits on its time and memory.
 
 The child is a fresh interpreter, not a fork: a process that runs MPI must not be forked.
 """
@@ -17,7 +17,7 @@ from hpcq.errors import CheckpointError, FormatError
 
 CPU_SECONDS = 2
 MEMORY = 512 << 20
-# For a file system that answers late; the child itself needs a fraction of a second.
+# For a slow file system; the child itself needs a fraction of a second.
 WAIT_SECONDS = 60
 
 _CHILD = """
@@ -29,7 +29,7 @@ main(sys.argv[2])
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """Return `structure.describe` of a file, whatever HDF5 does with it.
+    """Return `layout_check.describe` of a file, even if HDF5 crashes on it.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint (ckpt-STEP.h5)")
-    # -P: nothing is imported because it lies in the folder in which hpcq was started.
+    # -P: the current folder must not be in the import path.
     command = [sys.executable, "-P", "-c", _CHILD, str(Path(__file__).parents[2]), str(path)]
     try:
         done = subprocess.run(
@@ -71,22 +71,22 @@ def checked(path: str | Path, answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask(path: str) -> dict[str, Any]:
-    """Return `structure.describe`, or {"error" or "format": why not}, in a child that may crash."""
-    from hpcq.checkpoint.layout_check import describe as look
+    """Return `layout_check.describe`, or {"error" or "format": why not}; for the child."""
+    from hpcq.checkpoint.layout_check import describe as describe_layout
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, used + MEMORY)
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + CPU_SECONDS)
     _limit(resource.RLIMIT_CORE, 0)
     try:
-        return look(path)
+        return describe_layout(path)
     except FormatError as error:
         return {"format": str(error)}
     except OSError as error:
         return {"error": f"not a readable HDF5 file: {error}"}
     except MemoryError:
         return {"error": "damaged: it asks for more memory than a checkpoint's structure can"}
-    except Exception as error:  # whatever a library makes of damage
+    except Exception as error:  # libraries raise anything on damaged files
         return {"error": f"damaged, or not an hpcq checkpoint: {error}"}
 
 

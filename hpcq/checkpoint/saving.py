@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from mpi4py import MPI
 
+from hpcq.checkpoint.files import checkpoint_name, prune
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.checkpoint.snapshot import Snapshot
 from hpcq.checkpoint.staging import Extent, StagingFile
@@ -22,7 +23,6 @@ from hpcq.checkpoint.writers import WRITERS
 from hpcq.errors import DependencyError
 from hpcq.learning.learner import Learner, total_digest
 from hpcq.mpi import agree, on_root
-from hpcq.run.run_directory import checkpoint_name, prune
 from hpcq.table.digest import Digest
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def save(
     milestones
         steps whose checkpoints stay beside these.
     seconds
-        filled with the time that each phase took on this rank.
+        filled with the seconds of each phase on this rank.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _or_storage_error(file: StagingFile, function: Callable[[], T]) -> Callable[
 def _read_back(comm: MPI.Intracomm, file: StagingFile, extents: list[Extent]) -> None:
     """Compare what is on the disk with what the neighbour rank wrote. Collective.
 
-    A neighbour on another node does not see the cache of the one that wrote.
+    A neighbour on another node reads the disk, not the page cache of the writer.
     """
     before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
     others = comm.sendrecv(extents, dest=before, source=after)

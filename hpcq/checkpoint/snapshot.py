@@ -1,5 +1,6 @@
-"""What a checkpoint of a run holds, and which part of it a rank writes."""
+"""The content of a checkpoint, and the part of it that a rank writes."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from hpcq._version import __version__
 from hpcq.checkpoint.columns import to_column
 from hpcq.checkpoint.h5 import h5py
 from hpcq.checkpoint.header import Header
+from hpcq.checkpoint.reader import HEADER_ERRORS, check_spaces
 from hpcq.checkpoint.writers import Slab
+from hpcq.errors import JobError
 from hpcq.hashing import keys_of
 from hpcq.learning.learner import Learner
 from hpcq.table.digest import Digest, digest_rows
@@ -30,7 +33,7 @@ class Snapshot:
     slabs : int
         pieces of all ranks
     digest : Digest
-        of this rank's rows, once `pieces` has come to its end
+        of this rank's rows, once `pieces` is exhausted
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -92,6 +95,23 @@ class Snapshot:
         )
 
 
+def check_header(learner: Learner) -> None:
+    """Refuse a job whose checkpoints could not be read: before it trains, not at its end.
+
+    Raises
+    ------
+    JobError
+        naming what no checkpoint can hold.
+    """
+    extra = {f.dataset: list(array.shape) for f, array in learner.saved_arrays() if f.needs}
+    # A learner that has not begun is at tick -1.
+    header = dataclasses.replace(_header(learner, 0, extra), tick=0)
+    try:
+        check_spaces(Header.from_attributes(header.attributes()))
+    except HEADER_ERRORS as error:
+        raise JobError(f"{learner.job.source}: no checkpoint can hold this run: {error}") from error
+
+
 def _rows_per_piece(row_bytes: int) -> int:
     return max(1, PIECE_BYTES // row_bytes)
 
@@ -106,7 +126,7 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
     Parameters
     ----------
     extra
-        shapes of what the mode saves beside the rest, over all ranks.
+        shapes of the datasets that not every job has, over all ranks.
     """
     environment = learner.environment
     return Header(
@@ -132,7 +152,7 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of what took part in computing the table."""
+    """Return the versions of the libraries that computed the table."""
     import numba
 
     gymnasium = sys.modules.get("gymnasium")

@@ -1,7 +1,7 @@
-"""The file of a checkpoint until it is published: laid out at once, filled, read back, named.
+"""The temporary file of a checkpoint: laid out, filled, read back, then published by renaming.
 
-HDF5 lays the file out and tells where each dataset begins; all of its space is reserved then, so
-that a full disk is found before the first row is written. Rows are plain bytes at their places.
+HDF5 lays the file out and reports where each dataset begins; all of its space is reserved then, so
+that a full disk is found before the first row is written. Rows are plain bytes at these offsets.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from hpcq.table.digest import Digest
 
 Extent = tuple[bytes, int, int, int]
 
-# They stay in a core's cache until they are summed up.
+# Fits in a core's cache between reading and checksum.
 _READ_BYTES = 1 << 20
 
 
@@ -38,17 +38,17 @@ class StagingFile:
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
-        """Turn what the disk and HDF5 raise into a StorageError that tells needed and free."""
+        """Turn errors of disk and HDF5 into a StorageError that names needed and free bytes."""
         try:
             yield
         except (OSError, RuntimeError) as error:
             code = getattr(error, "errno", None)
             reason = os.strerror(code) if code else str(error)
-            room = f"the checkpoint needs {self.needed:,} bytes"
+            space = f"the checkpoint needs {self.needed:,} bytes"
             with contextlib.suppress(OSError):
-                room += f", {_free_bytes(self.path.parent):,} are free"
+                space += f", {_free_bytes(self.path.parent):,} are free"
             raise StorageError(
-                f"{self.path}: {reason}; {room}; older checkpoints are untouched"
+                f"{self.path}: {reason}; {space}; older checkpoints are untouched"
             ) from error
 
     def create(self) -> dict[str, int]:
@@ -96,7 +96,7 @@ class StagingFile:
         self.start_writeback(raw, name, start, rows)
 
     def start_writeback(self, raw: Any, name: str, start: int, rows: NDArray) -> None:
-        """Let the disk begin with rows that have been written, while the next ones are made."""
+        """Start writeback of these rows now, overlapping preparation of the next ones."""
         place = self._place(name, start)
         with contextlib.suppress(OSError):
             os.posix_fadvise(raw.fileno(), place, rows.nbytes, os.POSIX_FADV_DONTNEED)
@@ -105,12 +105,12 @@ class StagingFile:
         return self.offsets[name] + start * self.datasets[name].row_bytes
 
     def flush(self) -> None:
-        """Bring to the disk what this process, or this node, has written."""
+        """Flush to the disk what this process, or this node, has written."""
         with self.raw() as raw:
             os.fsync(raw.fileno())
 
     def compare(self, extents: list[Extent]) -> None:
-        """Read extents back, from the disk where the system lets us, and compare checksums."""
+        """Read extents back, past the page cache where possible, and compare checksums."""
         buffer = memoryview(bytearray(_READ_BYTES))
         with open(self.path, "rb", buffering=0) as raw:
             os.posix_fadvise(raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -124,7 +124,7 @@ class StagingFile:
                     )
 
     def finish(self, digest: Digest, extents: list[Extent]) -> None:
-        """Write checksums and digest, declare the file complete, flush; its name makes it count."""
+        """Write checksums and digest, mark the file complete, flush; `publish` follows."""
         order = {name.encode(): i for i, name in enumerate(self.datasets)}
         extents = sorted(extents, key=lambda e: (order[e[0]], e[1]))
         with self.raw() as raw:
@@ -135,7 +135,7 @@ class StagingFile:
         self.flush()
 
     def publish(self, path: Path) -> None:
-        """Give the file its name, and bring the name to the disk."""
+        """Rename the file to its final name, and flush the directory."""
         os.rename(self.path, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Three ways for the rows of all ranks into one file; the file is the same.
+"""Three ways to write the rows of all ranks to one file; the file is the same.
 
 `direct`: every rank writes its rows to their places; `mpio`: every rank writes them through
 parallel HDF5; `gather`: they pass through rank 0 in bounded pieces.
@@ -57,7 +57,7 @@ def _write_mpio(comm: MPI.Intracomm, file: StagingFile, slabs: Iterator[Slab]) -
 
     opened = agree(comm, open_all)
     try:
-        # Closing is collective: the ranks agree on success before they close together.
+        # Closing is collective: the ranks agree on success first.
         agree(comm, write)
     finally:
         with file.failures():
@@ -68,19 +68,19 @@ def _write_mpio(comm: MPI.Intracomm, file: StagingFile, slabs: Iterator[Slab]) -
 def _write_gather(comm: MPI.Intracomm, file: StagingFile, slabs: Iterator[Slab]) -> list[Extent]:
     """Send every rank's slabs through rank 0, one at a time. Collective."""
     extents: list[Extent] = []
-    go_on = np.zeros(1, np.bool_)
+    wanted = np.zeros(1, np.bool_)
 
     def feed() -> None:
-        """Send a piece each time rank 0 asks, so that it never holds more than one."""
+        """Send a piece for each request of rank 0, so that it never holds more than one."""
         for name, start, rows in slabs:
-            comm.Recv(go_on, 0, _GATHER_TAG)
-            if not go_on[0]:
+            comm.Recv(wanted, 0, _GATHER_TAG)
+            if not wanted[0]:
                 return
             comm.send((name, start, rows.shape, rows.dtype.str), 0, _GATHER_TAG)
             comm.Send([rows.reshape(-1).view(np.uint8), MPI.BYTE], 0, _GATHER_TAG)
             extents.append(extent(name, start, rows))
-        comm.Recv(go_on, 0, _GATHER_TAG)
-        if go_on[0]:
+        comm.Recv(wanted, 0, _GATHER_TAG)
+        if wanted[0]:
             comm.send(None, 0, _GATHER_TAG)
 
     def received(source: int) -> Iterator[Slab]:

@@ -139,9 +139,9 @@ def verify(files: tuple[str, ...]) -> ExitCode:
     \b
     hpcq verify runs/taxi/ckpt-*.h5
     """
+    from hpcq.checkpoint.files import checkpoint_of
     from hpcq.checkpoint.reader import verify as check
     from hpcq.errors import CheckpointError
-    from hpcq.run.run_directory import checkpoint_of
 
     code = ExitCode.DONE
     for named in files:

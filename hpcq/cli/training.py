@@ -57,8 +57,7 @@ def run(
         from hpcq.cluster import sweep
         from hpcq.job.job import Job
         from hpcq.mpi import on_root
-        from hpcq.run import train
-        from hpcq.run.start_or_resume import proceed
+        from hpcq.run.start_or_resume import to_end, train
 
         def load() -> Job:
             if member is None:
@@ -66,9 +65,8 @@ def run(
             return sweep.load(job, overrides).member(member)
 
         checked = on_root(comm, load)
-        if resume_run:
-            return train.to_end(proceed(checked, comm, _output(comm, live), pending_signals))
-        return train.start(checked, comm, _output(comm, live), pending_signals, overwrite)
+        log = _output(comm, live)
+        return to_end(train(checked, comm, log, pending_signals, overwrite, resume=resume_run))
 
     if resume_run and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
@@ -101,11 +99,10 @@ def resume(
     """
 
     def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
-        from hpcq.run import train
+        from hpcq.run.start_or_resume import resume_run, to_end
 
-        return train.resume(
-            directory, overrides, comm, _output(comm, live), pending_signals, override
-        )
+        log = _output(comm, live)
+        return to_end(resume_run(directory, overrides, comm, log, pending_signals, override))
 
     if ranks is not None and not is_rank():
         return run_on_ranks(ranks, arguments)

@@ -3,7 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hpcq.cluster.launcher import (
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 def speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
     """Return a function that prints a line, on rank 0 only."""
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         try:
             print(line, flush=True)
         except OSError:
             discard_output()
 
-    return say if comm.rank == 0 else (lambda line: None)
+    return log if comm.rank == 0 else (lambda line: None)
 
 
 def discard_output() -> None:
-    """Go on without the reader of our output, who has gone (`| head`)."""
+    """Continue without standard output after its reader has closed it (`| head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -42,52 +43,79 @@ def on_ranks(
     """Start MPI and call `body` with the world's communicator and the list of stop signals.
 
     No failure of one rank leaves the others hanging. `whole`: refuse to be one of several
-    processes that do not see each other.
+    processes that MPI did not join.
     """
     from hpcq.run.signals import stop_signals
 
     with stop_signals() as pending_signals:
-        return _guarded(lambda comm: body(comm, pending_signals), whole)
+        MPI = load_mpi()
+        library = short_name(MPI.Get_library_version())
+        if cannot_join(library):
+            refuse_singletons(1, library)
+        comm = start_mpi()
+        try:
+            with abort_on_failure(comm, alone=True):
+                if whole:
+                    refuse_singletons(comm.size, library)
+                    _warn_of_unused_tasks()
+                code = body(comm, pending_signals)
+        except HpcqError as error:
+            if comm.rank == 0 and first_rank():
+                complain(str(error))
+            code = error.exit_code
+        except KeyboardInterrupt:
+            complain("interrupted; a run can go on from its newest checkpoint")
+            if comm.size > 1:
+                comm.Abort(INTERRUPTED)
+            MPI.Finalize()
+            sys.exit(INTERRUPTED)
+        # mpirun kills the job at the first non-zero exit: leave together.
+        MPI.Finalize()
+        return code
 
 
-def _guarded(body: Callable[["MPI.Intracomm"], ExitCode], whole: bool) -> ExitCode:
+def _warn_of_unused_tasks() -> None:
+    if tasks := unused_tasks():
+        complain(
+            f"warning: Slurm has room for {tasks} tasks, but this is one process: start "
+            "it with mpirun, or `srun --mpi=pmix`, to use them"
+        )
+
+
+def start_mpi() -> "MPI.Intracomm":
+    """Start MPI unless it has been started; return the communicator of all ranks."""
     MPI = load_mpi()
-    library = short_name(MPI.Get_library_version())
-    if cannot_join(library):
-        refuse_singletons(1, library)
-    # Windows are for shared memory alone, where Open MPI's part for UCX can only complain.
+    # hpcq uses MPI windows for shared memory alone; Open MPI's component for UCX cannot serve
+    # these, and warns.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    MPI.Init()
-    comm = MPI.COMM_WORLD
+    if not MPI.Is_initialized():
+        MPI.Init()
+    return MPI.COMM_WORLD
+
+
+@contextmanager
+def abort_on_failure(comm: "MPI.Intracomm", alone: bool = False) -> Iterator[None]:
+    """End all ranks where one fails and the others do not know.
+
+    Parameters
+    ----------
+    alone
+        end the process also where it is the only rank and the error is not hpcq's own.
+    """
     try:
-        if whole:
-            refuse_singletons(comm.size, library)
-            if tasks := unused_tasks():
-                complain(
-                    f"warning: Slurm has room for {tasks} tasks, but this is one process: start "
-                    "it with mpirun, or `srun --mpi=pmix`, to use them"
-                )
-        code = body(comm)
+        yield
     except HpcqError as error:
-        if not error.collective and comm.size > 1:
+        if comm.size > 1 and not error.collective:
             complain(f"rank {comm.rank}: {error}")
             comm.Abort(error.exit_code)
-        if comm.rank == 0 and first_rank():
-            complain(str(error))
-        code = error.exit_code
-    except KeyboardInterrupt:
-        complain("interrupted; a run can go on from its newest checkpoint")
-        if comm.size > 1:
-            comm.Abort(INTERRUPTED)
-        MPI.Finalize()
-        sys.exit(INTERRUPTED)
-    except BaseException:
-        complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
-        comm.Abort(ExitCode.INTERNAL)
         raise
-    # mpirun kills the job at the first non-zero exit: leave together.
-    MPI.Finalize()
-    return code
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException:
+        if comm.size > 1 or alone:
+            complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
+            comm.Abort(ExitCode.INTERNAL)
+        raise
 
 
 def load_mpi() -> Any:

@@ -29,7 +29,7 @@ _FREE = {
     ("run", key)
     for key in ("steps", "directory", "report_every", "stall_timeout", "table_gib", "tensorboard")
 }
-# Of the user's Python files, which may move.
+# Keys that name the user's Python files, which may move.
 _PLACES = {("environment", "id"), ("environment", "wrappers")}
 
 
@@ -135,9 +135,9 @@ class Job(Section):
         return self._source
 
     def differences(self, other: "Job") -> dict[str, str]:
-        """Return the keys that shape learning and differ, each with both values in words.
+        """Return the keys that shape learning and differ, each with both values as text.
 
-        In which folder the user's Python files are shapes nothing.
+        The folder of the user's Python files does not shape learning.
         """
 
         def placeless(section: Section, key: str) -> Any:
@@ -185,7 +185,7 @@ _SCHEDULES = ("learning_rate", "epsilon", "temperature", "confidence", "importan
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as people write it: a constant schedule is a number."""
+    """Return a value as users write it: a constant schedule is a number."""
     return value["value"] if isinstance(value, dict) and "value" in value else value
 
 
@@ -208,7 +208,7 @@ def _known(location: tuple) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as people wrote it, or the beginning of it."""
+    """Return a value as it was written, shortened."""
     try:
         text = repr(value)
     except ValueError:
@@ -217,7 +217,7 @@ def _shown(value: Any) -> str:
 
 
 def _explain(problem: Any) -> str:
-    """Put one of pydantic's findings in words: key, value, what was expected."""
+    """Return a message for one of pydantic's errors: key, value, what was expected."""
     if not problem["loc"]:
         return str(problem["ctx"]["error"])
     location = [
@@ -242,8 +242,8 @@ def _explain(problem: Any) -> str:
     if kind == "missing":
         shown = key if len(location) > 1 else f"section [{key}]"
         tags = [part for part in problem["loc"] if part in _SCHEDULE_TAGS]
-        words = ["schedule", *tags] if tags else location
-        return f"{shown} is missing; `hpcq reference {' '.join(map(str, words))}` explains it"
+        topic = ["schedule", *tags] if tags else location
+        return f"{shown} is missing; `hpcq reference {' '.join(map(str, topic))}` explains it"
     if kind.startswith("model_") or kind == "union_tag_not_found":
         if location[-1] in _SCHEDULES:
             return f"{key} = {given}: {_A_SCHEDULE}"

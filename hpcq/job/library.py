@@ -1,4 +1,4 @@
-"""The job files that hpcq brings, also where it was installed without its repository."""
+"""The job files that come with hpcq, also where it was installed without its repository."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""Every key of the job file, for people: type, range, default, meaning; it follows from the models.
+"""Every key of the job file as text: type, range, default, meaning; it follows from the models.
 
 The text is that of the models in sections.py and schedules.py, so it cannot be out of date.
 """
@@ -115,16 +115,16 @@ def _options(field: dict[str, Any], definitions: dict[str, Any]) -> list[dict[st
 
 
 def _plain(default: Any) -> Any:
-    """Return a default as people write it: a constant schedule is a number."""
+    """Return a default as users write it: a constant schedule is a number."""
     return default["value"] if isinstance(default, dict) and "value" in default else default
 
 
 def _type(options: list[dict[str, Any]]) -> str:
-    """Return what a value may be, in words."""
-    words = [_one_type(option) for option in options if "properties" not in option]
-    if len(words) < len(options):
-        words.append("schedule")
-    return ", or ".join(dict.fromkeys(words))
+    """Return what a value may be, as text."""
+    kinds = [_one_type(option) for option in options if "properties" not in option]
+    if len(kinds) < len(options):
+        kinds.append("schedule")
+    return ", or ".join(dict.fromkeys(kinds))
 
 
 def _one_type(option: dict[str, Any]) -> str:
@@ -186,7 +186,7 @@ def _chosen(words: list[str]) -> Iterator[Part]:
 
 
 def reference_text(words: tuple[str, ...] = ()) -> str:
-    """Return the reference for a terminal; `words`: only of keys that these words occur with.
+    """Return the reference for a terminal; `words`: only of keys whose name or meaning holds them.
 
     Raises
     ------

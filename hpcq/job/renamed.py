@@ -1,6 +1,6 @@
-"""Keys and values of jobs that had another name in 0.1.0.
+"""Keys and values of jobs that were renamed after 0.1.0.
 
-What people write must have the new names; what hpcq itself wrote may have the old ones.
+Job files and `--set` must use the new names; files that hpcq has written may have the old ones.
 """
 
 from typing import Any
@@ -16,12 +16,12 @@ VALUES = {"checkpoint.writer": {"funnel": "gather"}}
 
 
 def key_message(key: str) -> str | None:
-    """Return what to say of a key that has another name now; None for any other key."""
+    """Return the message for a key that was renamed; None for any other key."""
     return f"{key} is now {KEYS[key]}" if key in KEYS else None
 
 
 def value_message(key: str, value: Any) -> str | None:
-    """Return what to say of a value that has another name now; None for any other value."""
+    """Return the message for a value that was renamed; None for any other value."""
     new = VALUES.get(key, {}).get(value) if isinstance(value, str) else None
     return None if new is None else f"{key} = {value!r} is now {new!r}"
 

@@ -1,7 +1,7 @@
-"""Numbers that change while a run goes on: learning rate, epsilon, temperature, confidence.
+"""Schedules by environment steps: learning rate, epsilon, temperature, confidence.
 
-All count environment steps of the whole job, never ticks or ranks. A plain number in the job
-file is a constant schedule.
+They count the steps of the whole job, never ticks or ranks. A plain number in the job file is a
+constant schedule.
 """
 
 import math
@@ -105,6 +105,9 @@ class Visits(_Schedule):
     def at(self, step: int) -> float:
         """Return the rate of a first update; it is the same at every step."""
         return self.start
+
+
+# The same forms for values in another range: of parameters in the unit of rewards.
 
 
 class ConstantNumber(Constant):

@@ -231,8 +231,7 @@ class ExplorationSection(Section):
         return self
 
 
-# Transitions that a ring of prioritised replay holds at least: when the error of one is known, two
-# more have come.
+# Fewest transitions in a ring of prioritised replay: the error of one is known two ticks later.
 LEAST_RING = 3
 
 
@@ -289,8 +288,8 @@ class ModeSection(Section):
     """asynchronous: the environments of a rank step in so many parts; while one waits for replies,
     others step"""
     max_staleness: Annotated[int, Field(ge=1)] = 64
-    """asynchronous: ticks that a part may take before all ranks have come as far as to say how many
-    steps they have taken: how far the fastest can run ahead"""
+    """asynchronous: ticks that a part may take before all ranks have agreed on the number of steps:
+    how far the fastest rank can run ahead"""
 
 
 class EvaluationSection(Section):
@@ -298,7 +297,7 @@ class EvaluationSection(Section):
 
     every: Annotated[int, Field(ge=1)] | None = None
     """environment steps between evaluations; rounded up to whole ticks (Python environments: to
-    quiet ticks); default: no evaluation"""
+    reset ticks); default: no evaluation"""
     episodes: Annotated[int, Field(ge=1, le=1 << 24)] = 100
     """of one evaluation, one in each of so many environments; rounded up to whole VectorEnvs"""
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -311,11 +310,11 @@ class EvaluationSection(Section):
 
 
 class StopSection(Section):
-    """When the run is over before run.steps. The first rule that holds ends it."""
+    """When the run is over before run.steps. The first criterion that holds ends it."""
 
     every: Annotated[int, Field(ge=1)] = 100_000
-    """environment steps between two looks at episodes and bellman_residual; rounded up to whole
-    ticks (Python environments: to quiet ticks)"""
+    """environment steps between two checks of episodes and bellman_residual; rounded up to whole
+    ticks (Python environments: to reset ticks)"""
     episodes: Annotated[int, Field(ge=1)] | None = None
     """episodes that have ended, over all environments"""
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -337,7 +336,7 @@ class CheckpointSection(Section):
     """When and how the run is saved. Nothing here changes what is learned."""
 
     every: Annotated[int, Field(ge=1)] = 100_000
-    """ticks between checkpoints (Python environments: rounded up to quiet ticks)"""
+    """ticks between checkpoints (Python environments: rounded up to reset ticks)"""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """minutes between checkpoints, beside `every`"""
     keep: Annotated[int, Field(ge=1)] = 3
@@ -354,7 +353,7 @@ class RunSection(Section):
 
     steps: Annotated[int, Field(ge=1, lt=1 << 62)]
     """environment steps of all environments together; rounded up to whole ticks (Python
-    environments: to quiet ticks)"""
+    environments: to reset ticks)"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """of every random number"""
     directory: str | None = None

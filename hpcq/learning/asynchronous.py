@@ -85,7 +85,7 @@ class AsynchronousLearner(Learner):
         self.stopwatch, self.replay = Stopwatch(), None
         types = record_types(algorithm.dtype, algorithm.masked, algorithm.weighted)
         self._server = RequestServer(comm, *types, self._serve_records)
-        self.windows = make_windows(self._count, algorithm.steps)
+        self.windows = make_windows(self.count, algorithm.steps)
         collectors = self._collectors()
         self.collector = (
             PartitionedCollector(collectors) if collectors else self._collect(self.start, 0)
@@ -112,7 +112,7 @@ class AsynchronousLearner(Learner):
     def _collectors(self) -> list[Collector]:
         """Return a collector for each part that has environments."""
         unit, parts = self.job.environment.vector or 1, self.job.mode.parts
-        blocks = [block(i, parts, self._count, unit) for i in range(parts)]
+        blocks = [block(i, parts, self.count, unit) for i in range(parts)]
         found = [self._collect(self.start + at, count) for at, count in blocks if count]
         for collector in found:
             if isinstance(collector, PythonCollector):

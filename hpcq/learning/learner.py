@@ -44,6 +44,8 @@ class Learner:
     algorithm : Algorithm
     start : int
         the first of the job's environments that this rank holds
+    count : int
+        how many of them it holds
     shard : Shard
         the rows that this rank owns
     owner : Owner
@@ -77,7 +79,7 @@ class Learner:
         self.progress = Progress()
         self.algorithm = Algorithm.of(job, environment)
         unit = job.environment.vector or 1
-        self.start, self._count = block(comm.rank, comm.size, job.environment.count, unit)
+        self.start, self.count = block(comm.rank, comm.size, job.environment.count, unit)
         self._seed = seed_word(job.run.seed)
         self.shard = self.algorithm.make_shard(comm.size)
 
@@ -125,6 +127,16 @@ class Learner:
     def shards(self) -> tuple[Shard, ...]:
         """All rows that this rank holds in memory."""
         return (self.shard,)
+
+    def ended_episodes(self) -> int:
+        """Return the episodes that have ended in this rank's environments."""
+        return int(self.collector.batch.episodes.sum())
+
+    def take_episode_stats(self) -> list[float]:
+        """Return ended episodes, sum of returns, and sum of lengths, on this rank; reset them."""
+        stats = self.collector.episode_stats.tolist()
+        self.collector.episode_stats[:] = 0
+        return stats
 
     def received(self) -> int:
         """Return the updates and queries that came to this rank in the last exchange."""

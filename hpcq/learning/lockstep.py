@@ -32,7 +32,7 @@ class TickingLearner(Learner):
         """Let the ticks work on these rows, with the ranks that an exchange joins. Collective."""
         self.rows = rows
         environments = self.job.environment.count
-        self.collector = self._collect(self.start, self._count)
+        self.collector = self._collect(self.start, self.count)
         actor = Actor(self.algorithm, self.collector, self._seed, environments, route)
         self.windows, self.replay, self.exchange = actor.windows, actor.replay, actor.exchange
         self.owner = Owner(self.algorithm, rows)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 # The parts of a tick, in the order in which their times are reported.
 PHASES = ("step", "pack", "exchange", "apply", "answer", "receive")
 
-# One tick in so many has a clock in it: a prime, so that quiet ticks come in their proportion.
+# One tick in so many has a clock in it: a prime, so that reset ticks come in their proportion.
 SAMPLED = 17
 
 

@@ -1,4 +1,4 @@
-"""When a run is saved: every so many ticks, every so many minutes, at milestones, when asked."""
+"""When a run is saved: by ticks, by minutes, at milestones, on request."""
 
 import time
 
@@ -6,7 +6,7 @@ from hpcq.job.job import Job
 
 
 class CheckpointSchedule:
-    """The checkpoints to come, of a run that is saved only at multiples of `quiet` ticks.
+    """The checkpoints to come, of a run that can be saved after multiples of `save_every` ticks.
 
     Attributes
     ----------
@@ -16,27 +16,26 @@ class CheckpointSchedule:
         steps whose checkpoints stay for good
     """
 
-    def __init__(self, job: Job, quiet: int, tick: int) -> None:
+    def __init__(self, job: Job, save_every: int, tick: int) -> None:
         count = job.environment.count
-        self._ticks = {
-            _round_up(_round_up(step, count) // count, quiet) for step in job.checkpoint.milestones
-        }
+        milestones = [_round_up(step, count) // count for step in job.checkpoint.milestones]
+        self._ticks = {_round_up(tick, save_every) for tick in milestones}
         self.milestones = frozenset(tick * count for tick in self._ticks)
         self.saved = tick
         self._every = job.checkpoint.every
         self._seconds = 60 * (job.checkpoint.minutes or 0)
-        self._quiet = quiet
+        self._save_every = save_every
         self._wanted = False
         self._time = time.monotonic()
 
     def time_is_up(self) -> bool:
-        """Return whether a checkpoint is due by this rank's clock; for one rank to ask."""
+        """Return whether a checkpoint is due by this rank's clock; for rank 0."""
         return self._seconds > 0 and time.monotonic() - self._time >= self._seconds
 
     def due(self, tick: int, wanted: bool) -> bool:
-        """Return whether to save after this tick; what is `wanted` waits for a quiet one."""
+        """Return whether to save after this tick; a request waits until the run can be saved."""
         self._wanted = self._wanted or wanted
-        if tick % self._quiet or tick == self.saved:
+        if tick % self._save_every or tick == self.saved:
             return False
         passed = any(self.saved < milestone <= tick for milestone in self._ticks)
         return self._wanted or passed or tick - self.saved >= self._every

@@ -1,4 +1,4 @@
-"""What a job will need of memory and disk, before anything runs."""
+"""Memory and disk that a job will need, before anything runs."""
 
 import math
 from typing import Any
@@ -84,16 +84,16 @@ def _copies(job: Job, algorithm: Algorithm, states: int) -> int:
 
 
 def estimate_text(found: dict[str, Any]) -> str:
-    """Return the estimate for people."""
+    """Return the estimate as text."""
     disk = found["checkpoint_bytes"] * found["checkpoints"]
     copies = ""
     if found["copies_bytes"]:
-        copies = f"; at most {size(found['copies_bytes'])} for copies, having met every state"
+        copies = f"; at most {size(found['copies_bytes'])} for copies, once every state was visited"
     return "\n".join(
         [
             f"{found['environment']}, {found['actions']} actions, {found['states']:,} states on "
             f"{found['ranks']} ranks",
-            f"a state        {found['state_bytes']:.0f} bytes, with the room around it",
+            f"a state        {found['state_bytes']:.0f} bytes, with free places of the hash table",
             f"a rank         {size(found['rank_bytes'])}: table {size(found['table_bytes'])} for "
             f"at most {found['rank_states']:,} states, {size(found['growing_bytes'])} while it "
             f"grows; messages {size(found['message_bytes'])}{copies}",
@@ -105,6 +105,6 @@ def estimate_text(found: dict[str, Any]) -> str:
 
 
 def size(nbytes: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
+    """Return a number of bytes as text with a suitable unit."""
     step = min(len(_UNITS) - 1, max(0, int(math.log2(max(nbytes, 1)) // 10)))
     return f"{nbytes / 1024**step:.3g} {_UNITS[step]}"

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcq.checkpoint.files import keep_best
 from hpcq.learning.evaluation import Evaluation, Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.mpi import on_root
-from hpcq.run import run_directory
 from hpcq.run.stopping import tick_of
 
 
 class EvaluationSchedule:
-    """Evaluates every so many ticks, if the job says so. Collective.
+    """Evaluates every `evaluation.every` steps, if the job has that key. Collective.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class EvaluationSchedule:
         """Evaluate if it is due; note the result in the learner's progress."""
         if self._evaluator is None or not self.due():
             return None
-        # So that what is saved as the best is what was evaluated.
+        # What is saved as the best must be what was evaluated.
         self._learner.quiesce()
         found = self._evaluator.evaluate()
         best = self._learner.progress.note(found.mean_return, self._learner.steps)
@@ -60,7 +60,7 @@ class EvaluationSchedule:
         """Keep a checkpoint, just written, as the best, if it is."""
         if self.best_now:
             self.best_now = False
-            on_root(self._learner.comm, lambda: run_directory.keep_best(checkpoint))
+            on_root(self._learner.comm, lambda: keep_best(checkpoint))
 
     def close(self) -> None:
         """Release environments and MPI datatypes."""

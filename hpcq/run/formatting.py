@@ -1,4 +1,4 @@
-"""Names and numbers for people."""
+"""Names and numbers as text for people."""
 
 # What the policies' parameters are called in the metrics; those of other policies are None.
 EXPLORATION = ("epsilon", "temperature", "confidence")
@@ -21,7 +21,7 @@ def number_text(value: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return a time as hours, minutes and seconds, what is 0 in front left out."""
+    """Return a time as hours, minutes and seconds, without leading zeros."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     if hours >= 48:

@@ -1,7 +1,7 @@
-"""The live view: a run on a terminal, painted over and over by rank 0.
+"""The live view: the state of a run on a terminal, redrawn in place by rank 0.
 
-Lines that are said meanwhile stand above it. It is painted between ticks, once a second at most,
-by the thread that learns: nothing goes on beside it, and nothing is left of it if the run dies.
+Log lines scroll above it. It is redrawn between ticks, at most once a second, by the thread that
+learns: no second thread, and no damaged terminal if the run is killed.
 """
 
 import contextlib
@@ -29,23 +29,23 @@ _COLORS = ("green", "cyan", "red", "yellow", "magenta", "blue")
 
 
 class Terminal(Console):
-    """Standard output, which may have no reader any more: training is worth more than its view."""
+    """Standard output whose reader may go away: that must not end the training."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(force_terminal=True, highlight=False, **options)
 
     def on_broken_pipe(self) -> None:
-        """Say no more."""
+        """Print no more."""
         self.quiet = True
 
 
 class LiveView:
-    """Called, it says a line as plain output would; `report` paints.
+    """Called, it logs a line as plain output would; `report` redraws the view.
 
     Parameters
     ----------
     console
-        where to paint; default: standard output.
+        where to draw; default: standard output.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -58,10 +58,10 @@ class LiveView:
         self._returns: list[float] = []
         self._rates: list[float] = []
         self._over = ""
-        self._painted = 0.0
+        self._drawn = 0.0
 
     def __call__(self, line: str) -> None:
-        """Say a line, above the view."""
+        """Log a line, above the view."""
         with contextlib.suppress(OSError):
             self._console.print(line, markup=False, soft_wrap=True)
 
@@ -73,7 +73,7 @@ class LiveView:
         line
             of the metrics.
         title
-            of the run, in a few words.
+            of the run.
         total
             steps of the whole run.
         """
@@ -82,7 +82,7 @@ class LiveView:
         self._rates = [*self._rates[1 - _SMOOTHED :], line["steps_per_second"]]
         if line["evaluation_return"] is not None:
             self._last_evaluation = line
-        # A short report may hold no tick with a clock in it.
+        # A short report may contain no timed tick.
         phases = {k[3:]: v for k, v in line.items() if k.startswith("ns_") and v is not None}
         self._last_phases = phases or self._last_phases
         if line["mean_return"] is not None:
@@ -90,33 +90,33 @@ class LiveView:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
-            # A run that is killed must not leave a terminal without one.
+            # A run that is killed must not leave the terminal without a cursor.
             self._console.show_cursor(True)
-        self._paint()
+        self._draw()
 
     def step(self, step: int) -> None:
-        """Move the bar, if it is time to: between two reports."""
-        if self._live is not None and time.monotonic() - self._painted >= _SECONDS:
+        """Move the progress bar between two reports, if it is time to."""
+        if self._live is not None and time.monotonic() - self._drawn >= _SECONDS:
             self._step = step
-            self._paint()
+            self._draw()
 
     def close(self) -> None:
-        """Leave the view as it is; what is said from now on comes below."""
+        """Stop redrawing; later lines come below the view."""
         if self._live is not None:
             self._over = "done" if self._step >= self._total else "ended"
-            self._paint()
+            self._draw()
             self._live.stop()
             self._live = None
 
-    def _paint(self) -> None:
+    def _draw(self) -> None:
         assert self._live is not None
-        self._painted = time.monotonic()
+        self._drawn = time.monotonic()
         self._console.width = terminal.width()
         with contextlib.suppress(OSError):
             self._live.update(self._view(), refresh=True)
 
     def _view(self) -> Group:
-        """Return what is seen: a title, the bar, and a line for each aspect of the run."""
+        """Return the view: a title, the progress bar, and a line for each aspect of the run."""
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True, min_width=len("evaluation"))
         rows.add_column()
@@ -136,7 +136,7 @@ class LiveView:
 
     def _bar(self) -> Table:
         share = self._step / self._total
-        # A report between two others is short, and its rate a chance one.
+        # The rate of one short report is noisy.
         rate = statistics.median(self._rates)
         ahead = self._over or f"{time_text((self._total - self._step) / rate)} left"
         bar = Table.grid(padding=(0, 2), expand=True)

@@ -1,8 +1,8 @@
-"""One run per run directory: a lock that names its owner and dies with it.
+"""One run per run directory: a lock file that names its owner and ends with it.
 
-The owner holds a lock of the operating system on `run.lock`, which the kernel gives up when the
-process ends, however it ends; many shared file systems honour it between nodes. Where they do
-not, what the file says decides: its owner, and its age, since the owner touches it while it lives.
+The owner holds a lock of the operating system on `run.lock`, which the kernel releases when the
+process ends, however it ends; many shared file systems honour it between nodes. Where they do not,
+the content of the file decides: its owner, and its age, since a running owner touches it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from hpcq.errors import RunDirectoryError
 
 NAME = "run.lock"
 
-# A lock from another node that was not touched for so long, by the file system's clock, is dead.
+# A lock of another node that was not touched for longer, by the file system's clock, is stale.
 STALE_SECONDS = 120.0
 TOUCH_SECONDS = 15.0
 
@@ -35,7 +35,7 @@ class RunLock:
         self._touched = 0.0
 
     def acquire(self, job: str) -> None:
-        """Take the lock, or say who has it.
+        """Take the lock.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class RunLock:
             try:
                 exact = self._lock(descriptor)
                 self._check_owner(descriptor, exact)
-                # Its owner may have removed it between our opening and our locking it.
+                # Its owner may have removed it after we opened it and before we locked it.
                 if _same_file(descriptor, self._path):
                     break
             except BaseException:
@@ -59,13 +59,13 @@ class RunLock:
         self._descriptor = descriptor
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(_myself(job)).encode(), 0)
+            os.pwrite(descriptor, json.dumps(_owner_record(job)).encode(), 0)
         except OSError:
             self.release()
             raise
 
     def touch(self) -> None:
-        """Show that the owner lives; may be called often."""
+        """Renew the time of the lock file, at most every `TOUCH_SECONDS`."""
         if self._descriptor >= 0 and time.monotonic() - self._touched > TOUCH_SECONDS:
             self._touched = time.monotonic()
             with contextlib.suppress(OSError):
@@ -80,9 +80,9 @@ class RunLock:
             self._descriptor = -1
 
     def _lock(self, descriptor: int) -> bool:
-        """Lock the file; return whether the file system knows locks."""
+        """Lock the file; return whether the file system supports locks."""
         try:
-            # Of the process, not of the descriptor: an environment's children do not inherit it.
+            # Owned by the process, not by the descriptor: child processes do not inherit it.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _NO_LOCKS:
@@ -93,10 +93,10 @@ class RunLock:
         return True
 
     def _check_owner(self, descriptor: int, exact: bool) -> None:
-        """Refuse if the owner, as the file tells it, may live though its lock does not hold us."""
+        """Refuse if the owner named in the file may still run, although the lock was free."""
         owner = _owner(descriptor)
         ours = os.environ.get("SLURM_JOB_ID")
-        # A batch job that runs again is not running elsewhere.
+        # A batch job that was requeued is not running elsewhere.
         if not owner or (ours and owner.get("slurm_job") == ours):
             return
         if owner.get("host") == socket.gethostname():
@@ -116,7 +116,7 @@ class RunLock:
         )
 
 
-def _myself(job: str) -> dict[str, Any]:
+def _owner_record(job: str) -> dict[str, Any]:
     return {
         "job": job,
         "host": socket.gethostname(),
@@ -127,7 +127,7 @@ def _myself(job: str) -> dict[str, Any]:
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
-    """Return what the lock file says; nothing if it says nothing sensible."""
+    """Return the content of the lock file; empty if it is not valid."""
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0))
     except (ValueError, RecursionError):

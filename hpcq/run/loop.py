@@ -22,14 +22,14 @@ from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 Log = Callable[[str], object]
-# Yields a report now and then, the same on all ranks, and returns how the run ended.
+# Yields reports, the same on all ranks; returns how the run ended.
 Training = Generator[dict[str, Any], None, ExitCode]
 
 
 class Flag:
-    """What a rank can ask of all ranks along with a tick's counts.
+    """Requests of a rank to all ranks, sent with a tick's counts and or-ed.
 
-    Plain bits: every tick looks at them, and an IntFlag would take longer than a small tick.
+    Plain integers: they are tested in every tick, where IntFlag operations would dominate.
     """
 
     STOP = 1
@@ -39,19 +39,21 @@ class Flag:
     TIME = 16
 
 
-def last_tick(job: Job, reset_every: int) -> int:
-    """Return the tick after which the job is done: whole ticks, whole quiet periods."""
-    return tick_of(job.run.steps, job, reset_every)
+def last_tick(job: Job, save_every: int) -> int:
+    """Return the tick after which the job is done, rounded up to one at which it can be saved."""
+    return tick_of(job.run.steps, job, save_every)
 
 
 class Run:
-    """What a process does between the ticks of a run: ask, look, save, tell. All is collective.
+    """What a rank does between the ticks of a run: agree on flags, evaluate, save, report.
+
+    All methods are collective, but for `_requests`.
 
     Parameters
     ----------
     path
         the checkpoint of the learner's present tick, if there is one.
-    caught
+    pending_signals
         fills with stop signals.
     """
 
@@ -66,21 +68,21 @@ class Run:
     ) -> None:
         self.learner, self.path, self.writer = learner, path, writer
         self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
-        job, quiet = learner.job, learner.save_every
-        self.last = last_tick(job, quiet)
+        job, save_every = learner.job, learner.save_every
+        self.last = last_tick(job, save_every)
         title = _title(learner)
         self._announce(title)
-        self.plan = CheckpointSchedule(job, quiet, learner.tick)
-        self.room = MemoryLimit(learner)
-        self.room.check()
+        self.schedule = CheckpointSchedule(job, save_every, learner.tick)
+        self.memory = MemoryLimit(learner)
+        self.memory.check()
         self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, log)
-        self.rules = Stopping(learner)
+        self.stopping = Stopping(learner)
         self.evaluations = EvaluationSchedule(learner, watchdog.beat)
         if path is not None:
             self.evaluations.keep(path)
-        self.stopping = 0
-        """the flags that have stopped the run early"""
-        self.ended = self.rules.look_again()
+        self.stop_flags = 0
+        """flags that stop the run early"""
+        self.ended_by = self.stopping.recheck()
         self.started, self.seconds, self.first_step = time.perf_counter(), 0.0, learner.steps
 
     def _announce(self, title: str) -> None:
@@ -94,7 +96,7 @@ class Run:
         self.log(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
 
     def training(self) -> Training:
-        """Tick until the job is done or a stop is asked for."""
+        """Tick until the job is done or a stop is requested."""
         yield from self._ticks()
         return self._end()
 
@@ -102,91 +104,91 @@ class Run:
         """Tick until the run is over and saved; yield reports."""
         learner, evaluations = self.learner, self.evaluations
         while learner.tick < self.last and not (
-            (self.stopping or self.ended) and self.plan.saved == learner.tick
+            (self.stop_flags or self.ended_by) and self.schedule.saved == learner.tick
         ):
-            agreed = learner.advance(self._asked())
+            agreed = learner.advance(self._requests())
             self.watchdog.beat()
-            if agreed & (Flag.STOP | Flag.FULL) and not self.stopping:
+            if agreed & (Flag.STOP | Flag.FULL) and not self.stop_flags:
                 self._stop(agreed)
             found = evaluations.evaluate()
-            self.ended = self.ended or self.rules.look(found is not None)
+            self.ended_by = self.ended_by or self.stopping.check(found is not None)
             if agreed & Flag.TIME:
-                self.ended = self.ended or self.rules.why_time()
+                self.ended_by = self.ended_by or self.stopping.time_text()
             # A round of asynchronous mode can be worth several ticks.
-            over = self.stopping or self.ended or learner.tick >= self.last
+            over = self.stop_flags or self.ended_by or learner.tick >= self.last
             wanted = over or agreed & Flag.SAVE
-            if self.plan.due(learner.tick, bool(wanted or evaluations.best_now)):
+            if self.schedule.due(learner.tick, bool(wanted or evaluations.best_now)):
                 self._save()
             if agreed & Flag.REPORT or found:
                 yield from self._report(found)
         self.seconds = time.perf_counter() - self.started
         yield from self._report()
 
-    def _asked(self) -> int:
-        """Return the flags of this rank."""
+    def _requests(self) -> int:
+        """Return the flags of this rank; not collective."""
         flags = Flag.STOP if self.pending_signals else 0
-        if self.room.short():
+        if self.memory.short():
             flags |= Flag.FULL
         if self.learner.comm.rank == 0:
             if self.reporter.due():
                 flags |= Flag.REPORT
-            if self.plan.time_is_up():
+            if self.schedule.time_is_up():
                 flags |= Flag.SAVE
-            if self.rules.time_is_up():
+            if self.stopping.time_is_up():
                 flags |= Flag.TIME
         return flags
 
     def _stop(self, agreed: int) -> None:
-        self.stopping = agreed
+        self.stop_flags = agreed
         why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
         self.log(f"{why}: saving in {-self.learner.tick % self.learner.save_every:,} ticks")
 
     def _save(self) -> None:
         learner, section = self.learner, self.learner.job.checkpoint
-        self.rules.remember()
+        self.stopping.store()
         nbytes = learner.comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
         with self.watchdog.patient(patience(nbytes)):
             learner.quiesce()
             self.path, _ = saving.save(
-                learner, learner.job.directory, self.writer, section.keep, self.plan.milestones
+                learner, learner.job.directory, self.writer, section.keep, self.schedule.milestones
             )
-        self.plan.note(learner.tick)
+        self.schedule.note(learner.tick)
         self.reporter.saved = learner.steps
         self.evaluations.keep(self.path)
 
     def _report(self, found: Evaluation | None = None) -> Iterator[dict[str, Any]]:
-        """Yield a report, if there is one, and be patient with who looks at it."""
+        """Yield a report, if there is one; the watchdog waits while the caller has it."""
         line = self.reporter.report(found)
         if line is not None:
             with self.watchdog.patient(math.inf):
                 yield line
 
     def _end(self) -> ExitCode:
-        """Release everything; say how the run ended, and sum it up if it is done."""
+        """Release everything; log how the run ended, and write the summary if it is done."""
         learner, path, seconds = self.learner, self.path, self.seconds
         assert path is not None
         self.reporter.close()
         digest = learner.digest()
         self.evaluations.close()
         learner.close()
-        if learner.tick < self.last and not self.ended:
-            if self.stopping & Flag.FULL:
-                self.log(self.room.explain())
+        if learner.tick < self.last and not self.ended_by:
+            if self.stop_flags & Flag.FULL:
+                self.log(self.memory.explain())
             self.log(
                 f"stopped at step {learner.steps:,}; go on with `hpcq resume "
                 f"{learner.job.directory}`"
             )
             learner.comm.Barrier()
             return ExitCode.STOPPED
-        if self.ended:
-            self.log(f"ended by {self.ended}")
+        if self.ended_by:
+            self.log(f"ended by {self.ended_by}")
         done = learner.steps - self.first_step
         clipped = learner.comm.allreduce(learner.collector.clipped)
         with self.watchdog.patient(START_SECONDS):
             on_root(
                 learner.comm,
                 lambda: summarise(
-                    learner, path, digest, done, seconds, clipped, self.ended, self.log
+                    learner, path, digest, done, seconds, clipped, self.ended_by, self.log
                 ),
             )
         learner.comm.Barrier()
@@ -204,10 +206,10 @@ def _title(learner: Learner) -> str:
 
 
 def _plan(learner: Learner, last: int, writer: str) -> str:
-    job, share = learner.job, learner.collector.batch.hash.size
+    job, share = learner.job, learner.count
     steps, rounded = last * job.environment.count, ""
     if learner.save_every > 1 and steps != job.run.steps:
-        rounded = f" (run.steps = {job.run.steps:,}, up to a quiet tick)"
+        rounded = f" (run.steps = {job.run.steps:,}, up to a reset tick)"
     idle = learner.comm.size - job.environment.count // (job.environment.vector or 1)
     each = f"none on {idle} of them" if idle > 0 else f"about {max(share, 1)} each"
     return (

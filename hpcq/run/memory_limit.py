@@ -1,4 +1,4 @@
-"""How much memory the table of a job takes, and whether the next tick still fits a rank's limit."""
+"""Whether a rank's rows stay within `run.table_gib` until the run can be saved."""
 
 from mpi4py import MPI
 
@@ -10,10 +10,10 @@ GIB = 1 << 30
 
 
 class MemoryLimit:
-    """The room that `run.table_gib` leaves to the shard of one rank.
+    """The limit `run.table_gib` on the shards of one rank.
 
-    A rank runs short while it can still take all rows that can come before the run is saved: one
-    for every environment in every tick up to the next quiet one, and for what windows hold.
+    A rank is short once it has no reserve for all rows that can come until the run is saved: one
+    for every environment in every tick until then, and those of returns of several steps.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -21,7 +21,7 @@ class MemoryLimit:
         self._limit = learner.job.run.table_gib
         ticks = learner.stop_latency + learner.algorithm.steps
         self._margin = ticks * learner.job.environment.count
-        # Each of a rank's tables may take its part.
+        # The shards of a rank share the limit equally.
         self._most = [
             most_rows(table, self._limit / len(learner.shards))
             for table in learner.shards
@@ -36,12 +36,12 @@ class MemoryLimit:
         )
 
     def check(self) -> None:
-        """Refuse to train where a rank is short from the beginning. Collective.
+        """Refuse to train if a rank is short from the beginning. Collective.
 
         Raises
         ------
         JobError
-            saying how much memory is needed.
+            naming the memory needed.
         """
         if self._limit is not None and self._learner.comm.allreduce(self.short(), MPI.MAX):
             error = JobError(self.explain())
@@ -49,7 +49,7 @@ class MemoryLimit:
             raise error
 
     def explain(self) -> str:
-        """Return what is needed to go on, in words. Collective."""
+        """Return how much memory resuming needs, as text. Collective."""
         tables = self._learner.shards
         shard = max(tables, key=len)
         peak = shard.memory_for(len(shard) + 2 * self._margin)[1] * len(tables)

@@ -1,7 +1,7 @@
 """The metrics of a run on the disk: metrics.jsonl, and the same as metrics.csv.
 
-Both have one line per report and the same keys in the same order; the README lists them. A run
-that goes on from a checkpoint cuts what was written after it, so that no step is there twice.
+Both have one line per report and the same keys in the same order; run/README.md lists them. A
+resumed run removes the lines after its checkpoint, so that no step is there twice.
 """
 
 import csv

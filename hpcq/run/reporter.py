@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: one report at a time, put together by rank 0."""
+"""Progress reports: gathered from all ranks, printed and stored by rank 0."""
 
 import math
 import resource
@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.base import EPISODES, LENGTHS, RETURNS
 from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
@@ -18,30 +17,30 @@ from hpcq.run import metrics_files, run_directory
 from hpcq.run.formatting import EXPLORATION, rate_text, time_text
 from hpcq.run.tensorboard import TensorBoard
 
-# What a rank tells of itself; the time of each phase follows.
-_TOLD = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
+# What each rank contributes to a report; the time of each phase follows.
+_COLUMNS = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
 _BALANCED = ("rows", "messages")
 
 
 @runtime_checkable
 class View(Protocol):
-    """What says lines and shows reports in a way of its own: `live.LiveView`."""
+    """A log that also shows reports: `live.LiveView`."""
 
     def report(self, line: dict[str, Any], title: str, total: int) -> None:
         """Show a report of a run of `total` steps."""
 
     def step(self, step: int) -> None:
-        """Go on to a step between two reports, if it is time to."""
+        """Move the progress bar between two reports, if it is time to."""
 
     def close(self) -> None:
-        """Leave what is shown as it is."""
+        """Stop updating; the last report stays visible."""
 
 
 class Reporter:
     """Gathers what the ranks have done since the last report; rank 0 prints and stores it.
 
-    Sums of returns are added up over ranks and serve reports only: nothing that decides what the
-    run does may depend on them.
+    Sums of returns depend on the number of ranks in their last bits: they serve reports only, and
+    nothing that decides what the run does may depend on them.
 
     Parameters
     ----------
@@ -50,8 +49,8 @@ class Reporter:
     saved
         step of the newest checkpoint; None before the first.
     title
-        of the run, in a few words.
-    say
+        of the run, for reports.
+    log
         prints a line; a `View` also shows reports.
     """
 
@@ -65,7 +64,7 @@ class Reporter:
     ) -> None:
         self._learner = learner
         self._total = last * learner.job.environment.count
-        self._say = log
+        self._log = log
         self._view = log if isinstance(log, View) else None
         self._title = title
         self._phases = list(PHASES)
@@ -76,12 +75,12 @@ class Reporter:
         self.saved = saved
         self._board: TensorBoard | None = None
         if learner.comm.rank == 0:
-            self._cut()
+            self._cut_files()
             if learner.job.run.tensorboard:
                 self._board = TensorBoard(learner.job.directory, learner.steps)
 
     def due(self) -> bool:
-        """Return whether the next report is due by this rank's clock; paint if it is time to."""
+        """Return whether the next report is due by this rank's clock; update the view, too."""
         if self._view is not None:
             self._view.step(self._learner.steps)
         return time.perf_counter() - self._time >= self._every
@@ -109,7 +108,7 @@ class Reporter:
             if self._view is not None:
                 self._view.report(line, self._title, self._total)
             else:
-                self._say(self._text(line))
+                self._log(self._text(line))
             self._store(line)
         return learner.comm.bcast(line)
 
@@ -121,37 +120,29 @@ class Reporter:
             self._view.close()
 
     def _own(self) -> NDArray[np.float64]:
-        """Return what `_TOLD` lists, of this rank, and the nanoseconds of each phase per tick."""
+        """Return the `_COLUMNS` of this rank, and the nanoseconds of each phase per tick."""
         learner, shard = self._learner, self._learner.shard
-        episode_stats = learner.collector.episode_stats
         messages = learner.received()
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         spent = learner.stopwatch.take()
-        load = len(shard) / shard.table.hashes.shape[0]
-        format_error = (
-            episode_stats[EPISODES],
-            episode_stats[RETURNS],
-            episode_stats[LENGTHS],
-            len(shard),
-            load,
-            messages,
-        )
         values = (
-            *format_error,
+            *learner.take_episode_stats(),
+            len(shard),
+            shard.load_factor,
+            messages,
             shard.nbytes,
             memory,
             *(spent.get(p, math.nan) for p in self._phases),
         )
-        episode_stats[:] = 0
         return np.array(values)
 
     def _line(
         self, ranks: NDArray[np.float64], rate: float, found: Evaluation | None
     ) -> dict[str, Any]:
-        """Return a report: the line of the metrics files. See the README for its keys."""
+        """Return a report: the line of the metrics files. See run/README.md for its keys."""
         learner = self._learner
-        format_error = dict(zip(_TOLD, ranks.T, strict=False))
-        episodes = int(format_error["episodes"].sum())
+        columns = dict(zip(_COLUMNS, ranks.T, strict=False))
+        episodes = int(columns["episodes"].sum())
         learning_rate = learner.job.learning.learning_rate
         line: dict[str, Any] = {
             "step": learner.steps,
@@ -160,26 +151,26 @@ class Reporter:
             "seconds": round(self._seconds, 3),
             "steps_per_second": rate,
             "episodes": episodes,
-            "mean_return": float(format_error["returns"].sum()) / episodes if episodes else None,
-            "mean_length": float(format_error["lengths"].sum()) / episodes if episodes else None,
+            "mean_return": float(columns["returns"].sum()) / episodes if episodes else None,
+            "mean_length": float(columns["lengths"].sum()) / episodes if episodes else None,
             **{key: learner.exploration.get(key) for key in EXPLORATION},
             "learning_rate": (
                 None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
             ),
-            "states": int(format_error["rows"].sum()),
-            "table_bytes": int(format_error["table"].sum()),
-            "load": float(format_error["load"].max()),
-            "memory_bytes": int(format_error["memory"].max()),
+            "states": int(columns["rows"].sum()),
+            "table_bytes": int(columns["table"].sum()),
+            "load": float(columns["load"].max()),
+            "memory_bytes": int(columns["memory"].max()),
         }
         for name in _BALANCED:
-            line[f"{name}_min"] = int(format_error[name].min())
-            line[f"{name}_mean"] = float(format_error[name].mean())
-            line[f"{name}_max"] = int(format_error[name].max())
+            line[f"{name}_min"] = int(columns[name].min())
+            line[f"{name}_mean"] = float(columns[name].mean())
+            line[f"{name}_max"] = int(columns[name].max())
         share = learner.job.environment.count / learner.comm.size
-        spent = ranks[:, len(_TOLD) :] / share
+        spent = ranks[:, len(_COLUMNS) :] / share
         for name, values in zip(self._phases, spent.T, strict=True):
             line[f"ns_{name}"] = _number(values.mean())
-        # What ranks do by themselves; the rest is moving messages, and waiting.
+        # Local work; the rest is communication and waiting.
         busy = spent[:, [name != "exchange" for name in self._phases]].sum(axis=1)
         line["busy_ns_min"] = _number(busy.min())
         line["busy_ns_mean"] = _number(busy.mean())
@@ -211,8 +202,8 @@ class Reporter:
             return ""
         return f"evaluation {last:.4g} (best {line['best_return']:.4g})  "
 
-    def _cut(self) -> None:
-        """Let the files end where this run goes on."""
+    def _cut_files(self) -> None:
+        """Remove from the metrics files what is later than the step at which this run resumes."""
         try:
             line = metrics_files.cut(self._learner.job.directory, self._learner.steps)
             self._seconds = float((line or {}).get("seconds") or 0.0)
@@ -228,10 +219,10 @@ class Reporter:
             self._warn(error)
 
     def _warn(self, error: OSError) -> None:
-        # Training is worth more than its log.
-        self._say(f"warning: {run_directory.METRICS} not written: {error.strerror}")
+        # A failing log must not end the training.
+        self._log(f"warning: {run_directory.METRICS} not written: {error.strerror}")
 
 
 def _number(value: float) -> float | None:
-    """Return a number as JSON has it: None where there is none."""
+    """Return a number, or None, which is null in JSON, where it is missing."""
     return round(float(value), 3) if math.isfinite(value) else None

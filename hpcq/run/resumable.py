@@ -1,14 +1,15 @@
-"""What a run directory holds to go on with: its job, and its newest whole checkpoint."""
+"""What a run directory holds to resume: its job, and its newest whole checkpoint."""
 
 import copy
 import json
 from pathlib import Path
 
+from hpcq.checkpoint.files import list_checkpoints, set_aside
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import CheckpointError, FormatError, JobError
 from hpcq.job import renamed
 from hpcq.job.job import Job
-from hpcq.job.toml_io import beside, override, placeless
+from hpcq.job.toml_io import beside, override, placeless, toml
 from hpcq.run import run_directory
 
 MAY_CHANGE = (
@@ -32,19 +33,19 @@ MAY_OVERRIDE = (
 )
 
 
-def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
+def read_job(directory: Path, overrides: tuple[str, ...], relearn: bool) -> Job:
     """Return the job of a run directory. The file job.json decides, never a checkpoint.
 
     Parameters
     ----------
-    anew
-        whether the job may learn in another way from here on: `--override`.
+    relearn
+        whether keys that shape learning may change, too: `--override`.
     """
     for assignment in overrides:
         if moved := renamed.key_message(assignment.partition("=")[0].strip()):
             raise JobError(f"--set {assignment}: {moved}")
-        if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if anew else ())):
-            raise _kept(f"--set {assignment}", anew)
+        if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if relearn else ())):
+            raise _kept(f"--set {assignment}", relearn)
     path = directory / run_directory.JOB
     if not path.exists():
         raise CheckpointError(
@@ -65,15 +66,15 @@ def read_job(directory: Path, overrides: tuple[str, ...], anew: bool) -> Job:
     data["run"]["directory"] = str(directory)
     job = Job.check(data, str(path))
     if any(key in MAY_MOVE for key in job.differences(before)):
-        raise _kept(f"--set {' '.join(overrides)}", anew)
+        raise _kept(f"--set {' '.join(overrides)}", relearn)
     name = placeless(job.environment.id)
     check_places(job, f"if it has moved: --set environment.id=FOLDER/{name}")
     return job
 
 
-def _kept(source: str, anew: bool) -> JobError:
-    also = f" and {', '.join(MAY_OVERRIDE)}" if anew else ""
-    with_override = "" if anew else f"; with --override also {', '.join(MAY_OVERRIDE)}"
+def _kept(source: str, relearn: bool) -> JobError:
+    also = f" and {', '.join(MAY_OVERRIDE)}" if relearn else ""
+    with_override = "" if relearn else f"; with --override also {', '.join(MAY_OVERRIDE)}"
     return JobError(
         f"{source}: a resumed run keeps its job, but for run.steps, run.report_every, "
         "run.stall_timeout, run.table_gib, run.tensorboard, checkpoint.*, stop.*, the folder of "
@@ -89,29 +90,29 @@ def check_places(job: Job, advice: str) -> None:
         raise JobError(f"{job.source}: environment.id: no file {place}; {advice}")
 
 
-def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint (None before the first), and what to tell of it.
+def newest(directory: Path, job: Job, relearn: bool) -> tuple[Path | None, list[str]]:
+    """Return the newest whole checkpoint (None before the first), and lines to log.
 
-    A damaged file is renamed, so that it counts no longer among those to keep.
+    A damaged file is renamed, so that it no longer counts as one of those to keep.
     """
     notes: list[str] = []
-    for path in run_directory.list_checkpoints(directory):
+    for path in list_checkpoints(directory):
         try:
             header, _ = verify(path)
         except FormatError:
             raise
         except CheckpointError as error:
-            notes.append(f"skipped {error}; renamed to {run_directory.set_aside(path).name}")
+            notes.append(f"skipped {error}; renamed to {set_aside(path).name}")
             continue
         differences = job.differences(Job.saved(json.loads(header.job), str(path)))
-        refused = [key for key in differences if not (anew and key in MAY_OVERRIDE)]
+        refused = [key for key in differences if not (relearn and key in MAY_OVERRIDE)]
         if refused:
             raise CheckpointError(
                 f"{path} was written by another job: "
                 + "; ".join(differences[key] for key in refused)
                 + (
                     "\nto go on in spite of this, add --override"
-                    if not anew and set(refused) <= set(MAY_OVERRIDE)
+                    if not relearn and set(refused) <= set(MAY_OVERRIDE)
                     else ""
                 )
             )
@@ -119,4 +120,48 @@ def newest(directory: Path, job: Job, anew: bool) -> tuple[Path | None, list[str
         return path, notes
     if notes:
         raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(notes))
-    return None, []
+    return None, [f"no checkpoint in {directory} yet: starting from the beginning"]
+
+
+def holds_run_of(job: Job) -> bool:
+    """Return whether the job's directory holds a run, which must be this job's.
+
+    Raises
+    ------
+    JobError
+        naming the keys that differ.
+    """
+    path = job.directory / run_directory.JOB
+    try:
+        found = Job.saved(json.loads(path.read_text()), str(path))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True  # `read_job` says what is wrong with it
+    here, there = _keys(job), _keys(found)
+    differences = [
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in {**there, **here}
+        if here.get(key) != there.get(key)
+        and not (key in MAY_MOVE and placeless(here.get(key)) == placeless(there.get(key)))
+        and not key.startswith((*MAY_CHANGE, "run.directory"))
+    ]
+    if differences:
+        raise JobError(
+            f"{job.source}: {job.directory} holds the run of another job "
+            f"({'; '.join(differences)}); choose another run.directory, or start again with "
+            "--overwrite"
+        )
+    return True
+
+
+def changes_of(job: Job) -> tuple[str, ...]:
+    """Return what a resumed run may change, as the job has it: assignments for `read_job`."""
+    may = MAY_CHANGE + MAY_MOVE
+    return tuple(f"{key}={toml(v)}" for key, v in _keys(job).items() if key.startswith(may))
+
+
+def _keys(job: Job) -> dict[str, object]:
+    """Return what the job sets, as section.key and value."""
+    data = job.model_dump(exclude={"name"}, exclude_none=True)
+    return {f"{section}.{key}": v for section, keys in data.items() for key, v in keys.items()}

@@ -1,4 +1,4 @@
-"""Signals that ask for a stop: noted from the first moment on, acted upon between ticks."""
+"""Signals that request a stop: recorded from the start on, acted upon between ticks."""
 
 import signal
 from collections.abc import Iterator

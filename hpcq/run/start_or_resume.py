@@ -1,58 +1,188 @@
-"""Begin a job or go on with it, whichever it is time for: ``hpcq run --resume``."""
+"""Start a job, or resume its run: the learner, its checkpoint, and the run directory."""
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from mpi4py import MPI
 
-from hpcq.errors import JobError
+from hpcq.checkpoint import restore, saving
+from hpcq.checkpoint.files import checkpoint_of
+from hpcq.checkpoint.reader import read_header, verify
+from hpcq.checkpoint.snapshot import check_header
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.resolve import resolve
+from hpcq.errors import ExitCode, JobError
 from hpcq.job.job import Job
-from hpcq.job.toml_io import placeless, toml
-from hpcq.mpi import on_root
-from hpcq.run import run_directory
-from hpcq.run.loop import Log, Training
-from hpcq.run.resumable import MAY_CHANGE, MAY_MOVE
-from hpcq.run.train import resuming, starting
+from hpcq.learning import modes
+from hpcq.learning.learner import Learner
+from hpcq.mpi import agree, first_on_each_node, on_root
+from hpcq.run import compiling, preflight, run_directory, tensorboard
+from hpcq.run.lock import RunLock
+from hpcq.run.loop import Log, Run, Training, last_tick
+from hpcq.run.resumable import changes_of, holds_run_of, newest, read_job
+from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 
-def proceed(job: Job, comm: MPI.Intracomm, log: Log, pending_signals: list[int]) -> Training:
-    """Go on with the job's run if its directory holds one, else begin. Collective.
+def train(
+    job: Job,
+    comm: MPI.Intracomm,
+    log: Log,
+    pending_signals: list[int],
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Training:
+    """Train a job from its beginning. Collective.
 
-    What a resumed run may change follows the job file.
+    Parameters
+    ----------
+    log
+        prints a line.
+    pending_signals
+        fills with stop signals.
+    overwrite
+        replace the run that the directory holds; without it that is an error.
+    resume
+        go on with it, if it is this job's. What a resumed run may change follows the job.
     """
-    if not on_root(comm, lambda: _holds_run_of(job)):
-        return starting(job, comm, log, pending_signals)
-    may = MAY_CHANGE + MAY_MOVE
-    changes = (f"{k}={toml(v)}" for k, v in _keys(job).items() if k.startswith(may))
-    return resuming(job.directory, tuple(changes), comm, log, pending_signals)
+    if resume and on_root(comm, lambda: holds_run_of(job)):
+        return resume_run(job.directory, changes_of(job), comm, log, pending_signals)
+    return _train(job, comm, log, pending_signals, overwrite=overwrite)
 
 
-def _keys(job: Job) -> dict[str, object]:
-    """Return what the job sets, as section.key and value."""
-    data = job.model_dump(exclude={"name"}, exclude_none=True)
-    return {f"{section}.{key}": v for section, keys in data.items() for key, v in keys.items()}
+def resume_run(
+    directory: Path,
+    overrides: tuple[str, ...],
+    comm: MPI.Intracomm,
+    log: Log,
+    pending_signals: list[int],
+    override: bool = False,
+) -> Training:
+    """Go on with the newest checkpoint of a run directory that verifies. Collective.
+
+    Parameters
+    ----------
+    overrides
+        changes of its job, as ``section.key=value``.
+    override
+        let the job learn in another way from here on.
+    """
+    job = on_root(comm, lambda: read_job(directory, overrides, override))
+    return _train(job, comm, log, pending_signals, resumed=True, override=override)
 
 
-def _holds_run_of(job: Job) -> bool:
-    """Return whether the job's directory holds a run, which must be this job's."""
-    path = job.directory / run_directory.JOB
+def to_end(training: Training) -> ExitCode:
+    """Train without looking at the reports. Collective."""
+    while True:
+        try:
+            next(training)
+        except StopIteration as end:
+            return end.value
+
+
+def _train(
+    job: Job,
+    comm: MPI.Intracomm,
+    log: Log,
+    pending_signals: list[int],
+    overwrite: bool = False,
+    resumed: bool = False,
+    override: bool = False,
+) -> Training:
+    writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
+    if job.run.tensorboard:
+        on_root(comm, tensorboard.check)
+    with _locked(job, comm) as watchdog:
+        path = None
+        if resumed:
+            with watchdog.patient(math.inf):
+                path, notes = on_root(comm, lambda: newest(job.directory, job, override))
+            for note in notes:
+                log(note)
+        else:
+            on_root(comm, lambda: run_directory.check(job.directory, overwrite))
+        learner = _make_learner(job, comm, watchdog)
+        if path is not None:
+            _load_run(learner, path, watchdog)
+            log(f"resuming {path} at step {learner.steps:,}")
+        else:
+            _load_start(learner, watchdog)
+        # What an old run left goes last: the new one may start from its table, or be refused.
+        keep = run_directory.write_job if resumed else run_directory.prepare
+        on_root(comm, lambda: keep(job.directory, job.text()))
+        if path is None:
+            learner.begin()
+        return (yield from Run(learner, path, writer, log, pending_signals, watchdog).training())
+
+
+@contextmanager
+def _locked(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
+    """Hold the lock of the run directory, and run the watchdog. Collective."""
+    lock = RunLock(job.directory)
+    made = on_root(comm, lambda: run_directory.take(job.directory, lock, job.name))
     try:
-        found = Job.saved(json.loads(path.read_text()), str(path))
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        return True  # `resume` says what is wrong with it
-    here, there = _keys(job), _keys(found)
-    differences = [
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
-        for key in {**there, **here}
-        if here.get(key) != there.get(key)
-        and not (key in MAY_MOVE and placeless(here.get(key)) == placeless(there.get(key)))
-        and not key.startswith((*MAY_CHANGE, "run.directory"))
-    ]
-    if differences:
+        with Watchdog(comm, job.run.stall_timeout, lock.touch) as watchdog:
+            yield watchdog
+    finally:
+        lock.release()
+        if made and comm.rank == 0:
+            # A job that was refused leaves no directory; one that holds a file stays.
+            with suppress(OSError):
+                job.directory.rmdir()
+
+
+def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
+    try:
+        return resolve(job.environment)
+    except JobError as error:
+        raise JobError(f"{job.source}: {error}") from error
+
+
+def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
+    with watchdog.patient(START_SECONDS):
+        environment = agree(comm, lambda: _resolve(job))
+        with first_on_each_node(comm):
+            compiled = compiling.compiled(job, environment)
+        agree(comm, compiled)
+    # From here on the user's environments are stepped.
+    agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
+    learner = agree(comm, lambda: modes.make_learner(job, environment, comm))
+    agree(comm, lambda: check_header(learner))
+    return learner
+
+
+def _load_start(learner: Learner, watchdog: Watchdog) -> None:
+    """Begin with another run's table, if the job says so. Collective."""
+    if learner.job.run.start_from is None:
+        return
+    named = learner.job.run.start_from
+    with watchdog.patient(math.inf):
+        source = on_root(learner.comm, lambda: checkpoint_of(named))
+        header, _ = on_root(learner.comm, lambda: verify(source))
+        agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
+        restore.load_table(learner, source)
+
+
+def _load_run(learner: Learner, path: Path, watchdog: Watchdog) -> None:
+    """Bring the learner to where the checkpoint was written. Collective."""
+    comm = learner.comm
+    header = on_root(comm, lambda: read_header(path))
+    agree(comm, lambda: restore.check_compatible(learner, header, path))
+    nbytes = on_root(comm, lambda: path.stat().st_size)
+    with watchdog.patient(START_SECONDS + patience(nbytes)):
+        restore.load_run(learner, path)
+    before = Job.saved(json.loads(header.job), str(path))
+    agree(comm, lambda: _check_length(learner, before))
+
+
+def _check_length(learner: Learner, before: Job) -> None:
+    """Refuse to make a run shorter than it is; asynchronous runs end a little after their steps."""
+    last = last_tick(learner.job, learner.save_every)
+    if learner.tick > last and learner.job.run.steps < before.run.steps:
         raise JobError(
-            f"{job.source}: {job.directory} holds the run of another job "
-            f"({'; '.join(differences)}); choose another run.directory, or start again with "
-            "--overwrite"
+            f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "
+            "give more, or leave it out"
         )
-    return True

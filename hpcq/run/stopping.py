@@ -1,8 +1,8 @@
-"""When a run is over before its last step: the rules of the job's section [stop].
+"""When a run is over before its last step: the criteria of the job's section [stop].
 
-Every rule is looked at after fixed ticks, a function of the job alone, and decides by what is the
-same on all ranks and for any number of them: integer sums, maxima, an evaluation. Only the clock is
-different. All it remembers is part of the checkpoint (`learning/progress.py`).
+Every criterion is checked after fixed ticks, a function of the job alone, and decides by what is
+the same on all ranks and for any number of them: integer sums, maxima, an evaluation. Only the
+clock is different. Its state is part of the checkpoint (`learning/progress.py`).
 """
 
 import time
@@ -20,21 +20,21 @@ from hpcq.learning.learner import ROWS_PER_PIECE, Learner
 from hpcq.table.combine import combine_tables
 
 
-def tick_of(step: int, job: Job, quiet: int) -> int:
+def tick_of(step: int, job: Job, save_every: int) -> int:
     """Return the first tick that has done `step` steps, of those at which the run can be saved."""
     ticks = -(-step // job.environment.count)
-    return -(-ticks // quiet) * quiet
+    return -(-ticks // save_every) * save_every
 
 
 class Stopping:
-    """The rules of one run."""
+    """The stopping criteria of one run."""
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._rules = rules = learner.job.stop
-        quiet = learner.save_every
-        self._looks = tick_of(rules.every, learner.job, quiet)
-        self._windows = tick_of(rules.td_window, learner.job, quiet)
+        save_every = learner.save_every
+        self._check_every = tick_of(rules.every, learner.job, save_every)
+        self._window = tick_of(rules.td_window, learner.job, save_every)
         self._model = None
         if rules.bellman_residual is not None:
             self._model = _model(learner)
@@ -50,12 +50,12 @@ class Stopping:
         """Return whether stop.minutes are over by this rank's clock; for one rank to ask."""
         return self._rules.minutes is not None and self.seconds >= 60 * self._rules.minutes
 
-    def why_time(self) -> str:
-        """Return what ends the run when time is up."""
+    def time_text(self) -> str:
+        """Return the criterion that ends the run when time is up, as text."""
         return f"stop.minutes = {self._rules.minutes:g}"
 
-    def look(self, evaluated: bool) -> str | None:
-        """Return the rule that ends the run after this tick, in words, or None. Collective.
+    def check(self, evaluated: bool) -> str | None:
+        """Return the criterion that ends the run after this tick, as text, or None. Collective.
 
         Parameters
         ----------
@@ -66,25 +66,25 @@ class Stopping:
         learner = self._learner
         seen, self._seen = self._seen, learner.tick
         found = None
-        if self._seen // self._windows > seen // self._windows:
+        if self._seen // self._window > seen // self._window:
             self._end_window()
             found = self._converged()
-        if self._seen // self._looks > seen // self._looks:
-            # What is looked at is what would be saved.
+        if self._seen // self._check_every > seen // self._check_every:
+            # What is checked is what would be saved.
             learner.quiesce()
             learner.progress.looked = learner.tick
             found = found or self._episodes() or self._residual()
         return found or (self._evaluation() if evaluated else None)
 
-    def look_again(self) -> str | None:
-        """Return the rule that ended the run before it was saved, if there is one. Collective."""
+    def recheck(self) -> str | None:
+        """Return the criterion that ended the run before it was saved, or None. Collective."""
         found = self._converged() or self._evaluation()
         if self._learner.progress.looked == self._learner.tick:
             found = found or self._episodes() or self._residual()
         return found
 
-    def remember(self) -> None:
-        """Bring what a checkpoint must know up to date. Collective."""
+    def store(self) -> None:
+        """Bring the state that checkpoints hold up to date. Collective."""
         progress = self._learner.progress
         progress.seconds = self.seconds
         if self._rules.td_error is not None:
@@ -113,7 +113,7 @@ class Stopping:
         wanted, learner = self._rules.episodes, self._learner
         if wanted is None:
             return None
-        ended = learner.comm.allreduce(int(learner.collector.batch.episodes.sum()))
+        ended = learner.comm.allreduce(learner.ended_episodes())
         return f"stop.episodes = {wanted:,}: {ended:,} have ended" if ended >= wanted else None
 
     def _residual(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run tells at its end: the summary, with exact returns where they can be had."""
+"""The summary at the end of a run, with exact returns where the model is known."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest
 
-# Outcomes looked at in an exact solution: about ten seconds. More would keep people waiting.
+# Most outcomes visited by an exact solution: about ten seconds.
 WORK = 1_000_000_000
 HORIZON = 1000
 
@@ -30,7 +30,8 @@ HORIZON = 1000
 def dense_table(path: Path, states: int) -> NDArray[np.float64]:
     """Return the Q-values of states 0 ... `states` - 1 from a checkpoint, absent ones as q_init.
 
-    The file must be hpcq's own: it is not looked at in a child process first.
+    The file must be one that this process has just written: its structure is checked without the
+    sandbox.
     """
     with opened(path, describe(str(path))) as (file, header):
         q_init = json.loads(header.job)["learning"]["q_init"]
@@ -88,7 +89,7 @@ def summarise(
     ended: str | None,
     log: Callable[[str], object],
 ) -> None:
-    """Print the end of a run and write summary.json; for rank 0.
+    """Log the end of a run and write summary.json; for rank 0.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def summarise(
     clipped
         numbers that were outside their bins' range, on all ranks, in this process.
     ended
-        the rule of [stop] that ended the run, in words; None: it has done its steps.
+        the criterion of [stop] that ended the run, as text; None: it has done its steps.
     """
     digested = learner.environment.observation["kind"] == "Digest"
     bound = collision_bound(digest.rows) if digested else None
@@ -126,7 +127,7 @@ def summarise(
 
 
 def _lines(summary: dict[str, Any], steps: int) -> Iterator[str]:
-    """Yield what people are told of a run in which this process has done `steps`."""
+    """Yield the summary as lines of text; `steps` were done in this process."""
     if summary["greedy_return"] is not None:
         optimum = summary["optimal_return"]
         yield (

@@ -1,4 +1,4 @@
-"""The metrics for TensorBoard, where the job wants them: event files in the run directory."""
+"""The metrics as TensorBoard event files in the run directory (`run.tensorboard`)."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from hpcq.errors import DependencyError
 
 FOLDER = "tensorboard"
 
-# Where TensorBoard shows a key, by how it begins; the others under "run".
+# The group of a key in TensorBoard, by its prefix; the others are in "run".
 _GROUPS = (
     ("mean_", "training"),
     ("episodes", "training"),
@@ -29,7 +29,7 @@ class TensorBoard:
     Parameters
     ----------
     step
-        from which the run goes on: what is later in older files counts no more.
+        at which the run resumes: TensorBoard ignores what is later in older files.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Whether somebody watches: our output, or that of the launcher it goes through, is a terminal.
+"""Whether standard output, or that of the launcher it goes through, is a terminal.
 
 mpirun gives rank 0 a terminal of its own (Open MPI) or a pipe and passes on what is written there,
-be it to a terminal or to a file. What counts is mpirun's own output, if mpirun is our parent; on
-another node than mpirun nobody is known to watch.
+be it to a terminal or to a file. mpirun's own output decides, if mpirun is our parent; on another
+node than mpirun's no terminal is assumed.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[int]:
-    """Yield a descriptor of what people may look at."""
+def _output() -> Iterator[int]:
+    """Yield a descriptor of the output that people see."""
     if not any(name in os.environ for name in _LAUNCHED):
         yield sys.stdout.fileno()
         return
@@ -31,16 +31,16 @@ def is_terminal() -> bool:
     if os.environ.get("TERM") == "dumb":
         return False
     try:
-        with _watched() as descriptor:
+        with _output() as descriptor:
             return os.isatty(descriptor)
     except (OSError, ValueError):
         return False
 
 
 def width() -> int:
-    """Return the columns of the terminal; 80 where they cannot be told."""
+    """Return the columns of the terminal; 80 where they are unknown."""
     try:
-        with _watched() as descriptor:
+        with _output() as descriptor:
             return os.get_terminal_size(descriptor).columns or 80
     except (OSError, ValueError):
         return 80

@@ -1,12 +1,12 @@
-"""End a job that no longer moves: a stopped process, an environment that sleeps for ever.
+"""End a job that has stalled: a stopped process, an environment that sleeps for ever.
 
-A thread on every rank looks whether ticks go on. If they do not, each rank that still lives
-prints where it is, and the job ends with code 76. The thread also touches the run's lock, and ends
-the rank when the launcher that started it has gone.
+A thread on every rank checks that ticks go on. If they do not, each rank that still runs prints its
+stack, and the job ends with code 76. The thread also touches the run's lock, and ends the rank when
+the launcher that started it is gone.
 
-Ranks find out within a second of each other, unless one of them is allowed more time, saving. That
-one prints when the launcher ends it with SIGTERM: the handler of a signal runs in the main thread,
-which waits within MPI, but Python tells this thread at once through a pipe.
+Ranks detect a stall within a second of each other, unless one of them is allowed more time, for
+saving. That one prints when the launcher ends it with SIGTERM: signal handlers run in the main
+thread, which waits within MPI, but Python's wake-up pipe reaches this thread at once.
 """
 
 import faulthandler
@@ -25,14 +25,14 @@ from mpi4py import MPI
 
 from hpcq.errors import ExitCode
 
-# Each rank that finds out may print before the first one ends all.
+# Time for every rank to print before the first one aborts all.
 GRACE_SECONDS = 2.0
 
-# Disks slower than this, in bytes per second and to begin with, count as stalled.
+# A disk slower than this, after a first delay, counts as stalled.
 SLOW_BYTES_PER_SECOND = 10e6
 DISK_SECONDS = 10.0
 
-# Compiling and loading, on a busy machine.
+# For compiling and loading, on a busy machine.
 START_SECONDS = 120.0
 
 _HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ class Watchdog:
     comm
         the ranks that end together.
     limit
-        seconds without a sign of life; see `beat`.
+        seconds without a call of `beat` after which the job ends.
     touch
         called about every second.
     """
@@ -103,7 +103,7 @@ class Watchdog:
         return threading.get_ident() == self._watched
 
     def beat(self) -> None:
-        """Show that this rank has come to an exchange with the others."""
+        """Record that this rank has reached an exchange with the others."""
         self._beats += 1
 
     @contextmanager
@@ -122,22 +122,22 @@ class Watchdog:
         seen, idle, last = -1, 0.0, time.monotonic()
         while not self._done.is_set():
             if self._terminated(pause) and idle > self._limit / 2:
-                self._show(idle)
+                self._print_stack(idle)
             self._touch()
             if self._parent and os.getppid() != self._parent:
                 os._exit(ExitCode.STALLED)
-            # A job that was suspended as a whole has not stalled: count only what is seen.
+            # A job that was suspended as a whole has not stalled: count only observed time.
             now = time.monotonic()
             idle += min(now - last, 2 * pause)
             last = now
             if self._beats != seen:
                 seen, idle = self._beats, 0.0
-                # Prints even where a library keeps Python's lock, so that this thread cannot.
+                # Prints even where a library holds the GIL, so that this thread cannot run.
                 later = min(self._limit + self._allowance + 2 * pause, _LATEST)
                 faulthandler.dump_traceback_later(later, file=2)
             elif idle > self._limit + self._allowance:
                 faulthandler.cancel_dump_traceback_later()
-                self._show(idle)
+                self._print_stack(idle)
                 time.sleep(GRACE_SECONDS)
                 self._comm.Abort(ExitCode.STALLED)
                 os._exit(ExitCode.STALLED)
@@ -147,16 +147,16 @@ class Watchdog:
         ready, _, _ = select.select([self._signals], [], [], seconds)
         return bool(ready) and signal.SIGTERM in os.read(self._signals, 64)
 
-    def _show(self, seconds: float) -> None:
-        """Print where the main thread is."""
+    def _print_stack(self, seconds: float) -> None:
+        """Print the stack of the main thread."""
         stack = traceback.extract_stack(sys._current_frames().get(self._watched or 0))
         files = [Path(frame.filename) for frame in stack]
         ours = [file for file in files if _HERE.parent in file.parents]
         begins = next((i for i, file in enumerate(files) if file.parent == _HERE), 0)
-        # Who steps environments keeps the others waiting.
+        # A rank that is stepping environments is the one that the others wait for.
         steps = bool(ours) and (ours[-1].parent in _STEPPING or ours[-1] in _STEPPING)
         what = "came to no exchange" if steps else "waits for other ranks"
-        # In one piece: other ranks print, too.
+        # One write: other ranks print at the same time.
         text = (
             f"hpcq: rank {self._comm.rank} on {MPI.Get_processor_name()} {what} for "
             f"{seconds:.0f} s (run.stall_timeout = {self._limit:g}); it is here:\n"

@@ -89,6 +89,11 @@ class Shard:
         """Memory held, in bytes."""
         return self.table.hashes.nbytes + self.table.visits.nbytes + self.table.masks.nbytes
 
+    @property
+    def load_factor(self) -> float:
+        """Rows per place of the hash table."""
+        return len(self) / self.table.hashes.shape[0]
+
     def _allocate(self, buckets: int) -> Table:
         """Return a table whose slots are not initialised."""
         record = _record_bytes(8 + self.columns * self.dtype.itemsize)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcq.checkpoint.files import list_checkpoints
 from hpcq.errors import CheckpointError
 from hpcq.job.job import Job
 from hpcq.run import metrics_files, run_directory
@@ -57,7 +58,7 @@ def load_run(directory: Path) -> RunData:
         load_job(directory / run_directory.JOB),
         metrics_files.read(directory),
         _json(summary) if summary.exists() else None,
-        next(iter(run_directory.list_checkpoints(directory)), None),
+        next(iter(list_checkpoints(directory)), None),
     )
 
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.checkpoint.files import checkpoint_of
 from hpcq.checkpoint.reader import find_row, opened, table_pieces
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of, keys_of, mix64
-from hpcq.run import run_directory
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 
@@ -65,7 +65,7 @@ class Table(Mapping[Any, NDArray]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = run_directory.checkpoint_of(path)
+        self.path = checkpoint_of(path)
         self._open = ExitStack()
         self._file, self.header = self._open.enter_context(opened(self.path))
         self.codec = Codec(self.header.observation)

@@ -7,7 +7,7 @@ from outcomes import outcome, silent
 
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import ExitCode
-from hpcq.run import train
+from hpcq.run.start_or_resume import resume_run, to_end, train
 
 pytestmark = pytest.mark.mpi
 
@@ -63,27 +63,28 @@ def long(job, directory):
 def test_it_ends_at_the_same_step(ending, comm, folder):
     job = ENDINGS[ending]
     if comm.rank == 0:
-        assert train.start(long(job, folder / "alone"), MPI.COMM_SELF, silent, []) == ExitCode.DONE
+        training = train(long(job, folder / "alone"), MPI.COMM_SELF, silent, [])
+        assert to_end(training) == ExitCode.DONE
     comm.Barrier()
     alone = outcome(folder / "alone")
     assert ending.split(",")[0] in alone[0]["ended_by"]
-    assert train.start(long(job, folder / "all"), comm, silent, []) == ExitCode.DONE
+    assert to_end(train(long(job, folder / "all"), comm, silent, [])) == ExitCode.DONE
     assert outcome(folder / "all") == alone
     # Stopped by a signal in the middle of things, on fewer ranks, and resumed on all.
     ticks = alone[0]["steps"] // job.environment.count
     fewer = comm.Split(0 if comm.rank < max(1, comm.size - 1) else MPI.UNDEFINED, comm.rank)
     if fewer != MPI.COMM_NULL:
         stop = StopAt(2 * ticks // 3)
-        code = train.start(long(job, folder / "stopped"), fewer, silent, stop)
+        code = to_end(train(long(job, folder / "stopped"), fewer, silent, stop))
         # Between two reset ticks a stop waits for the next one, which may be the end.
         assert code in (ExitCode.STOPPED, ExitCode.DONE)
         fewer.Free()
     comm.Barrier()
-    assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert to_end(resume_run(folder / "stopped", (), comm, silent, [])) == ExitCode.DONE
     assert outcome(folder / "stopped") == alone
     if ending in ("patience", "td_error", "episodes"):
         # And once more from its end: nothing is left to do.
-        assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+        assert to_end(resume_run(folder / "stopped", (), comm, silent, [])) == ExitCode.DONE
         assert outcome(folder / "stopped") == alone
 
 
@@ -103,19 +104,19 @@ MODES = {"periodic": {"merge_every": 10}, "asynchronous": {"parts": 2, "max_stal
 def test_other_modes_end_by_the_same_rules(kind, ending, comm, folder):
     job = ENDINGS[ending]
     job = job.model_copy(update={"mode": type(job.mode)(kind=kind, **MODES[kind])})
-    assert train.start(long(job, folder / "run"), comm, silent, []) == ExitCode.DONE
+    assert to_end(train(long(job, folder / "run"), comm, silent, [])) == ExitCode.DONE
     found, evaluations = outcome(folder / "run")
     assert ending.split(",")[0] in found["ended_by"]
     stop = StopAt(found["steps"] // job.environment.count // 2)
-    code = train.start(long(job, folder / "stopped"), comm, silent, stop)
+    code = to_end(train(long(job, folder / "stopped"), comm, silent, stop))
     assert code in (ExitCode.STOPPED, ExitCode.DONE)
-    assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert to_end(resume_run(folder / "stopped", (), comm, silent, [])) == ExitCode.DONE
     again = outcome(folder / "stopped")
     if kind == "periodic":
         assert again == (found, evaluations)
     assert ending.split(",")[0] in again[0]["ended_by"]
     # And once more from its end: nothing is left to do.
-    assert train.resume(folder / "stopped", (), comm, silent, []) == ExitCode.DONE
+    assert to_end(resume_run(folder / "stopped", (), comm, silent, [])) == ExitCode.DONE
     assert outcome(folder / "stopped") == again
     if evaluations:
         best = folder / "run" / "best.h5"

@@ -6,8 +6,8 @@ from outcomes import outcome, silent
 
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.errors import ExitCode
-from hpcq.run import train
 from hpcq.run.run_directory import list_checkpoints
+from hpcq.run.start_or_resume import resume_run, to_end, train
 
 pytestmark = pytest.mark.mpi
 
@@ -40,14 +40,14 @@ def test_the_end_of_a_run_is_saved(kind, environment, comm, folder):
             run={"steps": steps},
             evaluation={"every": every * count, "episodes": 3},
         )
-        assert train.start(job, comm, silent, []) == ExitCode.DONE
+        assert to_end(train(job, comm, silent, [])) == ExitCode.DONE
         done = outcome(directory)
         assert done[0]["steps"] >= steps * count
         newest = list_checkpoints(directory)[0]
         header, digest = verify(newest)
         assert (header.step, str(digest)) == (done[0]["steps"], done[0]["digest"])
         # And once more from its end: nothing is left to do.
-        assert train.resume(directory, (), comm, silent, []) == ExitCode.DONE
+        assert to_end(resume_run(directory, (), comm, silent, [])) == ExitCode.DONE
         assert outcome(directory) == done
 
 
@@ -63,7 +63,7 @@ def test_milestones_stay(kind, environment, comm, folder):
         run={"steps": 400},
         checkpoint={"every": 20, "keep": 1, "milestones": milestones},
     )
-    assert train.start(job, comm, silent, []) == ExitCode.DONE
+    assert to_end(train(job, comm, silent, [])) == ExitCode.DONE
     kept = sorted(read_header(path).step for path in list_checkpoints(folder / "run"))
     # The first checkpoint from each of them on, and the last one of all.
     for milestone in milestones:

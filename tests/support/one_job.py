@@ -12,7 +12,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from hpcq.job.job import Job
-from hpcq.run import train
+from hpcq.run.start_or_resume import to_end, train
 
 folder, world = Path(sys.argv[1]), MPI.COMM_WORLD
 for name in sys.argv[2:]:
@@ -21,7 +21,7 @@ for name in sys.argv[2:]:
     if part != MPI.COMM_NULL:
         changes = (f"run.directory='{folder / name}'", f"checkpoint.writer={writer}")
         checked = Job.load(folder / f"{job}.toml", changes)
-        assert train.start(checked, part, lambda _: None, []) == 0
+        assert to_end(train(checked, part, lambda _: None, [])) == 0
         part.Free()
     # Those who wait leave the processors to those who train.
     everyone = world.Ibarrier()

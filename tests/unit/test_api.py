@@ -53,7 +53,7 @@ def test_two_players_of_a_python_environment_find_out_who_wins(tmp_path, id_):
     )
     lines = []
     policy = hpcq.load_policy(hpcq.train(job, MPI.COMM_SELF, log=lines.append))
-    assert "8,000 steps (run.steps = 7,900, up to a quiet tick)" in "".join(lines)
+    assert "8,000 steps (run.steps = 7,900, up to a reset tick)" in "".join(lines)
     # Whoever finds a multiple of four loses; all others leave one.
     for left in range(1, 13):
         assert policy.values(left).max() == (-1.0 if left % 4 == 0 else 1.0)

@@ -14,8 +14,8 @@ from hpcq.hashing import mix64
 from hpcq.learning import exact
 from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.lockstep import LockstepLearner
-from hpcq.run import train
 from hpcq.run.run_directory import list_checkpoints
+from hpcq.run.start_or_resume import to_end, train
 
 LAKE = {"id": "FrozenLake-v1", "count": 20}
 
@@ -125,7 +125,7 @@ def run(directory, *, evaluation=None, stop=None, checkpoint=None, steps=40_000)
         stop=stop,
         checkpoint=checkpoint,
     )
-    assert train.start(job, MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    assert to_end(train(job, MPI.COMM_SELF, lambda text: None, [])) == ExitCode.DONE
     return json.loads((directory / "summary.json").read_text())
 
 

@@ -10,8 +10,9 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.errors import DependencyError, ExitCode
-from hpcq.run import live, tensorboard, terminal, train
+from hpcq.run import live, tensorboard, terminal
 from hpcq.run.formatting import number_text, time_text
+from hpcq.run.start_or_resume import to_end, train
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def shown(monkeypatch, tmp_path, **sections):
         run={"steps": 20_000, "directory": str(tmp_path), "report_every": 0.02},
         **sections,
     )
-    assert train.start(job, MPI.COMM_SELF, view, []) == ExitCode.DONE
+    assert to_end(train(job, MPI.COMM_SELF, view, [])) == ExitCode.DONE
     return out.getvalue()
 
 
@@ -96,7 +97,7 @@ def test_tensorboard_gets_the_metrics(tmp_path):
         evaluation={"every": 10_000},
         run={"steps": 20_000, "directory": str(tmp_path), "tensorboard": True},
     )
-    train.start(job, MPI.COMM_SELF, lambda text: None, [])
+    to_end(train(job, MPI.COMM_SELF, lambda text: None, []))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     found = events(tmp_path / "tensorboard")
     for tag, key in (

@@ -10,7 +10,8 @@ from mpi4py import MPI
 from readme import table
 
 from hpcq.errors import ExitCode
-from hpcq.run import metrics_files, train
+from hpcq.run import metrics_files
+from hpcq.run.start_or_resume import resume_run, to_end, train
 
 
 def job(directory, **run):
@@ -54,7 +55,7 @@ def check_order(lines):
 
 
 def test_a_run_writes_lines_of_growing_steps(tmp_path):
-    assert train.start(job(tmp_path), MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    assert to_end(train(job(tmp_path), MPI.COMM_SELF, lambda text: None, [])) == ExitCode.DONE
     lines = rows(tmp_path)
     assert len(lines) > 10
     check_order(lines)
@@ -84,7 +85,7 @@ def test_episodes_and_returns_are_those_of_the_time_since_the_last_line(tmp_path
         "reset_every": 10,
     }
     run = {"steps": 300, "directory": str(tmp_path), "report_every": 1e-6}
-    train.start(make_job.make(environment, run=run), MPI.COMM_SELF, lambda text: None, [])
+    to_end(train(make_job.make(environment, run=run), MPI.COMM_SELF, lambda text: None, []))
     lines = rows(tmp_path)
     assert sum(line["episodes"] for line in lines) == 300
     assert all((line["mean_return"], line["mean_length"]) == (2.0, 1.0) for line in lines)
@@ -92,14 +93,14 @@ def test_episodes_and_returns_are_those_of_the_time_since_the_last_line(tmp_path
 
 def test_a_stopped_and_resumed_run_has_each_step_once(tmp_path):
     stop = Stop(20)
-    assert train.start(job(tmp_path), MPI.COMM_SELF, stop.say, stop) == ExitCode.STOPPED
+    assert to_end(train(job(tmp_path), MPI.COMM_SELF, stop.say, stop)) == ExitCode.STOPPED
     before = rows(tmp_path)
     # What a killed run wrote after its checkpoint, and a line that it did not finish.
     late = {**before[-1], "step": 39_000}
     metrics_files.append(tmp_path, late)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 39')
-    assert train.resume(tmp_path, (), MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    assert to_end(resume_run(tmp_path, (), MPI.COMM_SELF, lambda text: None, [])) == ExitCode.DONE
     lines = rows(tmp_path)
     assert lines[: len(before)] == before
     assert late not in lines
@@ -115,7 +116,7 @@ def test_cutting_keeps_what_was_before(tmp_path):
 
 
 def test_the_page_lists_every_key(tmp_path):
-    train.start(job(tmp_path, steps=1600), MPI.COMM_SELF, lambda text: None, [])
+    to_end(train(job(tmp_path, steps=1600), MPI.COMM_SELF, lambda text: None, []))
     cells = table("hpcq/run/README.md", "Metrics")
     keys = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
     assert keys == list(rows(tmp_path)[-1])

@@ -152,7 +152,7 @@ def test_the_estimate_counts_copies_of_every_state():
     # A copy is 2 x 3 values and as many counts, a hash; load factors and merging come on top.
     assert found["rank_bytes"] - alone["rank_bytes"] == found["copies_bytes"]
     assert found["copies_bytes"] > 100_000 * (8 + 6 * 12)
-    assert "for copies, having met every state" in estimate_text(found)
+    assert "for copies, once every state was visited" in estimate_text(found)
     assert "copies" not in estimate_text(alone)
 
 

@@ -252,7 +252,7 @@ def test_a_shape_beyond_the_end_of_the_file_is_refused(copy):
 )
 def test_whatever_happens_in_the_child_is_told(whole, program, message, tmp_path, monkeypatch):
     child = "from hpcq.checkpoint import layout_check, sandbox\nimport json, sys\n"
-    child += f"def look(path):\n    {program}\nlayout_check.describe = look\n"
+    child += f"def describe(path):\n    {program}\nlayout_check.describe = describe\n"
     child += "print(json.dumps(sandbox.ask(sys.argv[1])))\n"
     run = sandbox.subprocess.run
     monkeypatch.setattr(

@@ -20,7 +20,8 @@ from trained import checkpoint as trained_checkpoint
 
 from hpcq.cli import hpcq as cli
 from hpcq.errors import CheckpointError, DependencyError, ExitCode
-from hpcq.run import run_directory, train
+from hpcq.run import run_directory
+from hpcq.run.start_or_resume import to_end, train
 from hpcq.view import distribution, grids, maps, report
 from hpcq.view.table import Table
 
@@ -37,7 +38,7 @@ VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 def trained(directory, environment, learning=None, steps=200_000):
     run = {"steps": steps, "directory": str(directory), "report_every": 0.05}
     job = make_job.make(environment, learning=learning, run=run, name="pages")
-    assert train.start(job, MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    assert to_end(train(job, MPI.COMM_SELF, lambda text: None, [])) == ExitCode.DONE
     return directory
 
 

@@ -14,7 +14,7 @@ from hpcq.hashing import mix64
 from hpcq.learning import exact
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.progress import Progress
-from hpcq.run import train
+from hpcq.run.start_or_resume import resume_run, to_end, train
 from hpcq.run.stopping import Stopping, bellman_residual
 
 LAKE = {"id": "FrozenLake-v1", "count": 20}
@@ -102,12 +102,12 @@ def test_time_ends_a_run_like_its_last_step(tmp_path):
         run={"steps": 1 << 50, "directory": str(tmp_path)},
         stop={"minutes": 0.005},
     )
-    assert train.start(job, MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    assert to_end(train(job, MPI.COMM_SELF, lambda text: None, [])) == ExitCode.DONE
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["ended_by"] == "stop.minutes = 0.005"
     # Time is over for the resumed run, too: it ends at once, at the same step.
-    assert train.resume(tmp_path, (), MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    assert to_end(resume_run(tmp_path, (), MPI.COMM_SELF, lambda text: None, [])) == ExitCode.DONE
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] >= found["steps"]
-    longer = ("stop.minutes=0.008",)
-    assert train.resume(tmp_path, longer, MPI.COMM_SELF, lambda text: None, []) == ExitCode.DONE
+    training = resume_run(tmp_path, ("stop.minutes=0.008",), MPI.COMM_SELF, lambda text: None, [])
+    assert to_end(training) == ExitCode.DONE
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] > found["steps"]
