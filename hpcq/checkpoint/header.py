@@ -27,12 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.checksum import crc32
+from hpcq.exchange.records import MAX_TABLES
 from hpcq.learning.saved_state import FIELDS
 from hpcq.table.combine import COMBINATIONS
 
 FORMATS = (2, 3)
-# A message gives the number of a table in one byte.
-MAX_TABLES = 256
 
 _JSON = ("observation", "action", "versions", "extra", "progress")
 

@@ -10,7 +10,6 @@ from hpcq.collectors.history import Windows, make_windows
 from hpcq.collectors.messages import CURSORS
 from hpcq.collectors.replay import Replay
 from hpcq.exchange.base import Exchange
-from hpcq.exchange.records import record_types
 from hpcq.learning.algorithm import Algorithm
 
 MakeExchange = Callable[[DTypeLike, DTypeLike, int, int], Exchange]
@@ -56,7 +55,7 @@ class Actor:
             # Replayed transitions send messages as further environments would.
             count *= 1 + algorithm.replay.ratio
         self.windows = make_windows(count, algorithm.steps) if windows is None else windows
-        message, reply = record_types(algorithm.dtype, algorithm.masked, algorithm.weighted)
+        message, reply = algorithm.record_types()
         updates, queries = algorithm.steps * count, 2 * count
         replies = queries + (updates if algorithm.weighted else 0)
         self.exchange = make_exchange(message, reply, updates + queries, replies)

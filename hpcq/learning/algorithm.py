@@ -9,6 +9,7 @@ from hpcq.collectors import messages
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import JobError
+from hpcq.exchange.records import record_types
 from hpcq.jit.compiler import PrecompiledCall
 from hpcq.job.choices import rule_options
 from hpcq.job.job import Job
@@ -128,6 +129,10 @@ class Algorithm:
     def parameter_at(self, steps: int) -> float:
         """Return the policy's parameter after so many environment steps; 0 where it has none."""
         return float(self.exploration.at(steps)) if self.exploration else 0.0
+
+    def record_types(self) -> tuple[np.dtype, np.dtype]:
+        """Return the record types of messages and replies."""
+        return record_types(self.dtype, self.masked, self.weighted, self.tables)
 
     def make_shard(self, ranks: int, visits: bool = False) -> Shard:
         """Return an empty shard; `visits`: count updates even where nothing needs it."""

@@ -30,7 +30,6 @@ from hpcq.collectors.python import PythonCollector
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
-from hpcq.exchange.records import record_types
 from hpcq.exchange.requests import RequestExchange, RequestServer
 from hpcq.job.job import Job
 from hpcq.learning.actor import Actor
@@ -83,7 +82,7 @@ class AsynchronousLearner(Learner):
         algorithm = self.algorithm
         self.owner = Owner(algorithm, self.shard)
         self.stopwatch, self.replay = Stopwatch(), None
-        types = record_types(algorithm.dtype, algorithm.masked, algorithm.weighted)
+        types = algorithm.record_types()
         self._server = RequestServer(comm, *types, self._serve_records)
         self.windows = make_windows(self.count, algorithm.steps)
         collectors = self._collectors()

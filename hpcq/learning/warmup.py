@@ -10,7 +10,6 @@ from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment, all_legal
 from hpcq.envs.tabular import garnet_environment
 from hpcq.exchange import shm_kernels
-from hpcq.exchange.records import record_types
 from hpcq.hashing import FEW, hashes_of, keys_of
 from hpcq.job.job import Job
 from hpcq.learning.evaluation import Evaluator
@@ -50,8 +49,7 @@ def warm_up(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> N
     for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
         digest_rows(hashes, q, visits)
         learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
-    algorithm = learner.algorithm
-    shm_kernels.warm_up(*record_types(algorithm.dtype, algorithm.masked, algorithm.weighted))
+    shm_kernels.warm_up(*learner.algorithm.record_types())
     if job.evaluation.every is not None:
         _warm_up_evaluation(job, environment, learner)
     learner.close()

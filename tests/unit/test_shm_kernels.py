@@ -1,11 +1,13 @@
 """What a rank publishes to its node: the records of other ranks, with non-temporal stores."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.collectors.grouping import occurs
 from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.records import record_types
 from hpcq.exchange.shm_kernels import locate, publish, publish_replies
 from hpcq.jit.memory import allocate
 
@@ -72,6 +74,14 @@ def test_replies_come_where_each_rank_expects_them(groups, self_rank, words):
         at += queries + acks
     assert at == total
     np.testing.assert_array_equal(published, expected)
+
+
+def test_no_more_tables_than_a_reply_can_number():
+    _, reply = record_types(np.dtype(np.float32), tables=256)
+    assert np.iinfo(reply["table"]).max == 255
+    assert reply.itemsize == 8
+    with pytest.raises(ValueError, match="257 tables, expected at most 256"):
+        record_types(np.dtype(np.float32), tables=257)
 
 
 def test_a_value_is_found_wherever_it_stands():
