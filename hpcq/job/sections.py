@@ -298,7 +298,7 @@ class EvaluationSection(Section):
 
     every: Annotated[int, Field(ge=1)] | None = None
     """environment steps between evaluations; rounded up to whole ticks (Python environments: to
-    quiet ticks); default: no evaluation"""
+    reset ticks); default: no evaluation"""
     episodes: Annotated[int, Field(ge=1, le=1 << 24)] = 100
     """of one evaluation, one in each of so many environments; rounded up to whole VectorEnvs"""
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -315,7 +315,7 @@ class StopSection(Section):
 
     every: Annotated[int, Field(ge=1)] = 100_000
     """environment steps between two looks at episodes and bellman_residual; rounded up to whole
-    ticks (Python environments: to quiet ticks)"""
+    ticks (Python environments: to reset ticks)"""
     episodes: Annotated[int, Field(ge=1)] | None = None
     """episodes that have ended, over all environments"""
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -337,7 +337,7 @@ class CheckpointSection(Section):
     """When and how the run is saved. Nothing here changes what is learned."""
 
     every: Annotated[int, Field(ge=1)] = 100_000
-    """ticks between checkpoints (Python environments: rounded up to quiet ticks)"""
+    """ticks between checkpoints (Python environments: rounded up to reset ticks)"""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """minutes between checkpoints, beside `every`"""
     keep: Annotated[int, Field(ge=1)] = 3
@@ -354,7 +354,7 @@ class RunSection(Section):
 
     steps: Annotated[int, Field(ge=1, lt=1 << 62)]
     """environment steps of all environments together; rounded up to whole ticks (Python
-    environments: to quiet ticks)"""
+    environments: to reset ticks)"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """of every random number"""
     directory: str | None = None
