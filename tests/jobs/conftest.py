@@ -1,3 +1,20 @@
-from hpcq.checkpoint.h5 import HAS_MPI
+import functools
+import subprocess
+import sys
 
-collect_ignore = ["test_serial_h5py.py"] if HAS_MPI else []
+import pytest
+
+
+@pytest.fixture(scope="session")
+def other_packages(tmp_path_factory):
+    """Return a function that installs one package into a folder of its own, once."""
+
+    @functools.cache
+    def install(name):
+        folder = tmp_path_factory.mktemp(name)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        options = ["--no-deps", "--ignore-installed", f"--prefix={folder}"]
+        subprocess.run([*pip, *options, name], check=True)
+        return folder / "lib"
+
+    return install

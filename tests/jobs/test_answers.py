@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from launch import hpcq, summary
 from readme import blocks, hdf5_tools
+from soaked import soak
 
 from hpcq.envs.resolve import resolve
 from hpcq.learning import exact
@@ -35,7 +36,7 @@ def test_the_projects_jobs_reach_the_optimum(name, ranks, least, tmp_path):
     assert re.search(r"greedy policy: \S+, optimum: \S+", done.stdout)
 
 
-@pytest.mark.parametrize("exponent", [0.6, 0.7, 0.8])
+@pytest.mark.parametrize("exponent", [0.7, *soak(0.6, 0.8)])
 def test_q_converges_to_q_star(exponent, tmp_path):
     """Garnet(100, 4), gamma 0.8, uniform behaviour: 1 % of the value range, then less."""
     job = make_job.make(

@@ -1,9 +1,7 @@
 """Each condition is made for real, and `hpcq doctor` must find it, and say what to do."""
 
-import functools
 import os
 import subprocess
-import sys
 
 import make_job
 import pytest
@@ -20,21 +18,6 @@ def finding(done, words):
     assert "why: " in found
     assert "do: " in found
     return found
-
-
-@pytest.fixture(scope="session")
-def other_packages(tmp_path_factory):
-    """Return a function that installs one package into a folder of its own, once."""
-
-    @functools.cache
-    def install(name):
-        folder = tmp_path_factory.mktemp(name)
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        options = ["--no-deps", "--ignore-installed", f"--prefix={folder}"]
-        subprocess.run([*pip, *options, name], check=True)
-        return folder / "lib"
-
-    return install
 
 
 @pytest.mark.parametrize("ranks", [None, 2])

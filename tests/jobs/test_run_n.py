@@ -8,6 +8,7 @@ from pathlib import Path
 import make_job
 import pytest
 from launch import end, hpcq, start, summary, wait_for
+from soaked import soak
 
 TAXI = Path(__file__).parents[2] / "jobs" / "taxi.toml"
 
@@ -66,8 +67,12 @@ def test_each_mpirun_has_its_own_folder(tmp_path):
             end(each)
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0])
+DELAYS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
+MOMENTS = [(delay, number) for delay in DELAYS for number in (signal.SIGUSR1, signal.SIGTERM)]
+SOME = MOMENTS[::5]
+
+
+@pytest.mark.parametrize(("delay", "number"), SOME + soak(*(m for m in MOMENTS if m not in SOME)))
 def test_a_stop_is_heard_from_the_first_moment_on(delay, number, tmp_path):
     stopped = start(None, *run(tmp_path / "run", "--set", "run.steps=1_000_000_000_000"))
     try:
@@ -82,7 +87,7 @@ def test_a_stop_is_heard_from_the_first_moment_on(delay, number, tmp_path):
     assert list((tmp_path / "run").glob("ckpt-*.h5")), output
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.03, 0.06, 0.1, 0.15])
+@pytest.mark.parametrize("delay", [0.0, 0.06, *soak(0.03, 0.1, 0.15)])
 def test_a_stop_after_the_end_changes_nothing(delay, tmp_path):
     done = start(None, *run(tmp_path / "run", "--set", "run.steps=20_000"))
     try:

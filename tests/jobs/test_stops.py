@@ -11,6 +11,7 @@ from pathlib import Path
 import make_job
 import pytest
 from launch import end, hpcq, ranks_of, start, summary, wait_for
+from soaked import soak
 
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.run.run_directory import list_checkpoints
@@ -40,8 +41,14 @@ def uninterrupted(tmp_path_factory):
     return digests
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("compiled", signal.SIGUSR1),
+        ("python", signal.SIGTERM),
+        *soak(("compiled", signal.SIGTERM), ("python", signal.SIGUSR1)),
+    ],
+)
 def test_a_stop_signal_saves_and_exits_with_75(name, number, tmp_path, uninterrupted):
     directory = tmp_path / "run"
     job = make_job.write(tmp_path / "job.toml", JOBS[name])

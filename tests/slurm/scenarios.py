@@ -125,3 +125,5 @@ SCENARIOS = {
     "python, srun": through_srun,
     "python, killed": a_rank_killed,
 }
+# What also happens to a job of the other kind, or in another scenario.
+REPEATED = ("compiled, two time limits", "python, cancelled", "python, requeued")

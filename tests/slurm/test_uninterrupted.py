@@ -5,8 +5,11 @@ beside the tests of the other files: conftest.py starts them, and here they are 
 """
 
 import pytest
-from scenarios import SCENARIOS
+from scenarios import REPEATED, SCENARIOS
+from soaked import soak
 from work import JOBS, uninterrupted
+
+NAMES = [*(name for name in SCENARIOS if name not in REPEATED), *soak(*REPEATED)]
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,7 @@ def digests(tmp_path_factory):
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", NAMES)
 def test_ends_in_the_uninterrupted_digest(name, running, digests):
     work = running[name].result()
     assert work.digest() == digests[work.kind]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from soaked import soak
 
 HERE = Path(__file__).parent
 
@@ -24,10 +25,13 @@ def run(program, *options):
     return done.stdout.splitlines()[-1]
 
 
-def test_damaged_files_and_texts():
-    assert run("fuzz.py", "--count", "200", "--command-line", "12") == "0 wrong"
+@pytest.mark.parametrize(("files", "real"), [("50", "4"), *soak(("200", "12"))])
+def test_damaged_files_and_texts(files, real):
+    assert run("fuzz.py", "--count", files, "--command-line", real) == "0 wrong"
 
 
+# Two chains at least: one of a compiled environment, one of a Python one.
 @pytest.mark.timeout(1500)
-def test_kills():
-    assert run("kills.py", "--kills", "27", "--chain", "9").endswith("; 0 lost")
+@pytest.mark.parametrize(("kills", "chain"), [("8", "4"), *soak(("27", "9"))])
+def test_kills(kills, chain):
+    assert run("kills.py", "--kills", kills, "--chain", chain).endswith("; 0 lost")
