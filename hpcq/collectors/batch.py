@@ -1,6 +1,7 @@
 """The environments of one rank as arrays.
 
-A collector fills `reward`, `outcome`, `next` and `final` in each step, messages.py the rest.
+A collector fills `reward`, `outcome`, `next_hash` and `final_hash` in each step; messages.py fills
+the other arrays of a tick.
 """
 
 from enum import IntEnum
@@ -30,25 +31,29 @@ class EnvBatch(NamedTuple):
     action: NDArray[np.uint32]
     """to be taken there"""
     reward: NDArray[np.float64]
-    next: NDArray[np.uint64]
-    """hash of the state to act in next"""
-    final: NDArray[np.uint64]
-    """hash of the last state of a truncated episode"""
+    next_hash: NDArray[np.uint64]
+    """of the state to act in next"""
+    final_hash: NDArray[np.uint64]
+    """of the final state of an episode that has just been truncated"""
     next_owner: NDArray[np.uint32]
-    """the rank that owns `next`"""
-    order: NDArray[np.uint32]
-    """the environments, grouped by the owners of `next`"""
+    """the rank that owns `next_hash`"""
+    next_order: NDArray[np.uint32]
+    """the environments, grouped by `next_owner`"""
     draw: NDArray[np.uint64]
-    """for the action in `next`"""
+    """for the next action"""
     outcome: NDArray[np.uint8]
     """of the last step, see `Outcome`"""
     update_pending: NDArray[np.bool_]
+    """whether the next tick sends an update; these fields are of one-step returns"""
     update_hash: NDArray[np.uint64]
     update_owner: NDArray[np.uint32]
-    """the rank that owns it"""
+    """the rank that owns `update_hash`"""
     update_order: NDArray[np.uint32]
-    """the environments, grouped by the owners of `update_hash`"""
-    update_action: NDArray[np.uint32]
+    """the environments, grouped by `update_owner`"""
+    bootstrap: NDArray[np.float64]
+    """discount * value of the state after the last step, also where that is terminal"""
+    update_column: NDArray[np.uint32]
+    """of the row: table * actions + action"""
     update_target: NDArray[np.float64]
     episode_return: NDArray[np.float64]
     """undiscounted, of the episode so far"""
@@ -59,9 +64,9 @@ class EnvBatch(NamedTuple):
     mask: NDArray[np.uint64]
     """legal actions of `hash`; this and the other masks only where the environment delivers them"""
     next_mask: NDArray[np.uint64]
-    """of `next`"""
+    """of `next_hash`"""
     final_mask: NDArray[np.uint64]
-    """of `final`"""
+    """of `final_hash`"""
     update_mask: NDArray[np.uint64]
     """of `update_hash`"""
     update_weight: NDArray[np.float64]
@@ -76,7 +81,7 @@ ENVIRONMENT_FIELDS = (
     Field("environments/episodes", "episodes", "i8"),
     Field("pending/present", "update_pending", "u1"),
     Field("pending/key", "update_hash", "u8", bound="states"),
-    Field("pending/action", "update_action", "u4", bound="columns"),
+    Field("pending/action", "update_column", "u4", bound="columns"),
     Field("pending/target", "update_target", "f8"),
 )
 MASK_FIELDS = (
@@ -87,7 +92,7 @@ MASK_FIELDS = (
 REPLAYED_FIELDS = (
     Field("replay/pending_present", "update_pending", "u1", ("ratio",), needs=("replay",)),
     Field("replay/pending_key", "update_hash", "u8", ("ratio",), "states", ("replay",)),
-    Field("replay/pending_action", "update_action", "u4", ("ratio",), "columns", ("replay",)),
+    Field("replay/pending_action", "update_column", "u4", ("ratio",), "columns", ("replay",)),
     Field("replay/pending_target", "update_target", "f8", ("ratio",), needs=("replay",)),
     Field("replay/pending_mask", "update_mask", "u8", ("ratio",), needs=("replay", "masks")),
     Field("replay/pending_weight", "update_weight", "f8", ("ratio",), needs=("priorities",)),
@@ -97,7 +102,7 @@ REPLAYED_FIELDS = (
 def make_batch(count: int) -> EnvBatch:
     """Return the arrays of `count` environments, all zero."""
     steps = ("u8", "u4", "f8", "u8", "u8", "u4", "u4", "u8", "u1")
-    updates = ("?", "u8", "u4", "u4", "u4", "f8")
+    updates = ("?", "u8", "u4", "u4", "f8", "u4", "f8")
     episodes = ("f8", "i4", "i8")
     masks = ("u8",) * 4
     return EnvBatch(

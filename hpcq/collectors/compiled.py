@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hpcq.collectors.base import Collector, EnvBlock, end_episode
 from hpcq.collectors.batch import Outcome
 from hpcq.envs.protocol import CompiledEnvironment, all_legal
-from hpcq.hashing import mix64, unmix64
+from hpcq.hashing import keys_of, mix64
 from hpcq.jit.compiler import PrecompiledCall, kernel
 from hpcq.rng import Purpose, word_at
 
@@ -21,36 +21,35 @@ def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
 
     Its arguments:
 
+    keys     uint64 (n,), in and out: the states of the environments
     limit    steps after which an episode is truncated; 0: never
+    draws    uint64 (n,), scratch
     ended    int64 (n + 1,), scratch
     """
 
     @kernel
     def step_all(
         batch: Any,
+        keys: NDArray[np.uint64],
         model: Any,
         stream_ids: NDArray[np.uint64],
         seed: np.uint64,
         tick: int,
         limit: int,
+        draws: NDArray[np.uint64],
         ended: NDArray[np.int64],
         episode_stats: NDArray[np.float64],
     ) -> None:
         step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
-        # Loops of their own, so that they vectorise. Until it is stepped, an environment has its
-        # key in `next` and its draw in `final`.
-        for i in range(batch.next.size):
-            batch.next[i] = unmix64(batch.hash[i])
-        for i in range(batch.final.size):
-            batch.final[i] = mix64(step_word ^ stream_ids[i])
-        for i in range(batch.next.size):
-            key, reward, terminated = step(
-                model, batch.next[i], np.int64(batch.action[i]), batch.final[i]
-            )
-            batch.next[i] = key
+        # Loops of their own, so that they vectorise.
+        for i in range(keys.size):
+            draws[i] = mix64(step_word ^ stream_ids[i])
+        for i in range(keys.size):
+            key, reward, terminated = step(model, keys[i], np.int64(batch.action[i]), draws[i])
+            keys[i] = key
             batch.reward[i] = reward
             batch.outcome[i] = _TERMINATED if terminated else _CONTINUES
-        for i in range(batch.next.size):
+        for i in range(keys.size):
             batch.episode_return[i] += batch.reward[i]
             batch.elapsed[i] += 1
             late = limit > 0 and batch.elapsed[i] >= limit
@@ -58,22 +57,21 @@ def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
             batch.outcome[i] = _TERMINATED if batch.outcome[i] == _TERMINATED else unless
         # Without branches: which episodes end cannot be predicted.
         count = 0
-        for i in range(batch.outcome.size):
+        for i in range(keys.size):
             ended[count] = i
             count += batch.outcome[i] != _CONTINUES
         for n in range(count):
             i = ended[n]
-            key = batch.next[i]
-            batch.final[i] = mix64(key)
+            batch.final_hash[i] = mix64(keys[i])
             if masked:
-                batch.final_mask[i] = legal(model, key)
-            batch.next[i] = reset(model, mix64(reset_word ^ stream_ids[i]))
+                batch.final_mask[i] = legal(model, keys[i])
+            keys[i] = reset(model, mix64(reset_word ^ stream_ids[i]))
             end_episode(batch, i, episode_stats)
         if masked:
-            for i in range(batch.next.size):
-                batch.next_mask[i] = legal(model, batch.next[i])
-        for i in range(batch.next.size):
-            batch.next[i] = mix64(batch.next[i])
+            for i in range(keys.size):
+                batch.next_mask[i] = legal(model, keys[i])
+        for i in range(keys.size):
+            batch.next_hash[i] = mix64(keys[i])
 
     return step_all
 
@@ -83,14 +81,19 @@ def _make_reset_all(reset: Any, legal: Any, masked: bool) -> Any:
 
     @kernel
     def reset_all(
-        batch: Any, model: Any, stream_ids: NDArray[np.uint64], seed: np.uint64, tick: int
+        batch: Any,
+        keys: NDArray[np.uint64],
+        model: Any,
+        stream_ids: NDArray[np.uint64],
+        seed: np.uint64,
+        tick: int,
     ) -> None:
         reset_word = word_at(seed, tick, _TO_RESET)
-        for i in range(batch.hash.size):
-            key = reset(model, mix64(reset_word ^ stream_ids[i]))
-            batch.next[i] = mix64(key)
+        for i in range(keys.size):
+            keys[i] = reset(model, mix64(reset_word ^ stream_ids[i]))
+            batch.next_hash[i] = mix64(keys[i])
             if masked:
-                batch.next_mask[i] = legal(model, key)
+                batch.next_mask[i] = legal(model, keys[i])
             batch.outcome[i] = _RESET
 
     return reset_all
@@ -104,6 +107,8 @@ class CompiledCollector(Collector):
         self.reset_every = 1
         self._model = environment.model
         self._limit = environment.max_episode_steps or 0
+        self._keys = np.zeros(env_block.count, np.uint64)
+        self._draws = np.zeros(env_block.count, np.uint64)
         self._ended = np.zeros(env_block.count + 1, np.int64)
         masked, reset = environment.masked, environment.reset
         legal = environment.legal if masked else all_legal
@@ -112,20 +117,23 @@ class CompiledCollector(Collector):
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""
-        self._reset_all(self.batch, self._model, self.stream_ids, self._seed, 0)
+        self._reset_all(self.batch, self._keys, self._model, self.stream_ids, self._seed, 0)
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._step_all(
             self.batch,
+            self._keys,
             self._model,
             self.stream_ids,
             self._seed,
             tick,
             self._limit,
+            self._draws,
             self._ended,
             self.episode_stats,
         )
 
     def restore(self, tick: int) -> None:
-        """Do nothing: `batch` is the whole state."""
+        """Put the environments into the states of `batch`, which was loaded as of this tick."""
+        self._keys[:] = keys_of(np.ascontiguousarray(self.batch.hash))

@@ -58,11 +58,11 @@ def _make_step_all(step: Any, reset: Any, observe: Any) -> Any:
             if ended:
                 end_episode(batch, i, episode_stats)
             if ended or reset_tick:
-                batch.final[i] = mix64(observe(model, state))
+                batch.final_hash[i] = mix64(observe(model, state))
                 reset(model, state, mix64(reset_word ^ stream_ids[i]))
                 batch.episode_return[i] = 0.0
                 batch.elapsed[i] = 0
-            batch.next[i] = mix64(observe(model, state))
+            batch.next_hash[i] = mix64(observe(model, state))
 
     return step_all
 
@@ -82,7 +82,7 @@ def _make_reset_all(reset: Any, observe: Any) -> Any:
         reset_word = word_at(seed, tick, _TO_RESET)
         for i in range(batch.hash.size):
             reset(model, states[i], mix64(reset_word ^ stream_ids[i]))
-            batch.next[i] = mix64(observe(model, states[i]))
+            batch.next_hash[i] = mix64(observe(model, states[i]))
             batch.outcome[i] = _RESET
 
     return reset_all

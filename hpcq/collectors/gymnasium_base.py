@@ -84,7 +84,7 @@ def _record(
         return -1
     # Loops without branches vectorise.
     for i in range(keys.size):
-        batch.next[i] = mix64(keys[i])
+        batch.next_hash[i] = mix64(keys[i])
     for i in range(rewards.size):
         batch.reward[i] = rewards[i]
         batch.episode_return[i] += 0.0 if resetting[i] else rewards[i]
@@ -100,7 +100,7 @@ def _record(
         count += (terminated[i] | truncated[i]) & (not resetting[i])
     for n in range(count):
         i = ended[n]
-        batch.final[i] = mix64(finals[i])
+        batch.final_hash[i] = mix64(finals[i])
         end_episode(batch, i, episode_stats)
     return count
 
@@ -109,7 +109,7 @@ def _record(
 def _set_next(batch: Any, indices: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
     """Let the environments `indices`, int64 (k,), act next in the states `keys`, uint64 (k,)."""
     for i in range(indices.size):
-        batch.next[indices[i]] = mix64(keys[i])
+        batch.next_hash[indices[i]] = mix64(keys[i])
 
 
 class GymnasiumCollector(ValidatingCollector):
@@ -159,7 +159,7 @@ class GymnasiumCollector(ValidatingCollector):
         if not np.array_equal(again, keys[: again.size]):
             problem = f"seed {self._seeds()[0]} gave two different first observations"
             raise self._fault(0, "reset", problem)
-        self.batch.next[:] = mix64.py_func(keys)
+        self.batch.next_hash[:] = mix64.py_func(keys)
         self.batch.outcome[:] = Outcome.RESET
 
     def restore(self, tick: int) -> None:
@@ -215,9 +215,9 @@ class GymnasiumCollector(ValidatingCollector):
         batch = self.batch
         continuing = batch.outcome == Outcome.CONTINUES
         batch.outcome[continuing] = Outcome.TRUNCATED
-        batch.final[continuing] = batch.next[continuing]
+        batch.final_hash[continuing] = batch.next_hash[continuing]
         self._resetting[:] = False
-        batch.next[:] = mix64.py_func(self._reset_all())
+        batch.next_hash[:] = mix64.py_func(self._reset_all())
         batch.elapsed[:] = 0
         batch.episode_return[:] = 0.0
 

@@ -64,13 +64,13 @@ class Rings(NamedTuple):
     hash: NDArray[np.uint64]
     action: NDArray[np.uint32]
     reward: NDArray[np.float64]
-    next: NDArray[np.uint64]
-    """hash of the state it led to, also where the episode was truncated there"""
+    next_hash: NDArray[np.uint64]
+    """of the state it led to: the final one where the episode was truncated"""
     terminated: NDArray[np.uint8]
     mask: NDArray[np.uint64]
     """legal actions of `hash`; this and `next_mask` are (n, 0) without masks"""
     next_mask: NDArray[np.uint64]
-    """of `next`"""
+    """of `next_hash`"""
     added: NDArray[np.int64]
     """(n,), transitions so far; number k is in slot k modulo the capacity"""
 
@@ -79,7 +79,7 @@ RING_FIELDS = (
     Field("replay/key", "hash", "u8", ("capacity",), "states", ("replay",)),
     Field("replay/action", "action", "u4", ("capacity",), "actions", ("replay",)),
     Field("replay/reward", "reward", "f8", ("capacity",), needs=("replay",)),
-    Field("replay/next", "next", "u8", ("capacity",), "states", ("replay",)),
+    Field("replay/next", "next_hash", "u8", ("capacity",), "states", ("replay",)),
     Field("replay/terminated", "terminated", "u1", ("capacity",), needs=("replay",)),
     Field("replay/mask", "mask", "u8", ("capacity",), needs=("replay", "masks")),
     Field("replay/next_mask", "next_mask", "u8", ("capacity",), needs=("replay", "masks")),

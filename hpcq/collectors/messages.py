@@ -96,16 +96,16 @@ def _make_pack(returns: ReturnKernels, masked: bool, acknowledged: bool) -> Any:
             finals[rank] = _NONE
         # Loops of their own, so that they vectorise.
         for i in range(batch.next_owner.size):
-            batch.next_owner[i] = owner(batch.next[i], ranks)
+            batch.next_owner[i] = owner(batch.next_hash[i], ranks)
         for i in range(batch.draw.size):
             batch.draw[i] = mix64(behave_word ^ stream_ids[i])
         count_updates(batch, windows, ranks, updates)
-        group(batch.next_owner, batch.order, queries)
+        group(batch.next_owner, batch.next_order, queries)
         truncates = occurs(batch.outcome, _TRUNCATED)
         if truncates:
             for i in range(batch.outcome.size):
                 if batch.outcome[i] == _TRUNCATED:
-                    take(finals, owner(batch.final[i], ranks))
+                    take(finals, owner(batch.final_hash[i], ranks))
         start, before, replies = _NONE, _NONE, _NONE
         for rank in range(updates.size):
             count, before = queries[rank] - before, queries[rank]
@@ -124,17 +124,17 @@ def _make_pack(returns: ReturnKernels, masked: bool, acknowledged: bool) -> Any:
             first, on = end, queries[rank] - end
             end += np.uint64(sent[rank, QUERIES] - sent[rank, FINAL_QUERIES])
             for k in range(first, end):
-                env = np.uint64(batch.order[k])
+                env = np.uint64(batch.next_order[k])
                 query = outbox[k + on]
-                query.hash = batch.next[env]
+                query.hash = batch.next_hash[env]
                 query.draw = batch.draw[env]
                 if masked:
                     query.mask = batch.next_mask[env]
         if truncates:
             for i in range(batch.outcome.size):
                 if batch.outcome[i] == _TRUNCATED:
-                    query = outbox[take(finals, owner(batch.final[i], ranks))]
-                    query.hash = batch.final[i]
+                    query = outbox[take(finals, owner(batch.final_hash[i], ranks))]
+                    query.hash = batch.final_hash[i]
                     query.draw = second_draw(batch.draw[i])
                     if masked:
                         query.mask = batch.final_mask[i]
@@ -176,26 +176,27 @@ def _make_receive(returns: ReturnKernels, actions: int, tables: int, masked: boo
                 finals[rank] = last - sent[rank, FINAL_QUERIES]
             for i in range(batch.outcome.size):
                 if batch.outcome[i] == _TRUNCATED:
-                    reply = replies[take(finals, owner(batch.final[i], ranks))]
-                    batch.update_target[i] = reply.value
-                    batch.update_action[i] = offset_of(reply)
+                    reply = replies[take(finals, owner(batch.final_hash[i], ranks))]
+                    value, offset = np.float64(reply.value), offset_of(reply)
+                    add_transition(
+                        batch, windows, i, _TRUNCATED, value, True, offset, discount, decay
+                    )
         end = _NONE
         for rank in range(finals.size):
             first, on = end, np.uint64(sent[rank, REPLIES_AT] + sent[rank, ACKS]) - end
             end += np.uint64(sent[rank, QUERIES] - sent[rank, FINAL_QUERIES])
             for k in range(first, end):
-                env = np.uint64(batch.order[k])
+                env = np.uint64(batch.next_order[k])
                 reply, outcome = replies[k + on], batch.outcome[env]
                 value, offset = np.float64(reply.value), offset_of(reply)
-                if outcome == _TRUNCATED:
-                    value, offset = batch.update_target[env], np.int64(batch.update_action[env])
-                add_transition(
-                    batch, windows, env, outcome, value, reply.greedy, offset, discount, decay
-                )
+                if outcome != _TRUNCATED:
+                    add_transition(
+                        batch, windows, env, outcome, value, reply.greedy, offset, discount, decay
+                    )
                 batch.action[env] = reply.action
-        form_updates(batch, discount)
+        form_updates(batch)
         for i in range(batch.hash.size):
-            batch.hash[i] = batch.next[i]
+            batch.hash[i] = batch.next_hash[i]
         if masked:
             for i in range(batch.mask.size):
                 batch.mask[i] = batch.next_mask[i]

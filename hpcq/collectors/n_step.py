@@ -39,7 +39,7 @@ def _count_updates(batch: Any, windows: Any, ranks: np.uint64, counts: NDArray[n
 
 
 @inlined
-def _form_updates(batch: Any, discount: float) -> None:
+def _form_updates(batch: Any) -> None:
     # `add_transition` has.
     pass
 

@@ -46,8 +46,8 @@ def _add_transition(
     discount: float,
     decay: float,
 ) -> None:
-    batch.update_action[i] = batch.action[i] + offset
-    batch.update_target[i] = value
+    batch.update_column[i] = batch.action[i] + offset
+    batch.bootstrap[i] = discount * value
 
 
 def make_kernels(masked: bool, weighted: bool) -> ReturnKernels:
@@ -71,20 +71,19 @@ def make_kernels(masked: bool, weighted: bool) -> ReturnKernels:
                 update = outbox[k + on]
                 update.hash = batch.update_hash[env]
                 update.target = batch.update_target[env]
-                update.column = batch.update_action[env] if batch.update_pending[env] else NO_COLUMN
+                update.column = batch.update_column[env] if batch.update_pending[env] else NO_COLUMN
                 if masked:
                     update.mask = batch.update_mask[env]
                 if weighted:
                     update.weight = batch.update_weight[env]
 
     @inlined
-    def form_updates(batch: Any, discount: float) -> None:
+    def form_updates(batch: Any) -> None:
         # One loop per field: each vectorises.
         for i in range(batch.update_pending.size):
             batch.update_pending[i] = batch.outcome[i] != _RESET
         for i in range(batch.update_target.size):
-            bootstrap = discount * batch.update_target[i]
-            bootstrap = 0.0 if batch.outcome[i] == _TERMINATED else bootstrap
+            bootstrap = 0.0 if batch.outcome[i] == _TERMINATED else batch.bootstrap[i]
             target = batch.reward[i] + bootstrap
             batch.update_target[i] = 0.0 if batch.outcome[i] == _RESET else target
         for i in range(batch.update_hash.size):

@@ -48,7 +48,7 @@ def _record(batch: Any, rings: Any, ratio: int) -> None:
             rings.action[n, at] = batch.action[i]
             rings.reward[n, at] = batch.reward[i]
             truncated = batch.outcome[i] == _TRUNCATED
-            rings.next[n, at] = batch.final[i] if truncated else batch.next[i]
+            rings.next_hash[n, at] = batch.final_hash[i] if truncated else batch.next_hash[i]
             rings.terminated[n, at] = batch.outcome[i] == _TERMINATED
             if rings.mask.shape[1] > 0:
                 rings.mask[n, at] = batch.mask[i]
@@ -94,12 +94,12 @@ def _replay(batch: Any, rings: Any, slots: NDArray[np.int64]) -> None:
             if k < 0:
                 # Ask for anything: nothing is learned from the reply.
                 batch.outcome[i] = _RESET
-                batch.next[i] = batch.next[live]
+                batch.next_hash[i] = batch.next_hash[live]
                 continue
             batch.hash[i] = rings.hash[n, k]
             batch.action[i] = rings.action[n, k]
             batch.reward[i] = rings.reward[n, k]
-            batch.next[i] = rings.next[n, k]
+            batch.next_hash[i] = rings.next_hash[n, k]
             if rings.mask.shape[1] > 0:
                 batch.mask[i] = rings.mask[n, k]
                 batch.next_mask[i] = rings.next_mask[n, k]

@@ -28,11 +28,11 @@ class PythonEnvironment:
     self_play: bool | None = None
     """whether every observation is that of the player to move; None: unknown"""
     masked: bool = False
-    """actions are chosen from those of info["action_mask"] only"""
+    """whether info["action_mask"] says which actions are legal"""
 
     @property
     def actions(self) -> int:
-        """How many there are."""
+        """Number of actions."""
         return self.action_set.count
 
     @property
@@ -83,7 +83,7 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             "environment.vector, hpcq steps its environments one by one"
         )
     if isinstance(entry, str):
-        # Where it cannot be loaded, `make` says why.
+        # If it cannot be loaded, `make` raises the error.
         with contextlib.suppress(Exception):
             entry = load_env_creator(entry)
     if spec is not None and callable(entry):
@@ -188,7 +188,7 @@ def python_environment(
 
 
 def _self_play(env: Any) -> bool | None:
-    """Return what metadata["self_play"] says; Gymnasium's own have one player."""
+    """Return metadata["self_play"]; Gymnasium's own environments have one player."""
     said = (getattr(env, "metadata", None) or {}).get("self_play")
     if isinstance(said, bool):
         return said

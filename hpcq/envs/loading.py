@@ -15,7 +15,7 @@ from hpcq.errors import EnvironmentFault, HpcqError, JobError
 
 
 def format_error(error: BaseException) -> str:
-    """Return an exception of the user's code with its traceback; a syntax error tells its place."""
+    """Return the text of an exception of the user's code: the traceback, or the syntax error."""
     if isinstance(error, SyntaxError):
         return "".join(traceback.format_exception_only(error)).rstrip()
     return "".join(traceback.format_exception(error)).rstrip()
@@ -27,7 +27,7 @@ def is_file(place: str) -> bool:
 
 
 def load_module(place: str) -> ModuleType:
-    """Import a module by its name, or from a file; a file's neighbours can be imported by it.
+    """Import a module by its name, or from a file, which can import files beside it.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
-    # Python tells compiled text by its time and size; a file can change without either.
+    # A .pyc file is identified by its source's time and size, which a change can leave as they are.
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)

@@ -32,7 +32,7 @@ def ensure_rows(table: Table, batch: EnvBatch, done: int) -> int:
     for i in range(done, batch.hash.size):
         if insert(table, batch.hash[i]) < 0:
             return i
-        if batch.outcome[i] == _TRUNCATED and insert(table, batch.final[i]) < 0:
+        if batch.outcome[i] == _TRUNCATED and insert(table, batch.final_hash[i]) < 0:
             return i
     return batch.hash.size
 

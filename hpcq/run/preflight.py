@@ -34,7 +34,7 @@ def check(
         collector.begin()
         numbers = np.arange(unit)
         for tick in range(1, STEPS + 1):
-            collector.batch.hash[:] = collector.batch.next
+            collector.batch.hash[:] = collector.batch.next_hash
             wanted = (numbers + tick - 1) % environment.actions
             if environment.masked:
                 wanted = _legal_from(wanted, collector.batch.next_mask, environment.actions)

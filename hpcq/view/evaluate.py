@@ -144,7 +144,7 @@ def _play(
         collector.begin()
         while left.any():
             tick += 1
-            batch.hash[:] = batch.next
+            batch.hash[:] = batch.next_hash
             if environment.masked:
                 legal = legal_actions(batch.next_mask, environment.actions)
             for i, key in enumerate(keys_of(batch.hash).tolist()):

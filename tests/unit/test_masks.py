@@ -59,9 +59,9 @@ def test_a_vector_environments_masks_are_those_of_the_states(mode, reset_every):
     for tick in range(1, 40):
         learner.advance()
         # `receive` leaves what the step has written.
-        assert batch.next_mask.tolist() == bits_of(batch.next).tolist(), tick
+        assert batch.next_mask.tolist() == bits_of(batch.next_hash).tolist(), tick
         cut = batch.outcome == Outcome.TRUNCATED
-        assert batch.final_mask[cut].tolist() == bits_of(batch.final[cut]).tolist(), tick
+        assert batch.final_mask[cut].tolist() == bits_of(batch.final_hash[cut]).tolist(), tick
         truncated += cut.sum()
     assert truncated > 10
 

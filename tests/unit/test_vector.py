@@ -64,7 +64,7 @@ def test_the_learned_transitions_are_the_scripted_ones(mode, reset_every):
             batch.outcome,
             batch.action,
             batch.reward,
-            *(keys(column) for column in (batch.hash, batch.final, batch.next)),
+            *(keys(column) for column in (batch.hash, batch.final_hash, batch.next_hash)),
             strict=True,
         ):
             if outcome != Outcome.RESET:

@@ -209,7 +209,7 @@ def cartpole(
     bins: Sequence[int] = (6, 12, 16, 16),
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
-    """Return the twin of CartPole-v1: job id ``hpcq/CartPole-v0``.
+    """Return CartPole-v1, compiled: job id ``hpcq/CartPole-v0``.
 
     `bins` of position, velocity, angle, angular velocity; `anywhere`: start in any state.
     """
@@ -226,7 +226,7 @@ def mountain_car(
     bins: Sequence[int] = (128, 128),
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
-    """Return the twin of MountainCar-v0: job id ``hpcq/MountainCar-v0``.
+    """Return MountainCar-v0, compiled: job id ``hpcq/MountainCar-v0``.
 
     `bins` of position and velocity; `anywhere`: start in any state.
     """
@@ -244,7 +244,7 @@ def acrobot(
     bins: Sequence[int] = (24, 24, 24, 24),
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
-    """Return the twin of Acrobot-v1: job id ``hpcq/Acrobot-v0``.
+    """Return Acrobot-v1, compiled: job id ``hpcq/Acrobot-v0``.
 
     `bins` of both angles and both angular velocities; `anywhere`: start in any state.
     """
@@ -263,7 +263,7 @@ def pendulum(
     torques: int = 5,
     anywhere: bool = False,
 ) -> ContinuousEnvironment:
-    """Return the twin of Pendulum-v1: job id ``hpcq/Pendulum-v0``.
+    """Return Pendulum-v1, compiled: job id ``hpcq/Pendulum-v0``.
 
     `bins` of angle and angular velocity; `torques` evenly spaced in -2 ... 2; `anywhere`: start in
     any state.
