@@ -21,6 +21,25 @@ _TABLE_BITS = np.uint64(0xFFFF)
 QTable = NDArray[np.floating]
 
 
+class Query(NamedTuple):
+    """A query as its owner answers it, with the row of the state."""
+
+    q: QTable
+    """(rows, tables * actions), the actions of table 0 first"""
+    visits: NDArray[np.uint32]
+    """updates so far, as q; or (rows, 0) where they are not counted"""
+    slot: np.uint64
+    """the row of the state"""
+    mask: np.uint64
+    """bitset of the legal actions"""
+    best: float
+    """the largest behaviour value of the legal actions"""
+    draw: np.uint64
+    """64 random bits"""
+    parameter: float
+    """the policy's, at this step"""
+
+
 class RowKernels(NamedTuple):
     """The kernels that a rule or a policy may use, for rows of `tables` times `actions` values.
 
@@ -44,9 +63,9 @@ class RowKernels(NamedTuple):
     """randint(draw, n): a number in 0 ... n - 1, from the lower half of the draw"""
     sample_legal: Callable[[np.uint64, np.uint64], int]
     """sample_legal(mask, draw): a legal action, all alike likely"""
-    sample_best: Callable[[QTable, np.uint64, np.uint64, float, Any, np.uint64], int]
-    """sample_best(q, slot, mask, best, explore, draw): one of the legal actions that are worth
-    `best`, all alike likely; with `explore`, one of all legal actions"""
+    sample_best: Callable[[Query, Any], int]
+    """sample_best(query, explore): one of the best legal actions, all alike likely; with `explore`,
+    one of all legal actions"""
     visit_count: Callable[[NDArray[np.uint32], np.uint64, int], int]
     """visit_count(visits, slot, action): updates of an action so far, in all tables"""
 
@@ -229,16 +248,14 @@ def _make_samplers(
 
     # Both without branches: whether a row has ties, and which, cannot be predicted.
     @inlined
-    def best_of_all(
-        q: QTable, slot: np.uint64, mask: np.uint64, best: float, explore: Any, draw: np.uint64
-    ) -> int:
-        return _member(everything if explore else worth(q, slot, best), draw)
+    def best_of_all(at: Query, explore: Any) -> int:
+        best = worth(at.q, at.slot, at.best)
+        return _member(everything if explore else best, at.draw)
 
     @inlined
-    def best_of_legal(
-        q: QTable, slot: np.uint64, mask: np.uint64, best: float, explore: Any, draw: np.uint64
-    ) -> int:
-        return _member(mask & (everything if explore else worth(q, slot, best)), draw)
+    def best_of_legal(at: Query, explore: Any) -> int:
+        best = worth(at.q, at.slot, at.best)
+        return _member(at.mask & (everything if explore else best), at.draw)
 
     return (sample_legal, best_of_legal) if masked else (sample_any, best_of_all)
 
@@ -253,15 +270,13 @@ def _make_samplers_of_many(
         return randint(draw, actions)
 
     @inlined
-    def sample_best(
-        q: QTable, slot: np.uint64, mask: np.uint64, best: float, explore: Any, draw: np.uint64
-    ) -> int:
+    def sample_best(at: Query, explore: Any) -> int:
         count = 0
         for a in range(actions):
-            count += explore | (behaviour_value(q, slot, a) >= best)
-        skip, passed, chosen = randint(draw, count), 0, 0
+            count += explore | (behaviour_value(at.q, at.slot, a) >= at.best)
+        skip, passed, chosen = randint(at.draw, count), 0, 0
         for a in range(actions - 1):
-            passed += explore | (behaviour_value(q, slot, a) >= best)
+            passed += explore | (behaviour_value(at.q, at.slot, a) >= at.best)
             chosen += passed <= skip
         return chosen
 

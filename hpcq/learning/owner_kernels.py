@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hpcq.exchange.base import ACKS, QUERIES, UPDATES
 from hpcq.exchange.records import NO_COLUMN
 from hpcq.jit.compiler import kernel
-from hpcq.learning.action_selection import RowKernels, make_mask_of
+from hpcq.learning.action_selection import Query, RowKernels, make_mask_of
 from hpcq.learning.policy import Policy
 from hpcq.learning.prefetch import (
     BLOCK,
@@ -97,10 +97,9 @@ def make_answer(
                     draw, mask = query.draw, mask_of(query)
                     if holds(hashes, state, slot, query.hash):
                         best = largest(q, slot, mask)
-                        action = choose(q, visits, slot, mask, best, draw, parameter)
-                        reply.value = bootstrap(
-                            q, visits, slot, mask, best, action, draw, parameter
-                        )
+                        at = Query(q, visits, slot, mask, best, draw, parameter)
+                        action = choose(at)
+                        reply.value = bootstrap(at, action)
                         reply.action = action
                         greedy = behaviour_value(q, slot, action) == best
                     else:

@@ -10,17 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hpcq.learning.action_selection import RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 
 
 class PolicyKernels(NamedTuple):
     """The kernels of a policy for rows of one shape."""
 
-    choose: Callable[..., int]
-    """choose(q, visits, slot, mask, best, draw, parameter) -> action; `best` is the largest
-    behaviour value, `parameter` the policy's at this step"""
-    expectation: Callable[..., float]
-    """expectation(q, visits, slot, mask, best, parameter) -> mean behaviour value"""
+    choose: Callable[[Query], int]
+    """choose(query) -> action"""
+    expectation: Callable[[Query], float]
+    """expectation(query) -> mean behaviour value"""
 
 
 @dataclass(frozen=True)

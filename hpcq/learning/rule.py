@@ -14,8 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import QTable, Query, RowKernels
 from hpcq.learning.policy import PolicyKernels
+
+Bootstrap = Callable[[Query, int], float]
 
 
 @inlined
@@ -29,10 +31,9 @@ def towards(q: QTable, slot: np.uint64, column: np.uint64, target: float, rate: 
 class Rule:
     """One learning rule; see the file of each for its equation."""
 
-    bootstrap: Callable[[RowKernels, PolicyKernels], Callable[..., float]]
-    """makes the kernel value(q, visits, slot, mask, best, action, draw, policy_parameter): what a
-    target bootstraps from in a state where the policy has chosen `action` and `best` is the largest
-    behaviour value"""
+    bootstrap: Callable[[RowKernels, PolicyKernels], Bootstrap]
+    """makes the kernel value(query, action): what a target bootstraps from in the state of a query
+    for which the policy has chosen `action`"""
     update: Callable[..., None] = towards
     """kernel: update(q, slot, column, target, rate)"""
     tables: int | str = 1

@@ -9,7 +9,7 @@ from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
 from hpcq.learning import policy, rule
-from hpcq.learning.action_selection import make_row_kernels
+from hpcq.learning.action_selection import Query, make_row_kernels
 from hpcq.learning.owner_kernels import MAX_VISITS, make_owner_kernels
 from hpcq.learning.prefetch import RING_SIZE, SlotHints, empty_hints, hints_valid
 from hpcq.table.combine import combine_tables
@@ -217,6 +217,7 @@ def test_any_number_of_actions_is_chosen_from(actions, masked, tables, combine):
     row = make_row_kernels(actions, tables, combine, masked)
     rng = np.random.default_rng(actions)
     q = rng.integers(3, size=(1, tables * actions)).astype(np.float32)
+    visits = np.zeros((1, 0), np.uint32)
     values = combine_tables(q.reshape(1, tables, actions), combine)[0]
     for draw in DRAWS[:300].tolist():
         legal = list(range(actions))
@@ -227,7 +228,7 @@ def test_any_number_of_actions_is_chosen_from(actions, masked, tables, combine):
         greedy = [a for a in legal if values[a] == best]
         for explore, candidates in ((False, greedy), (True, legal)):
             expected = candidates[(draw & 0xFFFFFFFF) * len(candidates) >> 32]
-            place = np.uint64(0), mask, np.float32(best), explore, np.uint64(draw)
-            assert row.sample_best(q, *place) == expected
+            at = Query(q, visits, np.uint64(0), mask, np.float32(best), np.uint64(draw), 0.0)
+            assert row.sample_best(at, explore) == expected
         expected = legal[(draw & 0xFFFFFFFF) * len(legal) >> 32]
         assert row.sample_legal(mask, np.uint64(draw)) == expected

@@ -7,12 +7,10 @@ planning, and reacting based on approximating dynamic programming", ICML 1990; S
 "Reinforcement Learning", 2018, equation 2.11.
 """
 
-from typing import Any
-
 import numpy as np
 
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import Policy, PolicyKernels
 from hpcq.rng import unit_interval
 
@@ -22,39 +20,33 @@ def make(row: RowKernels) -> PolicyKernels:
     actions, is_legal, behaviour_value = row.actions, row.is_legal, row.behaviour_value
 
     @inlined
-    def choose(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        draw: np.uint64,
-        temperature: float,
-    ) -> int:
+    def weight_of(at: Query, a: int) -> float:
+        return np.exp((behaviour_value(at.q, at.slot, a) - at.best) / at.parameter)
+
+    @inlined
+    def choose(at: Query) -> int:
         # The first action whose running sum of weights exceeds the draw.
         total = 0.0
         for a in range(actions):
-            if is_legal(mask, a):
-                total += np.exp((behaviour_value(q, slot, a) - best) / temperature)
-        threshold, reached, chosen = unit_interval(draw) * total, 0.0, -1
+            if is_legal(at.mask, a):
+                total += weight_of(at, a)
+        threshold, reached, chosen = unit_interval(at.draw) * total, 0.0, -1
         for a in range(actions):
-            if is_legal(mask, a) and reached <= threshold:
-                weight = np.exp((behaviour_value(q, slot, a) - best) / temperature)
+            if is_legal(at.mask, a) and reached <= threshold:
+                weight = weight_of(at, a)
                 # A weight that underflows to 0 is never taken.
                 chosen = a if weight > 0.0 else chosen
                 reached += weight
         return chosen
 
     @inlined
-    def expectation(
-        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, best: float, temperature: float
-    ) -> float:
+    def expectation(at: Query) -> float:
         total, sum_ = 0.0, 0.0
         for a in range(actions):
-            if is_legal(mask, a):
-                weight = np.exp((behaviour_value(q, slot, a) - best) / temperature)
+            if is_legal(at.mask, a):
+                weight = weight_of(at, a)
                 total += weight
-                sum_ += weight * behaviour_value(q, slot, a)
+                sum_ += weight * behaviour_value(at.q, at.slot, a)
         return sum_ / total
 
     return PolicyKernels(choose, expectation)

@@ -4,12 +4,10 @@ Watkins, "Learning from delayed rewards", 1989; Sutton and Barto, "Reinforcement
 section 2.2.
 """
 
-from typing import Any
-
 import numpy as np
 
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import Policy, PolicyKernels
 
 
@@ -19,28 +17,18 @@ def make(row: RowKernels) -> PolicyKernels:
     sample_best = row.sample_best
 
     @inlined
-    def choose(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        draw: np.uint64,
-        epsilon: float,
-    ) -> int:
-        explore = (draw >> np.uint64(32)) < np.uint64(epsilon * 4294967296.0)
-        return sample_best(q, slot, mask, best, explore, draw)
+    def choose(at: Query) -> int:
+        explore = (at.draw >> np.uint64(32)) < np.uint64(at.parameter * 4294967296.0)
+        return sample_best(at, explore)
 
     @inlined
-    def expectation(
-        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, best: float, epsilon: float
-    ) -> float:
+    def expectation(at: Query) -> float:
         total, count = 0.0, 0
         for a in range(actions):
-            if is_legal(mask, a):
-                total += behaviour_value(q, slot, a)
+            if is_legal(at.mask, a):
+                total += behaviour_value(at.q, at.slot, a)
                 count += 1
-        return epsilon * (total / count) + (1.0 - epsilon) * best
+        return at.parameter * (total / count) + (1.0 - at.parameter) * at.best
 
     return PolicyKernels(choose, expectation)
 

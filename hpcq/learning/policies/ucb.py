@@ -8,12 +8,10 @@ multiarmed bandit problem", Machine Learning 47, 2002 (UCB1); Sutton and Barto, 
 Learning", 2018, equation 2.10.
 """
 
-from typing import Any
-
 import numpy as np
 
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import Policy, PolicyKernels
 
 
@@ -23,60 +21,46 @@ def make(row: RowKernels) -> PolicyKernels:
     randint, visit_count = row.randint, row.visit_count
 
     @inlined
-    def bound(
-        q: QTable, visits: Any, slot: np.uint64, a: int, log_all: float, confidence: float
-    ) -> float:
+    def bound(at: Query, a: int, log_all: float) -> float:
         """Return the bound of one action; `log_all` is ln N(s)."""
-        count = visit_count(visits, slot, a)
+        count = visit_count(at.visits, at.slot, a)
         if count == 0:
             return np.inf
-        return behaviour_value(q, slot, a) + confidence * np.sqrt(log_all / count)
+        return behaviour_value(at.q, at.slot, a) + at.parameter * np.sqrt(log_all / count)
 
     @inlined
-    def largest_bound(
-        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, confidence: float
-    ) -> tuple[float, int, float]:
+    def largest_bound(at: Query) -> tuple[float, int, float]:
         """Return the largest bound, how many actions have it, and ln N(s)."""
         total = 0
         for a in range(actions):
-            if is_legal(mask, a):
-                total += visit_count(visits, slot, a)
+            if is_legal(at.mask, a):
+                total += visit_count(at.visits, at.slot, a)
         log_all = np.log(np.float64(max(total, 1)))
         most, candidates = -np.inf, 0
         for a in range(actions):
-            if is_legal(mask, a):
-                found = bound(q, visits, slot, a, log_all, confidence)
+            if is_legal(at.mask, a):
+                found = bound(at, a, log_all)
                 candidates = candidates * (found <= most) + (found >= most)
                 most = max(most, found)
         return most, candidates, log_all
 
     @inlined
-    def choose(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        draw: np.uint64,
-        confidence: float,
-    ) -> int:
-        most, candidates, log_all = largest_bound(q, visits, slot, mask, confidence)
-        skip, chosen = randint(draw, candidates), 0
+    def choose(at: Query) -> int:
+        most, candidates, log_all = largest_bound(at)
+        skip, chosen = randint(at.draw, candidates), 0
         for a in range(actions):
-            if is_legal(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
+            if is_legal(at.mask, a) and bound(at, a, log_all) == most:
                 chosen = a if skip == 0 else chosen
                 skip -= 1
         return chosen
 
     @inlined
-    def expectation(
-        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, best: float, confidence: float
-    ) -> float:
-        most, candidates, log_all = largest_bound(q, visits, slot, mask, confidence)
+    def expectation(at: Query) -> float:
+        most, candidates, log_all = largest_bound(at)
         total = 0.0
         for a in range(actions):
-            if is_legal(mask, a) and bound(q, visits, slot, a, log_all, confidence) == most:
-                total += behaviour_value(q, slot, a)
+            if is_legal(at.mask, a) and bound(at, a, log_all) == most:
+                total += behaviour_value(at.q, at.slot, a)
         return total / candidates
 
     return PolicyKernels(choose, expectation)

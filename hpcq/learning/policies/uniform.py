@@ -3,12 +3,8 @@
 Rules that learn off-policy learn the best policy from it, and the others its own values.
 """
 
-from typing import Any
-
-import numpy as np
-
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import Policy, PolicyKernels
 
 
@@ -18,25 +14,15 @@ def make(row: RowKernels) -> PolicyKernels:
     sample_legal = row.sample_legal
 
     @inlined
-    def choose(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        draw: np.uint64,
-        parameter: float,
-    ) -> int:
-        return sample_legal(mask, draw)
+    def choose(at: Query) -> int:
+        return sample_legal(at.mask, at.draw)
 
     @inlined
-    def expectation(
-        q: QTable, visits: Any, slot: np.uint64, mask: np.uint64, best: float, parameter: float
-    ) -> float:
+    def expectation(at: Query) -> float:
         total, count = 0.0, 0
         for a in range(actions):
-            if is_legal(mask, a):
-                total += behaviour_value(q, slot, a)
+            if is_legal(at.mask, a):
+                total += behaviour_value(at.q, at.slot, a)
                 count += 1
         return total / count
 

@@ -9,42 +9,30 @@ reply is already the one for the table that will be updated. Of equal values the
 as chosen.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import PolicyKernels
-from hpcq.learning.rule import Rule
+from hpcq.learning.rule import Bootstrap, Rule
 
 
-def bootstrap(row: RowKernels, policy: PolicyKernels) -> Callable[..., float]:
+def bootstrap(row: RowKernels, policy: PolicyKernels) -> Bootstrap:
     """Return the kernel of what the other table says of the best action of the drawn one."""
     actions, is_legal, table_of = row.actions, row.is_legal, row.table_of
 
     @inlined
-    def value(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        action: int,
-        draw: np.uint64,
-        policy_parameter: float,
-    ) -> float:
-        mine = np.int64(table_of(draw)) * actions
+    def value(at: Query, action: int) -> float:
+        mine = np.int64(table_of(at.draw)) * actions
         other = actions - mine
-        chosen, most, found = 0, q[slot, mine], False
+        chosen, most, found = 0, at.q[at.slot, mine], False
         for a in range(actions):
-            candidate = q[slot, mine + a]
-            better = is_legal(mask, a) & (not found or candidate > most)
+            candidate = at.q[at.slot, mine + a]
+            better = is_legal(at.mask, a) & (not found or candidate > most)
             most = candidate if better else most
             chosen = a if better else chosen
             found = found or better
-        return q[slot, other + chosen]
+        return at.q[at.slot, other + chosen]
 
     return value
 

@@ -7,33 +7,19 @@ Sarsa", ADPRL 2009, equation 5; Sutton and Barto, "Reinforcement Learning", 2018
 7.7 with several steps.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import PolicyKernels
-from hpcq.learning.rule import Rule
+from hpcq.learning.rule import Bootstrap, Rule
 
 
-def bootstrap(row: RowKernels, policy: PolicyKernels) -> Callable[..., float]:
+def bootstrap(row: RowKernels, policy: PolicyKernels) -> Bootstrap:
     """Return the kernel of the policy's mean value."""
     expectation = policy.expectation
 
     @inlined
-    def value(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        action: int,
-        draw: np.uint64,
-        policy_parameter: float,
-    ) -> float:
-        return expectation(q, visits, slot, mask, best, policy_parameter)
+    def value(at: Query, action: int) -> float:
+        return expectation(at)
 
     return value
 

@@ -7,32 +7,18 @@ return ends at the first action that is not greedy: with `trace_decay` it is Wat
 (Watkins, "Learning from delayed rewards", 1989, chapter 7) as a truncated forward view.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import PolicyKernels
-from hpcq.learning.rule import Rule
+from hpcq.learning.rule import Bootstrap, Rule
 
 
-def bootstrap(row: RowKernels, policy: PolicyKernels) -> Callable[..., float]:
+def bootstrap(row: RowKernels, policy: PolicyKernels) -> Bootstrap:
     """Return the kernel of the largest value."""
 
     @inlined
-    def value(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        action: int,
-        draw: np.uint64,
-        policy_parameter: float,
-    ) -> float:
-        return best
+    def value(at: Query, action: int) -> float:
+        return at.best
 
     return value
 

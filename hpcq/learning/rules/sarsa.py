@@ -7,33 +7,19 @@ Sutton and Barto, "Reinforcement Learning", 2018, equation 6.7, and 7.4 with sev
 state of a truncated episode has an action of its own draw, which nobody takes.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
 from hpcq.jit.compiler import inlined
-from hpcq.learning.action_selection import QTable, RowKernels
+from hpcq.learning.action_selection import Query, RowKernels
 from hpcq.learning.policy import PolicyKernels
-from hpcq.learning.rule import Rule
+from hpcq.learning.rule import Bootstrap, Rule
 
 
-def bootstrap(row: RowKernels, policy: PolicyKernels) -> Callable[..., float]:
+def bootstrap(row: RowKernels, policy: PolicyKernels) -> Bootstrap:
     """Return the kernel of the value of the action chosen."""
     behaviour_value = row.behaviour_value
 
     @inlined
-    def value(
-        q: QTable,
-        visits: Any,
-        slot: np.uint64,
-        mask: np.uint64,
-        best: float,
-        action: int,
-        draw: np.uint64,
-        policy_parameter: float,
-    ) -> float:
-        return behaviour_value(q, slot, action)
+    def value(at: Query, action: int) -> float:
+        return behaviour_value(at.q, at.slot, action)
 
     return value
 
