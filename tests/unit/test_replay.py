@@ -144,7 +144,10 @@ def test_an_evaluation_replays_nothing(keys):
     job = make_job.make(make_job.GARNET, evaluation={"every": 1, "episodes": 20, "max_steps": 9})
     learner = trained(with_replay(job, ratio=2, **keys), 50)
     before = learner.digest()
-    evaluator = Evaluator(learner)
+    section = learner.job.evaluation
+    evaluator = Evaluator(
+        learner.algorithm, learner.environment, section, learner.shard, learner.comm
+    )
     evaluator.evaluate()
     evaluator.close()
     assert learner.digest() == before
