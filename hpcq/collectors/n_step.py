@@ -24,9 +24,7 @@ from hpcq.collectors.returns import ReturnKernels
 from hpcq.hashing import owner
 from hpcq.jit.compiler import inlined
 
-_CONTINUES, _TERMINATED, _RESET = (
-    int(outcome) for outcome in (Outcome.CONTINUES, Outcome.TERMINATED, Outcome.RESET)
-)
+_CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
 
 @inlined
@@ -105,6 +103,9 @@ def make_kernels(masked: bool, cuts_traces: bool) -> ReturnKernels:
                     mixed = (1.0 - decay) * windows.value[i, k] + decay * total
                     total = windows.reward[i, k] + discount * mixed
                     windows.target[i, k] = total
+        if outcome == _TRUNCATED:
+            # Only so that checkpoints stay byte-identical: with windows, nobody reads these.
+            batch.update_target[i], batch.update_column[i] = value, offset
         windows.offset[i] = offset
         windows.length[i] = length
         windows.due[i] = due
