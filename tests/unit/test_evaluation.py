@@ -28,8 +28,13 @@ def trained(job, ticks):
     return learner
 
 
+def evaluator_of(learner):
+    section = learner.job.evaluation
+    return Evaluator(learner.algorithm, learner.environment, section, learner.shard, learner.comm)
+
+
 def evaluate(learner):
-    evaluator = Evaluator(learner)
+    evaluator = evaluator_of(learner)
     found = evaluator.evaluate()
     evaluator.close()
     return found
@@ -88,7 +93,7 @@ def test_it_changes_nothing_and_repeats_itself(environment, learning, exploratio
     learner = trained(job, 60)
     rows, digest = len(learner.shard), learner.digest()
     before = {field.dataset: array.copy() for field, array in learner.saved_arrays()}
-    evaluator = Evaluator(learner)
+    evaluator = evaluator_of(learner)
     first = evaluator.evaluate()
     assert evaluator.evaluate() == first
     assert evaluate(learner) == first
