@@ -27,9 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.checksum import crc32
-from hpcq.exchange.records import MAX_TABLES
 from hpcq.learning.saved_state import FIELDS
-from hpcq.table.combine import COMBINATIONS
+from hpcq.table.combine import COMBINATIONS, MAX_TABLES
 
 FORMATS = (2, 3)
 

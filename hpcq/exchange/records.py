@@ -2,11 +2,10 @@
 
 import numpy as np
 
+from hpcq.table.combine import MAX_TABLES
+
 # The column of an update to be skipped: a placeholder that keeps updates in the order of queries.
 NO_COLUMN = np.uint32(0xFFFFFFFF)
-
-# Tables that a reply can tell apart: an index is one byte, which keeps a float32 reply at 8 bytes.
-MAX_TABLES = 256
 
 
 def record_types(

@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 COMBINATIONS = ("mean", "min")
+# A reply tells them apart by one byte, which keeps a float32 reply at 8 bytes.
+MAX_TABLES = 256
 
 
 def combine_tables(q: NDArray[np.floating], combine: str) -> NDArray[np.floating]:

@@ -50,8 +50,8 @@ def test_an_inventory_with_a_lead_time_worked_by_hand():
 
 @pytest.mark.parametrize("reward", [5.0, 12.0, 40.0])
 def test_the_queues_threshold_is_naors(reward):
-    arrival, owner = 0.3, 0.5
-    model = make("Admission", arrival=arrival, owner=owner, reward=reward).model
+    arrival, service = 0.3, 0.5
+    model = make("Admission", arrival=arrival, service=service, reward=reward).model
     value = np.zeros(model.start.size)
     for _ in range(4000):
         value = exact.action_values(model, value, 1.0).max(axis=1)
@@ -60,10 +60,10 @@ def test_the_queues_threshold_is_naors(reward):
     admits = q[:20, 1, 1] > q[:20, 1, 0] + 1e-9
     # Naor: the largest n with (n (1 - rho) - rho (1 - rho^n)) / (1 - rho)^2 <= reward * service.
     # A customer costs from the step of admission on, one step more than in his continuous time.
-    rho = arrival / owner
+    rho = arrival / service
     n = np.arange(1, 40)
     cost = (n * (1 - rho) - rho * (1 - rho**n)) / (1 - rho) ** 2
-    threshold = int((cost <= reward * owner).sum())
+    threshold = int((cost <= reward * service).sum())
     assert admits.tolist() == [queue < threshold for queue in range(20)]
 
 
