@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell sees; the README explains each to users."""
+    """What the shell sees; run/README.md explains each to users."""
 
     DONE = 0
     USAGE = 64

@@ -18,7 +18,7 @@ through a key:
     step(model, state, action, draw) -> (reward, terminated)
     observe(model, state)            -> key
 
-In a file of your own, `compiled_environment` puts the two functions together; the README has an
+In a file of your own, `compiled_environment` puts the two functions together; envs/README.md has an
 example.
 """
 

@@ -67,7 +67,7 @@ def cache_root() -> Path:
 
 
 class _SharedCache(FunctionCache):
-    """numba's cache, saved to by one process at a time.
+    """numba's cache, saved to by one process at a time; what cannot be read is compiled again.
 
     Of two that save at once, numba can enter the code of one under the signature of the other
     (numba#4807): jobs of an array, say, that start together.
@@ -79,32 +79,44 @@ class _SharedCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # numba would first load all that it compiles with: 65 modules, a quarter of a second.
-        with self._guard_against_spurious_io_errors():
+        try:
             return self._load_overload(sig, target_context)
+        except Exception:
+            # A damaged file, or one with the type of another user's model in a signature.
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         # What cannot be kept, on a full disk, is compiled again.
         with contextlib.suppress(OSError), open(Path(self.cache_path, "lock"), "a") as lock:
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            super().save_overload(sig, data)
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                raise
+            except Exception:
+                # The index cannot be read: begin a new one.
+                self.flush()
+                super().save_overload(sig, data)
 
 
 _FOLDER = cache_root() / f"{package_digest()}-numba{numba.__version__}"
 
 
 def _compile(function: Callable[P, R], inline: bool) -> Kernel[P, R]:
-    config: Any = numba_config
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(_FOLDER)
-    try:
-        compiled = numba.njit(**_OPTIONS, forceinline=inline)(function)
-        # A kernel outside this package becomes part of one that a factory makes, which has a cache.
-        if is_ours(function):
+    compiled = numba.njit(**_OPTIONS, forceinline=inline)(function)
+    # A kernel outside this package becomes part of one that a factory makes, which has a cache.
+    if is_ours(function):
+        # Closures have folders of their own: an index holds the types of a user's models.
+        folder = _FOLDER / fingerprint(function)[:16] if function.__closure__ else _FOLDER
+        config: Any = numba_config
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(folder)
+        try:
             compiled._cache = _SharedCache(function)
-        return compiled
-    finally:
-        config.CACHE_DIR = before
+        finally:
+            config.CACHE_DIR = before
+    return compiled
 
 
 def kernel(function: Callable[P, R]) -> Kernel[P, R]:

@@ -12,7 +12,7 @@ from hpcq.learning.owner_kernels import MAX_VISITS
 from hpcq.table.hash_table import HAS_MAX, Table, find, insert
 
 # The columns of a record: hash, whether the rank met the state since the last merge, its legal
-# actions if these are told, then the updates and the value of each column of a row.
+# actions where there are masks, then the updates and the value of each column of a row.
 HASH, NEW, MASK, COLUMNS = 0, 1, 2, 3
 
 _TRUNCATED = int(Outcome.TRUNCATED)

@@ -111,6 +111,38 @@ def test_a_change_in_any_file_of_the_package_is_always_noticed(package):
     assert run(package, RECORDED) == (-1,)
 
 
+MODEL = """
+import sys
+import numpy as np
+from hpcq.envs.protocol import all_legal
+model = (1,)
+if sys.argv[1] == "own":
+    from users import Model
+    model = Model(1)
+print(int(all_legal(model, np.uint64(1)) == 2**64 - 1), 0)
+"""
+
+
+def test_a_model_that_only_its_author_can_import_is_in_nobodys_way(package):
+    users = package.parent / "users.py"
+    users.write_text("from typing import NamedTuple\nclass Model(NamedTuple):\n    a: int\n")
+    assert run(package, MODEL, "own")[0] == 1
+    users.unlink()
+    assert run(package, MODEL, "other")[0] == 1
+    users.write_text("from typing import NamedTuple\nclass Model(NamedTuple):\n    a: int\n")
+    assert run(package, MODEL, "own")[0] == 1
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"\0" * 99])
+def test_a_damaged_cache_is_made_again(kind, damage, package):
+    assert run(package, PROGRAM, 2, 3) == (13, 0)
+    (file,) = (package.parent / "cache").glob(f"**/factory.make_run*run-*.{kind}")
+    file.write_bytes(damage(file.read_bytes()))
+    assert run(package, PROGRAM, 2, 3)[0] == 13
+    assert run(package, PROGRAM, 2, 3) == (13, 1)
+
+
 def test_a_kernel_of_the_package_closes_over_nothing_without_a_digest():
     table = {}
 
