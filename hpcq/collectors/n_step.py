@@ -38,7 +38,7 @@ def _count_updates(batch: Any, windows: Any, ranks: np.uint64, counts: NDArray[n
 
 @inlined
 def _form_updates(batch: Any) -> None:
-    # `add_transition` has.
+    # `add_transition` has already written the updates.
     pass
 
 
@@ -104,7 +104,7 @@ def make_kernels(masked: bool, cuts_traces: bool) -> ReturnKernels:
                     total = windows.reward[i, k] + discount * mixed
                     windows.target[i, k] = total
         if outcome == _TRUNCATED:
-            # Only so that checkpoints stay byte-identical: with windows, nobody reads these.
+            # Unused with n-step returns; written only to keep checkpoints byte-identical.
             batch.update_target[i], batch.update_column[i] = value, offset
         windows.offset[i] = offset
         windows.length[i] = length

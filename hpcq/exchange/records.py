@@ -36,7 +36,7 @@ def record_types(
     if tables > MAX_TABLES:
         raise ValueError(f"{tables} tables, expected at most {MAX_TABLES}")
     real = np.dtype(dtype)
-    # Early in the record: numba takes a record for a shorter one that has the same first fields.
+    # These come first, because numba confuses record types that share a prefix.
     extra = [("mask", "u8")] * masked + [("weight", "f8")] * weighted
     at = 8 + 8 * len(extra)
     message = np.dtype(

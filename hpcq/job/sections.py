@@ -172,7 +172,8 @@ class _LearningSection(Section):
         for key, rules in all_rule_options().items():
             if key not in own and data.get(key) is not None:
                 raise ValueError(f"rule {rule!r} has no {key}: it is for {', '.join(rules)}")
-        return {**{key: option["default"] for key, option in own.items()}, **data}
+        given = {key: value for key, value in data.items() if key not in own or value is not None}
+        return {**{key: option["default"] for key, option in own.items()}, **given}
 
     @model_validator(mode="after")
     def _several_steps(self) -> "_LearningSection":
@@ -216,7 +217,7 @@ class ExplorationSection(Section):
     epsilon: Schedule = Constant(value=0.1)
     """epsilon_greedy: probability of a uniformly random action"""
     temperature: PositiveSchedule | None = None
-    """boltzmann: differences of Q-values that count, in the unit of rewards"""
+    """boltzmann: temperature of the softmax, in the unit of rewards; larger is more random"""
     confidence: PositiveSchedule | None = None
     """ucb: the weight of what is little known, in the unit of rewards"""
 

@@ -58,14 +58,14 @@ class RowKernels(NamedTuple):
     largest: Callable[[QTable, np.uint64, np.uint64], float]
     """largest(q, slot, mask): the largest behaviour value of the legal actions"""
     table_of: Callable[[np.uint64], np.uint64]
-    """table_of(draw): the table that the update of the chosen action goes to, each alike likely"""
+    """table_of(draw): the table that the next update goes to, uniform over the tables"""
     randint: Callable[[np.uint64, int], int]
     """randint(draw, n): a number in 0 ... n - 1, from the lower half of the draw"""
     sample_legal: Callable[[np.uint64, np.uint64], int]
-    """sample_legal(mask, draw): a legal action, all alike likely"""
+    """sample_legal(mask, draw): a legal action, uniformly"""
     sample_best: Callable[[Query, Any], int]
-    """sample_best(query, explore): one of the best legal actions, all alike likely; with `explore`,
-    one of all legal actions"""
+    """sample_best(query, explore): one of the best legal actions, uniformly; with `explore`, one of
+    all legal actions"""
     visit_count: Callable[[NDArray[np.uint32], np.uint64, int], int]
     """visit_count(visits, slot, action): updates of an action so far, in all tables"""
 
@@ -123,7 +123,7 @@ def _has_bit(mask: np.uint64, action: int) -> bool:
 
 @inlined
 def _member(bitset: np.uint64, draw: np.uint64) -> Any:
-    """Return one member of a bitset, all alike likely."""
+    """Return a member of a bitset, uniformly."""
     # 0 for an empty set: a row of NaN must not lead out of an array.
     return np.int64(nth(bitset, randint(draw, size_of(bitset))) & np.uint64(WIDTH - 1))
 
@@ -146,7 +146,7 @@ def make_mask_of(masked: bool) -> Callable[[Any], np.uint64]:
 def _make_table_of(tables: int) -> Callable[[np.uint64], np.uint64]:
     @inlined
     def table_of(draw: np.uint64) -> np.uint64:
-        # From bits that decide nothing about the action.
+        # The low 16 bits hardly affect the action.
         return (draw & _TABLE_BITS) % np.uint64(tables)
 
     return table_of
@@ -222,7 +222,7 @@ def _make_samplers(
     """Return `sample_legal` and `sample_best`; `contiguous`: rows hold the values themselves."""
     if actions > WIDTH:
         return _make_samplers_of_many(actions, behaviour_value)
-    # Not in a kernel: there, 1 << 64 is no number.
+    # Computed in Python: `1 << 64` overflows in numba.
     everything = np.uint64((1 << actions) - 1)
 
     @inlined

@@ -25,7 +25,7 @@ from hpcq.table.shard import Shard
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What the sections of a job and its environment come to."""
+    """The learning settings that follow from a job and its environment."""
 
     rule: Rule
     policy: Policy
@@ -123,7 +123,7 @@ class Algorithm:
 
     @property
     def tells_greedy(self) -> bool:
-        """Whether replies say if the action is greedy."""
+        """Whether replies carry `greedy`: off-policy returns of several steps need it."""
         return self.steps > 1 and self.rule.off_policy
 
     def parameter_at(self, steps: int) -> float:

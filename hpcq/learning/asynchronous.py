@@ -3,8 +3,8 @@
 The environments of a rank are cut into parts. A part steps, sends each owner one request (its
 updates, then its queries; see exchange/requests.py) and goes on when all owners have replied;
 meanwhile the other parts step. An owner answers requests as they arrive: between parts, and between
-the steps of Python environments. So what a rank learns from is the table as it stands somewhere, a
-moment ago, and the result differs from run to run.
+the steps of Python environments. So ranks bootstrap from slightly stale values, and the result
+differs from run to run.
 
 Every request has a reply, so that a rank whose parts all have theirs has nothing in flight; when
 all ranks say so (a non-blocking barrier), nothing is in flight anywhere: there the run can be

@@ -28,7 +28,7 @@ class Owner:
         self._kernels = algorithm.owner_kernels(shard.table.width)
         self._largest_error = np.zeros(1)
         self._ring = np.empty(RING_SIZE, np.uint64)
-        # Of the last answer but one, and of the last one.
+        # From the second-to-last answer, and from the last one.
         self._hints = self._newer_hints = empty_hints(0)
 
     def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
@@ -76,7 +76,7 @@ class Owner:
             if needed < 0:
                 break
             self._hints = empty_hints(inbox.starts.size, 2 * needed)
-        # The next updates follow the answer before this one.
+        # The next updates concern the states queried one answer earlier.
         self._hints, self._newer_hints = self._newer_hints, self._hints
 
     def largest_error(self, reset: bool = False) -> float:

@@ -11,11 +11,11 @@ JMLR 26(26), 2025, importance averaging. A rank that has not updated it counts w
 value of the last merge. Equal averaging, w_k = 1, loses what few ranks see among many that do not.
 
 A state that a rank has not met before reads as q_init there until the next merge, which brings it
-the owner's value, then and ever after. What the rank has made of q_init until then is brought to
-where it would have come from the owner's value: an update is linear in the value it starts from.
+the owner's value. The rank's updates since then are re-based from q_init onto the owner's value: an
+update is linear in the value it starts from.
 
-Where the policy looks at visit counts the owner adds up those of all ranks, and a merge brings the
-sum to the copies: between merges a rank sees its own updates on top of it.
+Where the policy uses visit counts, the owner sums them over the ranks and a merge brings the sum to
+the local rows: between merges a rank sees its own updates on top of it.
 """
 
 import math
@@ -116,7 +116,7 @@ class PeriodicLearner(TickingLearner):
         records = record_types(self.rows.columns, self.algorithm.visits)
         exchange = AlltoallvExchange(self.comm, *records, rows, rows)
         self._write_records(exchange.outbox["words"])
-        # Local rows stand in the order of their hashes: so they do by owner.
+        # Rows are sorted by hash, hence grouped by owner, too.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
         starts = np.searchsorted(self._held, np.array(firsts, np.uint64))
         exchange.sent[:, UPDATES] = 0

@@ -1,4 +1,4 @@
-"""What a behaviour policy is: how an action is chosen, and what the values come to under it.
+"""What a behaviour policy is: how an action is chosen, and the expected value under it.
 
 A policy is one file in `policies/` that defines `POLICY`; its name is the job's
 `exploration.policy`. It makes two kernels from those of `RowKernels`. In a state without a row all

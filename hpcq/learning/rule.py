@@ -37,8 +37,8 @@ class Rule:
     update: Callable[..., None] = towards
     """kernel: update(q, slot, column, target, rate)"""
     tables: int | str = 1
-    """values of every (state, action), one of which is updated at a time, drawn evenly; or the name
-    of the option that says how many"""
+    """number of tables, or the name of the key in `OPTIONS` that gives it; each update goes to one
+    table, chosen uniformly"""
     combine: Literal["mean", "min"] = "mean"
     """what the policy acts on, and views show, where there are several tables"""
     off_policy: bool = True

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COMBINATIONS = ("mean", "min")
-# A reply tells them apart by one byte, which keeps a float32 reply at 8 bytes.
+# Replies store the index of the table in one byte.
 MAX_TABLES = 256
 
 

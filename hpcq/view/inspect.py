@@ -82,6 +82,8 @@ def inspect(path: str | Path, top: int = 3, whole: bool = False) -> dict[str, An
             "states": header.rows,
             "state_space": table.codec.size,
             "dtype": header.dtype,
+            "tables": header.tables,
+            "combine": header.combine,
             "environments": header.environments,
             "episodes": int(table.column("environments/episodes").sum()),
             "written_by_ranks": header.ranks,

@@ -26,7 +26,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         ("observations", f"{named(summary['observation'])}, {summary['state_space']:,} states"),
         ("actions", str(summary["actions"])),
         ("trained", f"{summary['steps']:,} steps, {summary['episodes']:,} episodes"),
-        ("table", f"{rows:,} states seen, {summary['dtype']}"),
+        ("table", f"{rows:,} states seen, {summary['dtype']}{_tables_text(summary)}"),
     ]
     if "updates" in summary:
         about = "" if looked_at == rows else "about "
@@ -51,6 +51,12 @@ def summary_text(summary: dict[str, Any]) -> str:
             text.append(f"{title} (observation, q, greedy actions)")
             text += [row_text(row) for row in summary[name]]
     return "\n".join(text)
+
+
+def _tables_text(summary: dict[str, Any]) -> str:
+    if summary["tables"] == 1:
+        return ""
+    return f", {summary['tables']} tables; their {summary['combine']} is what q shows"
 
 
 def difference_text(found: dict[str, Any]) -> str:

@@ -78,11 +78,11 @@ REPLAY = st.one_of(
 @st.composite
 def jobs(draw):
     """Draw a small job."""
-    environment, rules = draw(PROBLEMS)
+    environment, fitting = draw(PROBLEMS)
     replay = draw(REPLAY)
     steps = 1 if replay.ratio else draw(st.sampled_from([1, 2, 5]))
     decay = draw(st.sampled_from([1.0, 0.7])) if steps > 1 else 1.0
-    rule = draw(rules)
+    rule = draw(fitting)
     return make_job.make(
         environment | {"count": draw(st.sampled_from([3, 8]))},
         learning={
@@ -106,16 +106,8 @@ def advanced(job, environment, comm, ticks):
     return learner
 
 
-@settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-@given(jobs())
-def test_one_table_on_any_number_of_ranks_and_after_a_stop(comm, folder, job):
+def check(comm, folder, job):
+    """Hold one table on all ranks and on one, also after a stop."""
     environment = resolve(job.environment)
     with first_on_each_node(comm):
         warm_up(job, environment)
@@ -136,3 +128,22 @@ def test_one_table_on_any_number_of_ranks_and_after_a_stop(comm, folder, job):
     assert resumed.digest() == digest
     resumed.close()
     comm.Barrier()
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(jobs())
+def test_one_table_on_any_number_of_ranks_and_after_a_stop(comm, folder, job):
+    check(comm, folder, job)
+
+
+@pytest.mark.parametrize("rule", rules.ALONE)
+def test_every_rule_learns_one_table_on_any_number_of_ranks(rule, comm, folder):
+    environment = {**make_job.GARNET, "max_episode_steps": 7}
+    check(comm, folder, make_job.make(environment, learning=rules.learning(rule, n_step=2)))

@@ -3,7 +3,7 @@
 from hpcq.job.choices import RULES
 from hpcq.learning import rule
 
-# A rule's own keys, where its defaults are not the most telling ones.
+# Values of a rule's own keys for tests, where the defaults would test too little.
 OPTIONS = {"maxmin": {"tables": 3}}
 ALONE = [name for name in RULES if not rule.find(name).self_play]
 

@@ -25,6 +25,7 @@ from hpcq.view import difference as differences
 from hpcq.view import inspect as inspection
 from hpcq.view.evaluate import evaluate
 from hpcq.view.export import export
+from hpcq.view.present import summary_text
 from hpcq.view.policy import Policy
 from hpcq.view.table import Table
 
@@ -136,6 +137,8 @@ def test_views_of_several_tables_are_of_their_combination(rule, tmp_path):
     summary = inspection.inspect(path, whole=True)
     assert summary["values"]["100%"] == q.max()
     assert summary["updates"] == visits.sum()
+    assert (summary["tables"], summary["combine"]) == (tables_of(rule), table.header.combine)
+    assert f"{tables_of(rule)} tables; their {table.header.combine}" in summary_text(summary)
     assert export(path, tmp_path / "table.npz") == len(keys)
     with np.load(tmp_path / "table.npz") as exported:
         assert np.array_equal(exported["q"], q)

@@ -1,4 +1,4 @@
-"""Upper confidence bounds: what is good, or has been tried little.
+"""Upper confidence bounds: the value plus a bonus for rarely tried actions.
 
     argmax_a  q(s, a) + c * sqrt(ln N(s) / N(s, a)),    N(s) = sum_a N(s, a)
 

@@ -1,6 +1,6 @@
-"""Uniform: every legal action alike likely, whatever is known.
+"""Uniform: all legal actions equally likely, regardless of Q.
 
-Rules that learn off-policy learn the best policy from it, and the others its own values.
+Off-policy rules learn the optimal values from it, on-policy rules those of the uniform policy.
 """
 
 from hpcq.jit.compiler import inlined

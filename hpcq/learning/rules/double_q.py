@@ -1,12 +1,12 @@
-"""Double Q-learning: one table chooses, the other one tells the value.
+"""Double Q-learning: one table selects the action, the other evaluates it.
 
     with a fair coin, either  target of q1 = r + gamma * q2(s', argmax_b q1(s', b))
                       or      target of q2 = r + gamma * q1(s', argmax_b q2(s', b))
 
 van Hasselt, "Double Q-learning", NeurIPS 2010, algorithm 1. A row holds the values of q1, then
-those of q2; the policy acts on their mean. The coin is part of the query's draw, so that the
-reply is already the one for the table that will be updated. Of equal values the first one counts
-as chosen.
+those of q2; the policy acts on their mean. The query's random bits pick the table to update, so
+the owner replies with the value for that table. Of equal values the first one is selected. Averages
+of returns of several steps would mix values for both tables: there are no lambda-returns.
 """
 
 import numpy as np

@@ -3,8 +3,8 @@
     target = r + gamma * q(s', a')
 
 Rummery and Niranjan, "On-line Q-learning using connectionist systems", CUED/F-INFENG/TR 166, 1994;
-Sutton and Barto, "Reinforcement Learning", 2018, equation 6.7, and 7.4 with several steps. The last
-state of a truncated episode has an action of its own draw, which nobody takes.
+Sutton and Barto, "Reinforcement Learning", 2018, equation 6.7, and 7.4 with several steps. At a
+truncation the next action is sampled for the target only; it is never executed.
 """
 
 from hpcq.jit.compiler import inlined
