@@ -25,8 +25,8 @@ from hpcq.view import difference as differences
 from hpcq.view import inspect as inspection
 from hpcq.view.evaluate import evaluate
 from hpcq.view.export import export
-from hpcq.view.present import summary_text
 from hpcq.view.policy import Policy
+from hpcq.view.present import summary_text
 from hpcq.view.table import Table
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}, "q_init": 0.25}
