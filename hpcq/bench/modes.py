@@ -129,7 +129,7 @@ def _measure(learner: Learner, weights: NDArray[np.float64], steps: int) -> dict
         comm.Barrier()
         start, goal = time.perf_counter(), learner.tick + ticks
         while learner.tick < goal:
-            learner.advance()
+            learner.advance(last=goal)
             sent += learner.traffic()
         seconds += comm.allreduce(time.perf_counter() - start, MPI.MAX)
         value = _value(model, gathered(learner, model.start.size), gamma, weights)

@@ -15,6 +15,7 @@ from hpcq.exchange import make_exchange
 from hpcq.exchange.base import Exchange
 from hpcq.hashing import mix64, owner
 from hpcq.jit.compiler import kernel
+from hpcq.learning.learner import Learner
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
@@ -58,6 +59,12 @@ def fill(learner: LockstepLearner, states: int) -> None:
         learner.shard.load(part, q, np.zeros((part.size, 0), np.uint32))
 
 
+def advance_to(learner: Learner, tick: int) -> None:
+    """Go on to a tick. Collective."""
+    while learner.tick < tick:
+        learner.advance(last=tick)
+
+
 def measure(
     learner: LockstepLearner, seconds: float, between: Callable[[int, float], None] | None = None
 ) -> dict[str, Any]:
@@ -70,18 +77,15 @@ def measure(
     """
     comm = learner.comm
     clock = time.perf_counter
-    names = list(dict.fromkeys(name for name, _ in learner.phases))
-    spent = dict.fromkeys(names, 0.0)
     count = learner.job.environment.count
-    for _ in range(3):
-        learner.advance()
+    advance_to(learner, learner.tick + 3)
+    learner.stopwatch.take()
     rates, ticks, ends = [], 0, clock() + seconds
     batch = 1
     while True:
         comm.Barrier()
         start = clock()
-        for _ in range(batch):
-            learner.advance()
+        advance_to(learner, learner.tick + batch)
         took = comm.allreduce(clock() - start, MPI.MAX)
         rates.append(batch * count / took)
         if between is not None:
@@ -90,16 +94,7 @@ def measure(
         batch = max(1, int(batch * min(4.0, 0.2 / took)))
         if comm.allreduce(clock() > ends, MPI.LOR) and len(rates) >= 7:
             break
-    # Phases are timed in a second, shorter run: reading the clock has a cost.
-    timed = max(3, ticks // 8)
-    for _ in range(timed):
-        learner.tick += 1
-        at = clock()
-        for name, phase in learner.phases:
-            phase()
-            now = clock()
-            spent[name] += now - at
-            at = now
+    spent = learner.stopwatch.take()
     per_rank = count / comm.size
     sent = learner.exchange.sent
     wire = learner.exchange.bytes_sent_elsewhere()
@@ -111,7 +106,7 @@ def measure(
         "max": rates[-1],
         "ns_per_transition_and_rank": 1e9 * comm.size / float(np.median(rates)),
         "phases_ns": {
-            name: round(comm.allreduce(value, MPI.SUM) / comm.size / timed / per_rank * 1e9, 2)
+            name: round(comm.allreduce(value, MPI.SUM) / comm.size / per_rank, 2)
             for name, value in spent.items()
         },
         "bytes_per_transition": comm.allreduce(wire, MPI.SUM) / count,

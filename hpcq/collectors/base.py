@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.batch import EnvBatch, make_batch
-from hpcq.jit.compiler import inlined
+from hpcq.jit.compiler import PrecompiledCall, inlined
 from hpcq.rng import environment_streams
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
@@ -49,6 +49,8 @@ class Collector:
     """episodes ended, sum of their returns, sum of their lengths, since it was last cleared"""
     reset_every: int
     """the job can be saved after ticks that are multiples of this"""
+    step_kernel: Any = None
+    """takes a step, as ``step_kernel(tick, *step_arguments)``; None: `step` runs Python"""
 
     def __init__(self, env_block: EnvBlock) -> None:
         self.batch = make_batch(env_block.count)
@@ -61,6 +63,11 @@ class Collector:
     def clipped(self) -> int:
         """Numbers of observations that were outside their bins' range, in this process."""
         return 0
+
+    @property
+    def step_arguments(self) -> tuple[Any, ...]:
+        """What `step_kernel` gets beside the tick."""
+        return ()
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""
@@ -76,6 +83,52 @@ class Collector:
 
     def close(self) -> None:
         """Release the environments, if there is anything to release."""
+
+
+class KernelCollector(Collector):
+    """A block of environments that one kernel steps, and another one resets.
+
+    Parameters
+    ----------
+    states
+        of the environments, in and out.
+    model
+        of the environment.
+    step_kernel, reset_kernel
+        called as ``step_kernel(tick, *step_arguments)`` and ``reset_kernel(tick, batch, states,
+        model, stream_ids, seed)``.
+    more
+        further arguments of the first: ``step_kernel(tick, batch, states, model, stream_ids, seed,
+        episode_stats, *more)``.
+    """
+
+    def __init__(
+        self,
+        env_block: EnvBlock,
+        states: NDArray,
+        model: Any,
+        step_kernel: Any,
+        reset_kernel: Any,
+        more: tuple[Any, ...],
+    ) -> None:
+        super().__init__(env_block)
+        self.step_kernel = step_kernel
+        self._states, self._more = states, more
+        self._inputs = states, model, self.stream_ids, self._seed
+        self._step, self._reset = PrecompiledCall(step_kernel), PrecompiledCall(reset_kernel)
+
+    @property
+    def step_arguments(self) -> tuple[Any, ...]:
+        """What the kernel gets beside the tick."""
+        return (self.batch, *self._inputs, self.episode_stats, *self._more)
+
+    def begin(self) -> None:
+        """Reset every environment: tick 0."""
+        self._reset(0, self.batch, *self._inputs)
+
+    def step(self, tick: int) -> None:
+        """Take one step in every environment."""
+        self._step(tick, *self.step_arguments)
 
 
 @inlined

@@ -1,21 +1,23 @@
 """Step compiled environments: one kernel steps a whole block."""
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.base import Collector, EnvBlock, end_episode
+from hpcq.collectors.base import EnvBlock, KernelCollector, end_episode
 from hpcq.collectors.batch import Outcome
 from hpcq.envs.protocol import CompiledEnvironment, all_legal
 from hpcq.hashing import keys_of, mix64
-from hpcq.jit.compiler import PrecompiledCall, kernel
+from hpcq.jit.compiler import kernel
 from hpcq.rng import Purpose, word_at
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 _TO_STEP, _TO_RESET = int(Purpose.STEP), int(Purpose.RESET)
 
 
+@functools.cache
 def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
     """Return the kernel that steps every environment and resets those whose episodes ended.
 
@@ -29,16 +31,16 @@ def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
 
     @kernel
     def step_all(
+        tick: int,
         batch: Any,
         keys: NDArray[np.uint64],
         model: Any,
         stream_ids: NDArray[np.uint64],
         seed: np.uint64,
-        tick: int,
+        episode_stats: NDArray[np.float64],
         limit: int,
         draws: NDArray[np.uint64],
         ended: NDArray[np.int64],
-        episode_stats: NDArray[np.float64],
     ) -> None:
         step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
         # Loops of their own, so that they vectorise.
@@ -76,17 +78,18 @@ def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
     return step_all
 
 
+@functools.cache
 def _make_reset_all(reset: Any, legal: Any, masked: bool) -> Any:
     """Return the kernel that resets every environment."""
 
     @kernel
     def reset_all(
+        tick: int,
         batch: Any,
         keys: NDArray[np.uint64],
         model: Any,
         stream_ids: NDArray[np.uint64],
         seed: np.uint64,
-        tick: int,
     ) -> None:
         reset_word = word_at(seed, tick, _TO_RESET)
         for i in range(keys.size):
@@ -99,41 +102,26 @@ def _make_reset_all(reset: Any, legal: Any, masked: bool) -> Any:
     return reset_all
 
 
-class CompiledCollector(Collector):
+class CompiledCollector(KernelCollector):
     """A block of compiled environments. See `Collector`."""
 
     def __init__(self, environment: CompiledEnvironment, env_block: EnvBlock) -> None:
-        super().__init__(env_block)
-        self.reset_every = 1
-        self._model = environment.model
-        self._limit = environment.max_episode_steps or 0
-        self._keys = np.zeros(env_block.count, np.uint64)
-        self._draws = np.zeros(env_block.count, np.uint64)
-        self._ended = np.zeros(env_block.count + 1, np.int64)
-        masked, reset = environment.masked, environment.reset
-        legal = environment.legal if masked else all_legal
-        self._step_all = PrecompiledCall(_make_step_all(environment.step, reset, legal, masked))
-        self._reset_all = PrecompiledCall(_make_reset_all(reset, legal, masked))
-
-    def begin(self) -> None:
-        """Reset every environment: tick 0."""
-        self._reset_all(self.batch, self._keys, self._model, self.stream_ids, self._seed, 0)
-
-    def step(self, tick: int) -> None:
-        """Take one step in every environment."""
-        self._step_all(
-            self.batch,
-            self._keys,
-            self._model,
-            self.stream_ids,
-            self._seed,
-            tick,
-            self._limit,
-            self._draws,
-            self._ended,
-            self.episode_stats,
+        count, masked, reset = env_block.count, environment.masked, environment.reset
+        legal: Any = environment.legal if masked else all_legal
+        super().__init__(
+            env_block,
+            np.zeros(count, np.uint64),
+            environment.model,
+            _make_step_all(environment.step, reset, legal, masked),
+            _make_reset_all(reset, legal, masked),
+            (
+                environment.max_episode_steps or 0,
+                np.zeros(count, np.uint64),
+                np.zeros(count + 1, np.int64),
+            ),
         )
+        self.reset_every = 1
 
     def restore(self, tick: int) -> None:
         """Put the environments into the states of `batch`, which was loaded as of this tick."""
-        self._keys[:] = keys_of(np.ascontiguousarray(self.batch.hash))
+        self._states[:] = keys_of(np.ascontiguousarray(self.batch.hash))

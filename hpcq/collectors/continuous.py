@@ -5,22 +5,24 @@ episodes end as truncated and restart from draws that follow from (seed, environ
 every run: a run saved there resumes exactly.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.collectors.base import Collector, EnvBlock, end_episode
-from hpcq.collectors.batch import EnvBatch, Outcome, make_batch
+from hpcq.collectors.base import EnvBlock, KernelCollector, end_episode
+from hpcq.collectors.batch import Outcome, make_batch
 from hpcq.envs.protocol import ContinuousEnvironment
 from hpcq.hashing import mix64
-from hpcq.jit.compiler import PrecompiledCall, kernel
+from hpcq.jit.compiler import kernel
 from hpcq.rng import Purpose, word_at
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 _TO_STEP, _TO_RESET = int(Purpose.STEP), int(Purpose.RESET)
 
 
+@functools.cache
 def _make_step_all(step: Any, reset: Any, observe: Any) -> Any:
     """Return the kernel that steps every environment and resets those whose episodes ended.
 
@@ -28,21 +30,22 @@ def _make_step_all(step: Any, reset: Any, observe: Any) -> Any:
 
     states        float64 (n, numbers), in and out
     limit         steps after which an episode is truncated
-    reset_tick    whether all episodes end now
+    reset_every   all episodes end after ticks that are multiples of this
     """
 
     @kernel
     def step_all(
+        tick: int,
         batch: Any,
         states: NDArray[np.float64],
         model: Any,
         stream_ids: NDArray[np.uint64],
         seed: np.uint64,
-        tick: int,
-        limit: int,
-        reset_tick: bool,
         episode_stats: NDArray[np.float64],
+        limit: int,
+        reset_every: int,
     ) -> None:
+        reset_tick = tick % reset_every == 0
         step_word, reset_word = word_at(seed, tick, _TO_STEP), word_at(seed, tick, _TO_RESET)
         for i in range(batch.hash.size):
             state = states[i]
@@ -67,17 +70,18 @@ def _make_step_all(step: Any, reset: Any, observe: Any) -> Any:
     return step_all
 
 
+@functools.cache
 def _make_reset_all(reset: Any, observe: Any) -> Any:
     """Return the kernel that resets every environment."""
 
     @kernel
     def reset_all(
+        tick: int,
         batch: Any,
         states: NDArray[np.float64],
         model: Any,
         stream_ids: NDArray[np.uint64],
         seed: np.uint64,
-        tick: int,
     ) -> None:
         reset_word = word_at(seed, tick, _TO_RESET)
         for i in range(batch.hash.size):
@@ -88,39 +92,20 @@ def _make_reset_all(reset: Any, observe: Any) -> Any:
     return reset_all
 
 
-class ContinuousCollector(Collector):
+class ContinuousCollector(KernelCollector):
     """A block of continuous environments. See `Collector`."""
 
     def __init__(self, environment: ContinuousEnvironment, env_block: EnvBlock) -> None:
-        super().__init__(env_block)
-        self._states = np.zeros((env_block.count, environment.numbers))
-        self._model = environment.model
-        self._limit = environment.max_episode_steps or np.iinfo(np.int32).max
         reset, observe = environment.reset, environment.observe
-        self._step_all = PrecompiledCall(_make_step_all(environment.step, reset, observe))
-        self._reset_all = PrecompiledCall(_make_reset_all(reset, observe))
-
-    def begin(self) -> None:
-        """Reset every environment: tick 0."""
-        self._reset(self.batch, 0)
-
-    def step(self, tick: int) -> None:
-        """Take one step in every environment."""
-        self._step_all(
-            self.batch,
-            self._states,
-            self._model,
-            self.stream_ids,
-            self._seed,
-            tick,
-            self._limit,
-            tick % self.reset_every == 0,
-            self.episode_stats,
+        super().__init__(
+            env_block,
+            np.zeros((env_block.count, environment.numbers)),
+            environment.model,
+            _make_step_all(environment.step, reset, observe),
+            _make_reset_all(reset, observe),
+            (environment.max_episode_steps or np.iinfo(np.int32).max, env_block.reset_every),
         )
 
     def restore(self, tick: int) -> None:
         """Restart every environment as at the reset tick at which it was saved."""
-        self._reset(make_batch(self.stream_ids.size), tick)
-
-    def _reset(self, batch: EnvBatch, tick: int) -> None:
-        self._reset_all(batch, self._states, self._model, self.stream_ids, self._seed, tick)
+        self._reset(tick, make_batch(self.stream_ids.size), *self._inputs)

@@ -80,11 +80,11 @@ def _make_pack(returns: ReturnKernels, masked: bool, acknowledged: bool) -> Any:
 
     @kernel
     def pack(
+        tick: int,
         batch: Any,
         windows: Any,
         stream_ids: NDArray[np.uint64],
         seed: np.uint64,
-        tick: int,
         ranks: np.uint64,
         sent: NDArray[np.int64],
         outbox: Any,

@@ -6,6 +6,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
+from hpcq.jit.atomics import LINE
+
 # Columns of `Exchange.sent` and `Inbox.counts`, a row per rank:
 #   UPDATES, QUERIES   number of each that go to the rank
 #   ACKS               td_error acknowledgements expected: one per update, or none
@@ -42,6 +44,47 @@ class Replies(NamedTuple):
     """(ranks,), index of the first reply to each source"""
 
 
+class Node(NamedTuple):
+    """What the ranks of a node share, and this rank's place in it."""
+
+    epochs: NDArray[np.int32]
+    """(members, LINE), see epochs.py"""
+    all_sent: NDArray[np.int64]
+    """(members, ranks, COLUMNS), what each sends to each"""
+    published: NDArray[np.uint64]
+    """the messages of this rank"""
+    published_replies: NDArray[np.uint64]
+    """the replies to all members, as many places for each"""
+    members: NDArray[np.int64]
+    """(members,), their ranks"""
+    member: int
+    """number of this rank among them"""
+    rank: int
+    self_rank: int
+    """the rank whose messages and replies stay in its own buffers, or -1"""
+    message_words: int
+    """uint64 of a message"""
+    reply_words: int
+    """uint64 of a reply"""
+    segment: int
+    """messages that each member has space for"""
+    reply_segment: int
+    """replies that each member has space for"""
+    look_ns: NDArray[np.int64]
+    """(1,), of this rank: see `epochs.await_epoch`"""
+    epoch: NDArray[np.int64]
+    """(1,), of this rank: the last epoch at which it met the others"""
+
+
+def node_of_one(ranks: int = 1) -> Node:
+    """Return the node of a single rank, which sends nothing."""
+    nothing, sent = np.zeros(0, np.uint64), np.zeros((1, ranks, COLUMNS), np.int64)
+    words = np.zeros((1, LINE), np.int32)
+    ranks_here, looks = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    epoch = np.zeros(1, np.int64)
+    return Node(words, sent, nothing, nothing, ranks_here, 0, 0, -1, 1, 1, 0, 0, looks, epoch)
+
+
 def ensure_capacity(array: NDArray, needed: int) -> NDArray:
     """Return `array`, or a new one of at least `needed` elements; its contents are not kept."""
     if needed <= array.size:
@@ -66,7 +109,12 @@ class Exchange:
     inbox : the messages of all sources, after `send`
     replies : where to write the replies to them
     replies_in : the replies to this rank's messages, grouped by owner, after `reply`
+    direct : whether messages go through memory alone: one rank, or those of one node
+    node : what the ranks of this node share
+    packed, written : the outbox, and the replies to other ranks of the node, as uint64
     """
+
+    direct = False
 
     def __init__(
         self,
@@ -87,6 +135,8 @@ class Exchange:
         self._received = np.zeros((comm.size, COLUMNS), np.int64)
         self.set_buffers(np.empty(0, message), np.empty(0, message))
         self.set_reply_buffers(np.empty(0, reply), np.empty(0, reply))
+        self.node = node_of_one(comm.size)
+        self.packed = self.written = self.outbox.view(np.uint64)
 
     def set_buffers(self, local: NDArray, remote: NDArray) -> None:
         """Set the arrays in which incoming messages arrive."""
@@ -103,6 +153,11 @@ class Exchange:
         if replies > self.replies.remote.size:
             remote = ensure_capacity(self.replies.remote, replies)
             self.set_reply_buffers(self.replies.local, remote)
+
+    def reserve_replies(self, count: int) -> None:
+        """Make room for so many replies to the ranks of this node."""
+        self.set_reply_buffers(ensure_capacity(self.replies.local, count), self.replies.remote)
+        self.written = self.replies.local.view(np.uint64)
 
     def send(self, flags: int) -> int:
         """Send `outbox` as `sent` says; return the flags of all ranks, or-ed. Collective."""
@@ -135,6 +190,8 @@ class Exchange:
 
 class SerialExchange(Exchange):
     """One rank: the outbox is the inbox, nothing is copied."""
+
+    direct = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,7 +1,7 @@
 """Shared memory within a node, few and large messages between nodes.
 
 The ranks of a node publish their messages in one window of shared memory, and the owners among them
-read them in place: no message, only a barrier.
+read them in place: no message, and they wait for each other at counters in that memory.
 
 Messages to other nodes are aggregated: for each rank of another node, one rank of this node (its
 forwarder) sends the messages of all ranks of this node. So a rank sends about as many messages as
@@ -19,8 +19,18 @@ from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
 from hpcq.exchange import shm_kernels
-from hpcq.exchange.base import COLUMNS, FLAGS, QUERIES, REPLIES, UPDATES, Exchange, ensure_capacity
-from hpcq.exchange.shared_memory import shared_arrays
+from hpcq.exchange.base import (
+    COLUMNS,
+    FLAGS,
+    QUERIES,
+    REPLIES,
+    UPDATES,
+    Exchange,
+    Node,
+    ensure_capacity,
+)
+from hpcq.exchange.epochs import MOST_NS, words_shape
+from hpcq.exchange.shared_memory import Shapes, shared_arrays
 from hpcq.jit.compiler import PrecompiledCall
 
 # The largest message between nodes, in bytes.
@@ -47,65 +57,78 @@ class NodeAwareExchange(Exchange):
         node.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
         # A multiple of 8 records of whole words: the part of every rank starts at a cache line.
         largest = -(-largest // 8) * 8
-        shapes = [
+        shapes: Shapes = [
+            (words_shape(node.size), np.dtype(np.int32)),
             ((node.size, comm.size, COLUMNS), np.dtype(np.int64)),
             ((node.size * int(largest[0]),), np.dtype(message)),
             ((node.size * int(largest[1]),), np.dtype(reply)),
         ]
-        window, arrays = shared_arrays(comm, node, shapes)
-        if window is None:
+        arrays = shared_arrays(comm, node, shapes)
+        if arrays is None:
             return None
-        return cls(comm, node, window, arrays, message, reply, max_messages, max_replies)
+        return cls(comm, node, arrays, message, reply, max_messages, max_replies)
 
     def __init__(
         self,
         comm: MPI.Intracomm,
         node: MPI.Intracomm,
-        window: MPI.Win,
         arrays: list[NDArray],
         *arguments: Any,
         piece_bytes: int = PIECE_BYTES,
     ) -> None:
         super().__init__(comm, *arguments)
-        self.node = node
-        self._window = window
+        self._node_comm = node
         self._piece_bytes = piece_bytes
         self._publish = PrecompiledCall(shm_kernels.publish)
+        self._synchronise = PrecompiledCall(shm_kernels.synchronise)
         self._locate = PrecompiledCall(shm_kernels.locate)
         self._publish_replies = PrecompiledCall(shm_kernels.publish_replies)
-        self._all_sent, messages, replies = arrays
-        self._segment, self._reply_segment = messages.size // node.size, replies.size // node.size
+        epochs, all_sent, messages, replies = arrays
+        segment, reply_segment = messages.size // node.size, replies.size // node.size
         # Messages are packed, and replies written, in private memory and copied at once: to write
         # record by record would wait for each line that another rank has read.
-        self._packed = self.outbox.view(np.uint64)
-        self._published = messages[node.rank * self._segment :][: self._segment].view(np.uint64)
-        self._published_sent = self._all_sent[node.rank]
-        self._replies_window, self._published_replies = replies, replies.view(np.uint64)
-        self.replies_in = replies[node.rank * self._reply_segment :][: self._reply_segment]
+        self._replies_window = replies
+        self.replies_in = replies[node.rank * reply_segment :][:reply_segment]
         self.set_buffers(messages, np.empty(0, self.message))
-        self._find_peers()
-        self._self_rank = -1
-        if self._single_node:
+        members = self._find_peers()
+        self_rank = -1
+        if self.direct:
             # No other node: `remote` is free to be this rank's own outbox, read in place.
-            self._self_rank = comm.rank
+            self_rank = comm.rank
             self._is_remote[comm.rank] = True
             self.set_buffers(messages, self.outbox)
             self.set_reply_buffers(self.replies.local, self.replies_in)
-        self._replies_written = self.replies.local.view(np.uint64)
+        self.written = self.replies.local.view(np.uint64)
+        self.node = Node(
+            epochs,
+            all_sent,
+            messages[node.rank * segment :][:segment].view(np.uint64),
+            replies.view(np.uint64),
+            members,
+            node.rank,
+            comm.rank,
+            self_rank,
+            self.message.itemsize // 8,
+            self.reply_type.itemsize // 8,
+            segment,
+            reply_segment,
+            np.array([MOST_NS]),
+            np.zeros(1, np.int64),
+        )
         self._gathered = np.empty(0, self.message)
         self._to_scatter = np.empty(0, self.reply_type)
 
-    def _find_peers(self) -> None:
-        """Find the ranks of this node, and the forwarders from and to this rank. Collective."""
-        comm, node = self.comm, self.node
+    def _find_peers(self) -> NDArray[np.int64]:
+        """Find the forwarders from and to this rank; return the ranks of its node. Collective."""
+        comm, node = self.comm, self._node_comm
         # A node is named by its first rank.
         names = comm.allgather(node.bcast(comm.rank))
         members: dict[int, list[int]] = {}
         for rank, name in enumerate(names):
             members.setdefault(name, []).append(rank)
-        self._local_ranks = np.array(members.pop(names[comm.rank]))
-        self._is_remote[self._local_ranks] = False
-        self._single_node = not members
+        local = np.array(members.pop(names[comm.rank]), np.int64)
+        self._is_remote[local] = False
+        self.direct = not members
         # A rank's forwarder has its index within the node, modulo the number of ranks there.
         self._forwards_to = [
             rank for ranks in members.values() for rank in ranks[node.rank :: node.size]
@@ -115,35 +138,18 @@ class NodeAwareExchange(Exchange):
         ]
         self._headers_out = np.zeros((len(self._forwards_to), node.size, COLUMNS), np.int64)
         self._headers_in = [np.zeros((len(r), COLUMNS), np.int64) for _, r in self._nodes]
+        return local
 
     def send(self, flags: int) -> int:
         """Publish messages to this node, forward those to others; see `base.Exchange.send`."""
-        self._publish(
-            self._packed,
-            self._published,
-            self.message.itemsize // 8,
-            self.sent,
-            self._self_rank,
-            flags,
-            self._published_sent,
-        )
-        self._synchronise()
+        self._publish(self.node, self.packed, self.sent, flags)
+        self._synchronise(self.node)
         agreed, replies = self._locate(
-            self._all_sent,
-            self.comm.rank,
-            self._local_ranks,
-            self._self_rank,
-            self._segment,
-            self.inbox.counts,
-            self._starts,
-            self._reply_starts,
+            self.node, self.inbox.counts, self._starts, self._reply_starts
         )
         if replies > self.replies.local.size:
-            self.set_reply_buffers(
-                ensure_capacity(self.replies.local, replies), self.replies.remote
-            )
-            self._replies_written = self.replies.local.view(np.uint64)
-        if self._single_node:
+            self.reserve_replies(replies)
+        if self.direct:
             return agreed
         self._forward()
         return int(np.bitwise_or.reduce(self.inbox.counts[:, FLAGS]))
@@ -154,7 +160,7 @@ class NodeAwareExchange(Exchange):
         for (forwarder, _), header in zip(self._nodes, self._headers_in, strict=True):
             requests.append(self.comm.Irecv(header, forwarder, _COUNTS))
         for header, to in zip(self._headers_out, self._forwards_to, strict=True):
-            header[:] = self._all_sent[:, to]
+            header[:] = self.node.all_sent[:, to]
             requests.append(self.comm.Isend(header, to, _COUNTS))
         MPI.Request.Waitall(requests)
         counts = self.inbox.counts
@@ -179,7 +185,7 @@ class NodeAwareExchange(Exchange):
         at = 0
         for to in self._forwards_to:
             end = shm_kernels.gather(
-                self.inbox.local, self._segment, self._all_sent, to, self._gathered, at
+                self.inbox.local, self.node.segment, self.node.all_sent, to, self._gathered, at
             )
             requests += self._pieces(self.comm.Isend, self._gathered[at:end], to, _MESSAGES)
             at = end
@@ -187,19 +193,10 @@ class NodeAwareExchange(Exchange):
 
     def reply(self) -> None:
         """Publish replies to this node, exchange those with other nodes."""
-        self._publish_replies(
-            self._replies_written,
-            self._published_replies,
-            self.reply_type.itemsize // 8,
-            self._all_sent,
-            self.comm.rank,
-            self._local_ranks,
-            self._self_rank,
-            self._reply_segment,
-        )
-        if not self._single_node:
+        self._publish_replies(self.node, self.written)
+        if not self.direct:
             self._forward_replies()
-        self._synchronise()
+        self._synchronise(self.node)
 
     def _forward_replies(self) -> None:
         asked = self._headers_out[:, :, REPLIES].sum(axis=(1, 2))
@@ -221,10 +218,10 @@ class NodeAwareExchange(Exchange):
             at = shm_kernels.scatter(
                 self._to_scatter,
                 at,
-                self._all_sent,
+                self.node.all_sent,
                 owner,
                 self._replies_window,
-                self._reply_segment,
+                self.node.reply_segment,
             )
 
     def _pieces(self, call: Any, records: NDArray, peer: int, tag: int) -> list[MPI.Request]:
@@ -235,18 +232,6 @@ class NodeAwareExchange(Exchange):
             for at in range(0, raw.size, self._piece_bytes)
         ]
 
-    def _synchronise(self) -> None:
-        """Make writes before visible to all ranks of the node after. Collective in the node."""
-        self._window.Sync()
-        self.node.Barrier()
-        self._window.Sync()
-
     def network_messages(self) -> int:
         """Return the messages of counts, updates and queries, and replies, to other nodes."""
         return 2 * len(self._forwards_to) + len(self._nodes)
-
-    def free(self) -> None:
-        """Release the window. Collective."""
-        self.set_buffers(np.empty(0, self.message), np.empty(0, self.message))
-        self._window.Unlock_all()
-        self._window.Free()

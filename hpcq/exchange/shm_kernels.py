@@ -5,7 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.base import (
+    ACKS,
+    COLUMNS,
+    FLAGS,
+    QUERIES,
+    REPLIES_AT,
+    START,
+    UPDATES,
+    Node,
+    node_of_one,
+)
+from hpcq.exchange.epochs import meet
 from hpcq.jit.compiler import kernel
 from hpcq.jit.memory import fence, stream_line
 
@@ -35,55 +46,39 @@ def _stream(source: Words, at: np.uint64, target: Words, start: np.uint64, end: 
 
 
 @kernel
-def publish(
-    packed: Words,
-    published: Words,
-    words: int,
-    sent: Counts,
-    self_rank: int,
-    flags: int,
-    published_sent: Counts,
-) -> None:
+def synchronise(node: Node) -> None:
+    """Make writes before visible to all ranks of the node after. Collective in the node."""
+    node.epoch[0] += 1
+    meet(node.epochs, node.member, node.epoch[0], node.look_ns)
+
+
+@kernel
+def publish(node: Node, packed: Words, sent: Counts, flags: int) -> None:
     """Copy packed messages, how they are grouped, and the flags of this rank to shared memory.
 
-    packed, published      uint64: records of `words` uint64 each
-    sent, published_sent   int64 (ranks, COLUMNS): the second one is shared, and written at the end
-                           only: avoids false sharing
-    self_rank              the rank whose group is not copied, or -1
+    packed   uint64: the messages of this rank
+    sent     int64 (ranks, COLUMNS); the shared one is written at the end only: avoids false sharing
     """
-    last = sent[sent.shape[0] - 1]
+    last, words = sent[sent.shape[0] - 1], node.message_words
     end = last[START] + last[UPDATES] + last[QUERIES]
     first, after = end, end
-    if self_rank >= 0:
-        first = sent[self_rank, START]
-        after = first + sent[self_rank, UPDATES] + sent[self_rank, QUERIES]
-    _stream(packed, np.uint64(0), published, np.uint64(0), np.uint64(first * words))
+    if node.self_rank >= 0:
+        first = sent[node.self_rank, START]
+        after = first + sent[node.self_rank, UPDATES] + sent[node.self_rank, QUERIES]
+    _stream(packed, np.uint64(0), node.published, np.uint64(0), np.uint64(first * words))
     start = np.uint64(after * words)
-    _stream(packed, start, published, start, np.uint64(end * words))
+    _stream(packed, start, node.published, start, np.uint64(end * words))
     for rank in range(sent.shape[0]):
         sent[rank, FLAGS] = flags
         for column in range(COLUMNS):
-            published_sent[rank, column] = sent[rank, column]
+            node.all_sent[node.member, rank, column] = sent[rank, column]
     fence()
 
 
 @kernel
-def locate(
-    all_sent: Counts,
-    rank: int,
-    local: Counts,
-    self_rank: int,
-    segment: int,
-    counts: Counts,
-    starts: Counts,
-    reply_starts: Counts,
-) -> tuple[int, int]:
-    """Find the messages of the node's ranks to `rank`, and the places of the replies to them.
+def locate(node: Node, counts: Counts, starts: Counts, reply_starts: Counts) -> tuple[int, int]:
+    """Find the messages of the node's ranks to this one, and the places of the replies to them.
 
-    all_sent       int64 (local ranks, ranks, COLUMNS)
-    local          int64 (local ranks,): the ranks of the node
-    self_rank      the rank whose messages and replies stay in its own buffers, or -1
-    segment        messages that each rank has space for in shared memory
     counts         int64 (ranks, COLUMNS), out
     starts         int64 (ranks,), out
     reply_starts   int64 (ranks,), out: the replies to the ranks of the node are contiguous
@@ -91,45 +86,35 @@ def locate(
     Returns the flags of all, or-ed, and the number of these replies.
     """
     flags, replies = 0, 0
-    for member in range(local.size):
-        source, sent = local[member], all_sent[member, rank]
+    for member in range(node.members.size):
+        source, sent = node.members[member], node.all_sent[member, node.rank]
         for column in range(COLUMNS):
             counts[source, column] = sent[column]
         flags |= sent[FLAGS]
-        if source == self_rank:
+        if source == node.self_rank:
             starts[source], reply_starts[source] = sent[START], sent[REPLIES_AT]
             continue
-        starts[source], reply_starts[source] = member * segment + sent[START], replies
+        starts[source], reply_starts[source] = member * node.segment + sent[START], replies
         replies += sent[ACKS] + sent[QUERIES]
     return flags, replies
 
 
 @kernel
-def publish_replies(
-    written: Words,
-    published: Words,
-    words: int,
-    all_sent: Counts,
-    rank: int,
-    local: Counts,
-    self_rank: int,
-    reply_segment: int,
-) -> None:
+def publish_replies(node: Node, written: Words) -> None:
     """Copy the contiguous replies (see `locate`) to shared memory, where each rank expects them.
 
-    written, published   uint64: records of `words` uint64 each
-    reply_segment        replies that each rank has space for in shared memory
+    written   uint64
     """
-    at = 0
-    for member in range(local.size):
-        if local[member] != self_rank:
-            sent = all_sent[member, rank]
-            start = member * reply_segment + sent[REPLIES_AT]
+    at, words = 0, node.reply_words
+    for member in range(node.members.size):
+        if node.members[member] != node.self_rank:
+            sent = node.all_sent[member, node.rank]
+            start = member * node.reply_segment + sent[REPLIES_AT]
             end = start + sent[ACKS] + sent[QUERIES]
             _stream(
                 written,
                 np.uint64(at * words),
-                published,
+                node.published_replies,
                 np.uint64(start * words),
                 np.uint64(end * words),
             )
@@ -167,14 +152,13 @@ def scatter(replies: Any, at: int, sent: Counts, owner: int, window: Any, segmen
 
 def warm_up(message: DTypeLike, reply: DTypeLike) -> None:
     """Compile, or load from the cache, the kernels for records of these types."""
-    words = np.zeros(0, np.uint64)
-    publish(
-        words, words, 0, np.zeros((1, COLUMNS), np.int64), -1, 0, np.zeros((1, COLUMNS), np.int64)
-    )
-    sent = np.zeros((0, 1, COLUMNS), np.int64)
+    node, none = node_of_one(), np.zeros(1, np.int64)
+    counts = np.zeros((1, COLUMNS), np.int64)
+    publish(node, node.published, counts, 0)
+    synchronise(node)
+    locate(node, counts, none, none)
+    publish_replies(node, node.published_replies)
     messages, replies = np.empty(0, message), np.empty(0, reply)
-    none = np.zeros(0, np.int64)
-    locate(sent, 0, none, -1, 0, np.zeros((0, COLUMNS), np.int64), none, none)
-    publish_replies(words, words, 1, sent, 0, none, -1, 0)
+    sent = node.all_sent[:0]
     gather(messages, 0, sent, 0, messages, 0)
     scatter(replies, 0, sent, 0, replies, 0)

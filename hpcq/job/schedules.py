@@ -4,10 +4,11 @@ They count the steps of the whole job, never ticks or ranks. A plain number in t
 constant schedule.
 """
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from hpcq.job.scheduled import CONSTANT, EXPONENTIAL, LINEAR, POLYNOMIAL, Terms, value_at
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
@@ -19,6 +20,15 @@ class _Schedule(BaseModel):
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
 
+    @property
+    def terms(self) -> Terms:
+        """The schedule as numbers."""
+        raise NotImplementedError
+
+    def at(self, step: int) -> float:
+        """Return the value at an environment step."""
+        return value_at(self.terms, step)
+
 
 class Constant(_Schedule):
     """The same `value` at every step."""
@@ -27,9 +37,10 @@ class Constant(_Schedule):
     value: Fraction
     """at every step"""
 
-    def at(self, step: int) -> float:
-        """Return the value at an environment step."""
-        return self.value
+    @property
+    def terms(self) -> Terms:
+        """The schedule as numbers."""
+        return Terms(CONSTANT, self.value)
 
 
 class Linear(_Schedule):
@@ -43,9 +54,10 @@ class Linear(_Schedule):
     steps: Steps
     """environment steps from `start` to `end`"""
 
-    def at(self, step: int) -> float:
-        """Return the value at an environment step."""
-        return self.start + (self.end - self.start) * min(1.0, step / self.steps)
+    @property
+    def terms(self) -> Terms:
+        """The schedule as numbers."""
+        return Terms(LINEAR, self.start, self.end, self.steps)
 
 
 class Exponential(_Schedule):
@@ -59,9 +71,10 @@ class Exponential(_Schedule):
     steps: Steps
     """environment steps from `start` to `end`"""
 
-    def at(self, step: int) -> float:
-        """Return the value at an environment step."""
-        return self.start * math.pow(self.end / self.start, min(1.0, step / self.steps))
+    @property
+    def terms(self) -> Terms:
+        """The schedule as numbers."""
+        return Terms(EXPONENTIAL, self.start, self.end, self.steps)
 
 
 class Polynomial(_Schedule):
@@ -81,9 +94,10 @@ class Polynomial(_Schedule):
     end: Fraction = 0.0
     """the least value"""
 
-    def at(self, step: int) -> float:
-        """Return the value at an environment step."""
-        return max(self.end, self.start * math.pow(1.0 + step / self.steps, -self.exponent))
+    @property
+    def terms(self) -> Terms:
+        """The schedule as numbers."""
+        return Terms(POLYNOMIAL, self.start, self.end, self.steps, self.exponent)
 
 
 class Visits(_Schedule):
@@ -102,9 +116,10 @@ class Visits(_Schedule):
     end: Fraction = 0.0
     """the least rate"""
 
-    def at(self, step: int) -> float:
-        """Return the rate of a first update; it is the same at every step."""
-        return self.start
+    @property
+    def terms(self) -> Terms:
+        """The rate of a first update, the same at every step."""
+        return Terms(CONSTANT, self.start)
 
 
 # The same forms for values in another range: of parameters in the unit of rewards.

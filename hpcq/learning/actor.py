@@ -1,6 +1,7 @@
 """A group of a rank's environments, and their side of a tick's messages."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,6 +11,7 @@ from hpcq.collectors.history import Windows, make_windows
 from hpcq.collectors.messages import CURSORS
 from hpcq.collectors.replay import Replay
 from hpcq.exchange.base import Exchange
+from hpcq.jit.compiler import PrecompiledCall
 from hpcq.learning.algorithm import Algorithm
 
 MakeExchange = Callable[[DTypeLike, DTypeLike, int, int], Exchange]
@@ -36,6 +38,7 @@ class Actor:
     ----------
     replay : Replay or None
     exchange : Exchange
+    kernels : messages.Kernels
     """
 
     def __init__(
@@ -60,11 +63,41 @@ class Actor:
         replies = queries + (updates if algorithm.weighted else 0)
         self.exchange = make_exchange(message, reply, updates + queries, replies)
         ranks = len(self.exchange.sent)
-        self._kernels = algorithm.message_kernels()
+        self.kernels = algorithm.message_kernels()
+        self._pack, self._receive = map(PrecompiledCall, self.kernels)
         self._discount = algorithm.sign * algorithm.gamma
         self._decay = algorithm.trace_decay
         self._cursors = np.zeros((CURSORS, ranks), np.uint64)
         self._ranks, self._seed = np.uint64(ranks), seed
+
+    @property
+    def pack_arguments(self) -> tuple[Any, ...]:
+        """What the kernel `pack` gets beside the tick."""
+        senders, exchange = self.replay or self.collector, self.exchange
+        return (
+            senders.batch,
+            self.windows,
+            senders.stream_ids,
+            self._seed,
+            self._ranks,
+            exchange.sent,
+            exchange.outbox,
+            self._cursors,
+        )
+
+    @property
+    def receive_arguments(self) -> tuple[Any, ...]:
+        """What the kernel `receive` gets."""
+        return (
+            (self.replay or self.collector).batch,
+            self.windows,
+            self._discount,
+            self._decay,
+            self._ranks,
+            self.exchange.sent,
+            self.exchange.replies_in,
+            self._cursors,
+        )
 
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
@@ -74,34 +107,14 @@ class Actor:
 
     def pack(self, tick: int) -> None:
         """Write the updates of the last tick and the queries of this one into the exchange."""
-        senders = self.replay or self.collector
-        self._kernels.pack(
-            senders.batch,
-            self.windows,
-            senders.stream_ids,
-            self._seed,
-            tick,
-            self._ranks,
-            self.exchange.sent,
-            self.exchange.outbox,
-            self._cursors,
-        )
+        self._pack(tick, *self.pack_arguments)
 
     def receive(self) -> None:
         """Take the replies: the next actions, and the updates that the next tick sends."""
         exchange = self.exchange
         if self.replay is not None:
             self.replay.take_acks(self._ranks, exchange.sent, exchange.replies_in, self._cursors)
-        self._kernels.receive(
-            (self.replay or self.collector).batch,
-            self.windows,
-            self._discount,
-            self._decay,
-            self._ranks,
-            exchange.sent,
-            exchange.replies_in,
-            self._cursors,
-        )
+        self._receive(*self.receive_arguments)
 
     def drop_updates(self) -> None:
         """Forget what would become updates: nothing is learned from the ticks so far."""

@@ -10,9 +10,9 @@ from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import JobError
 from hpcq.exchange.records import record_types
-from hpcq.jit.compiler import PrecompiledCall
 from hpcq.job.choices import rule_options
 from hpcq.job.job import Job
+from hpcq.job.scheduled import CONSTANT, Terms, value_at
 from hpcq.job.schedules import Visits
 from hpcq.job.sections import ReplaySection
 from hpcq.learning import policy, rule
@@ -126,9 +126,14 @@ class Algorithm:
         """Whether replies carry `greedy`: off-policy returns of several steps need it."""
         return self.steps > 1 and self.rule.off_policy
 
+    @property
+    def parameter(self) -> Terms:
+        """The schedule of the policy's parameter; 0 where it has none."""
+        return self.exploration.terms if self.exploration else Terms(CONSTANT, 0.0)
+
     def parameter_at(self, steps: int) -> float:
         """Return the policy's parameter after so many environment steps; 0 where it has none."""
-        return float(self.exploration.at(steps)) if self.exploration else 0.0
+        return float(value_at(self.parameter, steps))
 
     def record_types(self) -> tuple[np.dtype, np.dtype]:
         """Return the record types of messages and replies."""
@@ -145,7 +150,7 @@ class Algorithm:
 
     def owner_kernels(self, width: int) -> OwnerKernels:
         """Return the owner's kernels for buckets of `width` slots."""
-        compiled = make_owner_kernels(
+        return make_owner_kernels(
             self.rule,
             self.policy,
             self.row_kernels(),
@@ -155,11 +160,10 @@ class Algorithm:
             self.records_errors,
             self.weighted,
         )
-        return OwnerKernels(*map(PrecompiledCall, compiled))
 
     def message_kernels(self) -> messages.Kernels:
         """Return the kernels of the environments' side of the messages."""
-        compiled = messages.kernels(
+        return messages.kernels(
             self.actions,
             self.tables,
             self.masked,
@@ -167,7 +171,6 @@ class Algorithm:
             self.rule.off_policy,
             self.weighted,
         )
-        return messages.Kernels(*map(PrecompiledCall, compiled))
 
 
 def _check(job: Job, environment: CompiledEnvironment | PythonEnvironment, found: Rule) -> None:

@@ -36,6 +36,7 @@ from hpcq.learning.actor import Actor
 from hpcq.learning.learner import Learner
 from hpcq.learning.owner import Owner
 from hpcq.learning.stopwatch import Stopwatch
+from hpcq.learning.tick import NO_LIMIT
 
 # Flags that a reduction can sum up.
 _FLAGS = 8
@@ -165,7 +166,9 @@ class AsynchronousLearner(Learner):
             part.ask()
         self._finish()
 
-    def advance(self, flags: int = 0) -> int:
+    def advance(
+        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+    ) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""
         agreed, before = 0, self._total_steps // self.job.environment.count
         while self._total_steps // self.job.environment.count == before:

@@ -76,7 +76,7 @@ class Evaluator:
         seed = seed_word(int(word) >> 1)
         collector = make_collector(environment, seed, self._start, count, _NEVER)
         self._actor = Actor(greedy, collector, seed, self._total, partial(make_exchange, comm))
-        self._ticks = Ticks(self._actor, Owner(greedy, shard), self._total)
+        self._ticks = Ticks(self._actor, Owner(greedy, shard, comm.size), self._total)
         self._comm, self._beat = comm, beat
         self._limit = section.max_steps or environment.max_episode_steps or HORIZON
         # The next state is the other player's, and so is what is won there.

@@ -20,6 +20,7 @@ from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.owner import Owner
 from hpcq.learning.progress import Progress
 from hpcq.learning.stopwatch import Stopwatch
+from hpcq.learning.tick import NO_LIMIT
 from hpcq.rng import seed_word
 from hpcq.table.digest import Digest, digest_pieces
 from hpcq.table.shard import Shard
@@ -150,8 +151,23 @@ class Learner:
         """Reset every environment and choose the first actions: tick 0. Collective."""
         raise NotImplementedError
 
-    def advance(self, flags: int = 0) -> int:
-        """Do a tick, or more; return the flags of all ranks, or-ed. Collective."""
+    @property
+    def stepping(self) -> bool | None:
+        """Whether environments are being stepped now; None: as the Python stack says."""
+        return None
+
+    def advance(
+        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+    ) -> int:
+        """Do a tick, or more; return the flags of all ranks, or-ed. Collective.
+
+        Parameters
+        ----------
+        last
+            the tick at which to return, if not before.
+        most_rows, full
+            once this rank has more rows, it has this flag.
+        """
         raise NotImplementedError
 
     def environment_arrays(self) -> list[tuple[Field, NDArray]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from mpi4py import MPI
 
@@ -13,7 +14,7 @@ from hpcq.job.job import Job
 from hpcq.learning.actor import Actor
 from hpcq.learning.learner import Learner
 from hpcq.learning.owner import Owner
-from hpcq.learning.tick import Ticks
+from hpcq.learning.tick import NO_LIMIT, make_ticks
 from hpcq.table.shard import Shard
 
 
@@ -28,16 +29,28 @@ class TickingLearner(Learner):
         which ticks read and update
     """
 
-    def _tick_on(self, rows: Shard, route: Callable[..., Exchange]) -> None:
-        """Let the ticks work on these rows, with the ranks that an exchange joins. Collective."""
+    def _tick_on(
+        self,
+        rows: Shard,
+        route: Callable[..., Exchange],
+        pauses: bool = True,
+        make_rows: Any = None,
+    ) -> None:
+        """Let the ticks work on these rows, with the ranks that an exchange joins. Collective.
+
+        Parameters
+        ----------
+        pauses, make_rows
+            see `tick.KernelTicks`.
+        """
         self.rows = rows
         environments = self.job.environment.count
         self.collector = self._collect(self.start, self.count)
         actor = Actor(self.algorithm, self.collector, self._seed, environments, route)
         self.windows, self.replay, self.exchange = actor.windows, actor.replay, actor.exchange
-        self.owner = Owner(self.algorithm, rows)
-        self._ticks = Ticks(actor, self.owner, environments)
-        self.stopwatch, self.phases = self._ticks.stopwatch, self._ticks.phases
+        self.owner = Owner(self.algorithm, rows, len(self.exchange.sent))
+        self._ticks = make_ticks(actor, self.owner, environments, pauses, make_rows)
+        self.stopwatch = self._ticks.stopwatch
 
     @property
     def tick(self) -> int:
@@ -60,9 +73,16 @@ class TickingLearner(Learner):
         """Reset every environment and choose the first actions: tick 0. Collective."""
         self._ticks.begin()
 
-    def advance(self, flags: int = 0) -> int:
-        """Do one tick; return the flags of all ranks, or-ed. Collective."""
-        return self._ticks.advance(flags)
+    @property
+    def stepping(self) -> bool | None:
+        """Whether environments are being stepped now; None: as the Python stack says."""
+        return self._ticks.stepping
+
+    def advance(
+        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+    ) -> int:
+        """Do a tick, or more, up to `last`; see `tick.Ticks.advance`. Collective."""
+        return self._ticks.advance(flags, last, most_rows, full)
 
     def close(self) -> None:
         """Release environments and MPI datatypes. Collective."""
@@ -89,4 +109,4 @@ class LockstepLearner(TickingLearner):
         route: Callable[..., Exchange] = make_exchange,
     ) -> None:
         super().__init__(job, environment, comm)
-        self._tick_on(self.shard, partial(route, comm))
+        self._tick_on(self.shard, partial(route, comm), pauses=comm.rank == 0)

@@ -3,6 +3,8 @@
 import numpy as np
 
 from hpcq.exchange.base import Inbox, Replies
+from hpcq.jit.compiler import PrecompiledCall
+from hpcq.job.scheduled import value_at
 from hpcq.job.schedules import Visits
 from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.prefetch import RING_SIZE, empty_hints
@@ -16,20 +18,34 @@ class Owner:
     ----------
     shard
         which is updated and read; it grows as states are met.
+    sources
+        ranks that send updates and queries.
+
+    Attributes
+    ----------
+    kernels : OwnerKernels
+    hints : SlotHints
+        from the second-to-last answer: the next updates concern these rows
+    newer_hints : SlotHints
+        from the last answer
+    learning_rate, parameter : Terms
+        schedules by environment steps, the second one of the policy
+    apply_settings : tuple
+        what the kernel `apply` gets behind the learning rate
     """
 
-    def __init__(self, algorithm: Algorithm, shard: Shard) -> None:
-        self._algorithm = algorithm
-        self._shard = shard
+    def __init__(self, algorithm: Algorithm, shard: Shard, sources: int = 1) -> None:
+        self.shard = shard
+        self.kernels = algorithm.owner_kernels(shard.table.width)
+        self._answer, self._apply = map(PrecompiledCall, self.kernels)
+        self._weighted = algorithm.weighted
         rate = algorithm.learning_rate
-        self._exponent, self._least = 0.0, 0.0
-        if isinstance(rate, Visits):
-            self._exponent, self._least = rate.exponent, rate.end
-        self._kernels = algorithm.owner_kernels(shard.table.width)
+        exponent, least = (rate.exponent, rate.end) if isinstance(rate, Visits) else (0.0, 0.0)
+        self.learning_rate, self.parameter = rate.terms, algorithm.parameter
         self._largest_error = np.zeros(1)
-        self._ring = np.empty(RING_SIZE, np.uint64)
-        # From the second-to-last answer, and from the last one.
-        self._hints = self._newer_hints = empty_hints(0)
+        ring = np.empty(RING_SIZE, np.uint64)
+        self.apply_settings = exponent, least, ring, self._largest_error
+        self.hints, self.newer_hints = empty_hints(sources), empty_hints(sources)
 
     def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
         """Apply the updates of all sources.
@@ -41,26 +57,14 @@ class Owner:
         steps
             environment steps done, for the learning rate's schedule.
         """
-        rate = float(self._algorithm.learning_rate.at(steps))
-        acks, done = replies if self._algorithm.weighted else None, 0
-        if self._hints.starts.size != inbox.starts.size:
-            self._hints = empty_hints(inbox.starts.size)
-        while True:
-            done = self._kernels.apply(
-                self._shard.table,
-                inbox,
-                rate,
-                self._exponent,
-                self._least,
-                self._ring,
-                self._hints,
-                done,
-                self._largest_error,
-                acks,
+        rate = float(value_at(self.learning_rate, steps))
+        acks, done = replies if self._weighted else None, 0
+        while (
+            done := self._apply(
+                self.shard.table, inbox, self.hints, acks, done, rate, *self.apply_settings
             )
-            if done < 0:
-                return
-            self._shard.grow()
+        ) >= 0:
+            self.shard.grow()
 
     def answer(self, inbox: Inbox, replies: Replies, steps: int) -> None:
         """Answer the queries of all sources from the rows as they stand.
@@ -70,14 +74,20 @@ class Owner:
         steps
             environment steps done, for the schedule of exploration.
         """
-        parameter = self._algorithm.parameter_at(steps)
-        while True:
-            needed = self._kernels.answer(self._shard.table, inbox, parameter, self._hints, replies)
-            if needed < 0:
-                break
-            self._hints = empty_hints(inbox.starts.size, 2 * needed)
-        # The next updates concern the states queried one answer earlier.
-        self._hints, self._newer_hints = self._newer_hints, self._hints
+        parameter = float(value_at(self.parameter, steps))
+        while (
+            needed := self._answer(self.shard.table, inbox, parameter, self.hints, replies)
+        ) >= 0:
+            self.reserve_hints(needed)
+        self.turn_hints()
+
+    def reserve_hints(self, queries: int) -> None:
+        """Make room for hints of so many queries."""
+        self.hints = empty_hints(self.hints.starts.size, 2 * queries)
+
+    def turn_hints(self) -> None:
+        """Let the hints of the last answer wait for the next tick but one."""
+        self.hints, self.newer_hints = self.newer_hints, self.hints
 
     def largest_error(self, reset: bool = False) -> float:
         """Return the largest |TD error| since the last reset; 0 if they are not recorded.

@@ -132,14 +132,14 @@ def make_apply(rule: Rule, width: int, masked: bool, records_errors: bool, weigh
     def apply(
         table: Table,
         inbox: Any,
+        hints: SlotHints,
+        replies: Any,
+        done: int,
         rate: float,
         exponent: float,
         least: float,
         ring: NDArray[np.uint64],
-        hints: SlotHints,
-        done: int,
         largest_error: NDArray[np.float64],
-        replies: Any,
     ) -> int:
         """Apply the updates of all sources, in rank order, from number `done` on.
 

@@ -38,6 +38,7 @@ from hpcq.hashing import first_hash, hashes_of
 from hpcq.job.job import Job
 from hpcq.learning import periodic_kernels, saved_state
 from hpcq.learning.lockstep import TickingLearner
+from hpcq.learning.tick import NO_LIMIT, KernelTicks
 from hpcq.table.shard import Shard
 
 # A rate of 1 forgets all that was before; its weight stays a number.
@@ -67,7 +68,8 @@ class PeriodicLearner(TickingLearner):
     ) -> None:
         super().__init__(job, environment, comm)
         rows = self.algorithm.make_shard(1, visits=True)
-        self._tick_on(rows, partial(make_exchange, MPI.COMM_SELF))
+        make_rows = periodic_kernels.ensure_rows
+        self._tick_on(rows, partial(make_exchange, MPI.COMM_SELF), False, make_rows)
         # Hashes of the rows that the last merge brought, ascending, and their visit counts then.
         self._held = np.empty(0, np.uint64)
         self._counted = np.empty((0, self.rows.columns), np.uint32)
@@ -77,6 +79,12 @@ class PeriodicLearner(TickingLearner):
     def save_every(self) -> int:
         """The run can be saved at merges that are reset ticks, too."""
         return math.lcm(self.job.mode.merge_every, self.collector.reset_every)
+
+    @property
+    def stop_latency(self) -> int:
+        """Ticks that can pass from a request to stop until the run is saved."""
+        # Requests are heard at merges.
+        return self.save_every + self.job.mode.merge_every
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -93,17 +101,23 @@ class PeriodicLearner(TickingLearner):
         self._ensure_rows()
         self._merge(0)
 
-    def advance(self, flags: int = 0) -> int:
-        """Do one tick; at a merge, return the flags of all ranks, or-ed. Collective there."""
-        super().advance()
+    def advance(
+        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+    ) -> int:
+        """Do ticks up to `last` or a merge; there return the flags of all, or-ed. Collective."""
+        every = self.job.mode.merge_every
+        merge = (self.tick // every + 1) * every
+        super().advance(0, min(last, merge) if last else self.tick + 1)
         self._ensure_rows()
-        if self.tick % self.job.mode.merge_every == 0:
+        if self.tick % every == 0:
             return self._merge(flags)
         self._traffic = 0, 0
         return 0
 
     def _ensure_rows(self) -> None:
-        """Make a local row for every state that has just been read."""
+        """Make a local row for every state that has just been read, if the tick did not."""
+        if isinstance(self._ticks, KernelTicks):
+            return
         batch, done = self.collector.batch, 0
         while (
             done := periodic_kernels.ensure_rows(self.rows.table, batch, done)

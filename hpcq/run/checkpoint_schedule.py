@@ -12,6 +12,8 @@ class CheckpointSchedule:
     ----------
     saved : int
         tick of the last checkpoint, or of the start
+    wanted : bool
+        whether a request waits until the run can be saved
     milestones : frozenset of int
         steps whose checkpoints stay for good
     """
@@ -25,24 +27,31 @@ class CheckpointSchedule:
         self._every = job.checkpoint.every
         self._seconds = 60 * (job.checkpoint.minutes or 0)
         self._save_every = save_every
-        self._wanted = False
+        self.wanted = False
         self._time = time.monotonic()
 
     def time_is_up(self) -> bool:
         """Return whether a checkpoint is due by this rank's clock; for rank 0."""
         return self._seconds > 0 and time.monotonic() - self._time >= self._seconds
 
+    def next(self, tick: int) -> int:
+        """Return the next tick at which a checkpoint can be due."""
+        milestones = [milestone for milestone in self._ticks if milestone > tick]
+        # The first tick at which the run can be saved, of those late enough.
+        every = max(tick + 1, self.saved + self._every)
+        return min([_round_up(every, self._save_every), *milestones])
+
     def due(self, tick: int, wanted: bool) -> bool:
         """Return whether to save after this tick; a request waits until the run can be saved."""
-        self._wanted = self._wanted or wanted
+        self.wanted = self.wanted or wanted
         if tick % self._save_every or tick == self.saved:
             return False
         passed = any(self.saved < milestone <= tick for milestone in self._ticks)
-        return self._wanted or passed or tick - self.saved >= self._every
+        return self.wanted or passed or tick - self.saved >= self._every
 
     def note(self, tick: int) -> None:
         """Note that the run has been saved after this tick."""
-        self.saved, self._wanted, self._time = tick, False, time.monotonic()
+        self.saved, self.wanted, self._time = tick, False, time.monotonic()
 
 
 def _round_up(value: int, to: int) -> int:

@@ -7,7 +7,7 @@ from hpcq.checkpoint.files import keep_best
 from hpcq.learning.evaluation import Evaluation, Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.mpi import on_root
-from hpcq.run.stopping import tick_of
+from hpcq.run.stopping import next_multiple, tick_of
 
 
 class EvaluationSchedule:
@@ -37,6 +37,10 @@ class EvaluationSchedule:
             self._evaluator = Evaluator(
                 learner.algorithm, learner.environment, section, learner.shard, learner.comm, beat
             )
+
+    def next(self, tick: int) -> int:
+        """Return the tick of the evaluation to come."""
+        return next_multiple(tick, self._every)
 
     def due(self) -> bool:
         """Return whether it is time for one: after this tick, or any since this was last asked."""

@@ -17,7 +17,7 @@ from hpcq.run.checkpoint_schedule import CheckpointSchedule
 from hpcq.run.evaluation_schedule import EvaluationSchedule
 from hpcq.run.memory_limit import MemoryLimit
 from hpcq.run.reporter import Reporter
-from hpcq.run.stopping import Stopping, tick_of
+from hpcq.run.stopping import Stopping, next_multiple, tick_of
 from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
@@ -68,6 +68,7 @@ class Run:
     ) -> None:
         self.learner, self.path, self.writer = learner, path, writer
         self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
+        watchdog.stepping = lambda: learner.stepping
         job, save_every = learner.job, learner.save_every
         self.last = last_tick(job, save_every)
         title = _title(learner)
@@ -106,7 +107,9 @@ class Run:
         while learner.tick < self.last and not (
             (self.stop_flags or self.ended_by) and self.schedule.saved == learner.tick
         ):
-            agreed = learner.advance(self._requests())
+            agreed = learner.advance(
+                self._requests(), self._next_stop(), self.memory.most_rows, Flag.FULL
+            )
             self.watchdog.beat()
             if agreed & (Flag.STOP | Flag.FULL) and not self.stop_flags:
                 self._stop(agreed)
@@ -123,6 +126,15 @@ class Run:
                 yield from self._report(found)
         self.seconds = time.perf_counter() - self.started
         yield from self._report()
+
+    def _next_stop(self) -> int:
+        """Return the next tick after which there is something to do, whatever the flags."""
+        tick = self.learner.tick
+        stops = self.evaluations.next(tick), self.stopping.next(tick), self.schedule.next(tick)
+        # A stop waits for the next tick at which the run can be saved.
+        if self.stop_flags or self.ended_by or self.schedule.wanted:
+            return min(self.last, *stops, next_multiple(tick, self.learner.save_every))
+        return min(self.last, *stops)
 
     def _requests(self) -> int:
         """Return the flags of this rank; not collective."""

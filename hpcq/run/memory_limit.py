@@ -4,6 +4,7 @@ from mpi4py import MPI
 
 from hpcq.errors import JobError
 from hpcq.learning.learner import Learner
+from hpcq.learning.tick import NO_LIMIT
 from hpcq.table.shard import Shard
 
 GIB = 1 << 30
@@ -27,6 +28,11 @@ class MemoryLimit:
             for table in learner.shards
             if self._limit is not None
         ]
+
+    @property
+    def most_rows(self) -> int:
+        """The rows of which a tick's table may have at most, or this rank is short."""
+        return self._most[-1] - self._margin if self._most else NO_LIMIT
 
     def short(self) -> bool:
         """Return whether this rank must ask for a stop."""

@@ -17,6 +17,7 @@ from hpcq.hashing import unmix64
 from hpcq.job.job import Job
 from hpcq.learning import exact
 from hpcq.learning.learner import ROWS_PER_PIECE, Learner
+from hpcq.learning.tick import NO_LIMIT
 from hpcq.table.combine import combine_tables
 
 
@@ -26,6 +27,11 @@ def tick_of(step: int, job: Job, save_every: int) -> int:
     return -(-ticks // save_every) * save_every
 
 
+def next_multiple(tick: int, every: int) -> int:
+    """Return the first multiple of `every` after a tick; a tick that never comes for 0."""
+    return (tick // every + 1) * every if every else NO_LIMIT
+
+
 class Stopping:
     """The stopping criteria of one run."""
 
@@ -33,8 +39,12 @@ class Stopping:
         self._learner = learner
         self._rules = rules = learner.job.stop
         save_every = learner.save_every
-        self._check_every = tick_of(rules.every, learner.job, save_every)
-        self._window = tick_of(rules.td_window, learner.job, save_every)
+        # 0: never.
+        self._check_every = self._window = 0
+        if rules.episodes is not None or rules.bellman_residual is not None:
+            self._check_every = tick_of(rules.every, learner.job, save_every)
+        if rules.td_error is not None:
+            self._window = tick_of(rules.td_window, learner.job, save_every)
         self._model = None
         if rules.bellman_residual is not None:
             self._model = _model(learner)
@@ -49,6 +59,10 @@ class Stopping:
     def time_is_up(self) -> bool:
         """Return whether stop.minutes are over by this rank's clock; for one rank to ask."""
         return self._rules.minutes is not None and self.seconds >= 60 * self._rules.minutes
+
+    def next(self, tick: int) -> int:
+        """Return the tick of the next check."""
+        return min(next_multiple(tick, self._window), next_multiple(tick, self._check_every))
 
     def time_text(self) -> str:
         """Return the criterion that ends the run when time is up, as text."""
@@ -66,10 +80,10 @@ class Stopping:
         learner = self._learner
         seen, self._seen = self._seen, learner.tick
         found = None
-        if self._seen // self._window > seen // self._window:
+        if self._seen >= next_multiple(seen, self._window):
             self._end_window()
             found = self._converged()
-        if self._seen // self._check_every > seen // self._check_every:
+        if self._seen >= next_multiple(seen, self._check_every):
             # What is checked is what would be saved.
             learner.quiesce()
             learner.progress.looked = learner.tick
@@ -97,11 +111,10 @@ class Stopping:
         return float(learner.comm.allreduce(mine, MPI.MAX))
 
     def _end_window(self) -> None:
-        if self._rules.td_error is not None:
-            progress = self._learner.progress
-            progress.last_error = self._largest_error()
-            progress.window_error = 0.0
-            self._learner.owner.largest_error(reset=True)
+        progress = self._learner.progress
+        progress.last_error = self._largest_error()
+        progress.window_error = 0.0
+        self._learner.owner.largest_error(reset=True)
 
     def _converged(self) -> str | None:
         rule, error = self._rules.td_error, self._learner.progress.last_error

@@ -64,6 +64,11 @@ class Watchdog:
         seconds without a call of `beat` after which the job ends.
     touch
         called about every second.
+
+    Attributes
+    ----------
+    stepping : callable
+        says whether environments are being stepped now; None where the Python stack tells
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Watchdog:
         self._comm = comm
         self._limit = limit
         self._touch = touch
+        self.stepping: Callable[[], bool | None] = lambda: None
         self._beats = 0
         self._allowance = 0.0
         self._parent = os.getppid() if any(map(os.environ.get, _LAUNCHED)) else 0
@@ -154,7 +160,9 @@ class Watchdog:
         ours = [file for file in files if _HERE.parent in file.parents]
         begins = next((i for i, file in enumerate(files) if file.parent == _HERE), 0)
         # A rank that is stepping environments is the one that the others wait for.
-        steps = bool(ours) and (ours[-1].parent in _STEPPING or ours[-1] in _STEPPING)
+        steps = self.stepping()
+        if steps is None:
+            steps = bool(ours) and (ours[-1].parent in _STEPPING or ours[-1] in _STEPPING)
         what = "came to no exchange" if steps else "waits for other ranks"
         # One write: other ranks print at the same time.
         text = (

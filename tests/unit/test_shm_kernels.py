@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.collectors.grouping import occurs
-from hpcq.exchange.base import ACKS, COLUMNS, FLAGS, QUERIES, REPLIES_AT, START, UPDATES
+from hpcq.exchange.base import (
+    ACKS,
+    COLUMNS,
+    FLAGS,
+    QUERIES,
+    REPLIES_AT,
+    START,
+    UPDATES,
+    node_of_one,
+)
 from hpcq.exchange.records import record_types
 from hpcq.exchange.shm_kernels import locate, publish, publish_replies
 from hpcq.jit.memory import allocate
@@ -27,14 +36,16 @@ def test_all_groups_but_its_own_are_published(groups, self_rank, words):
     packed = np.arange(1, total + 20, dtype=np.uint64)
     published = allocate(8 * packed.size).view(np.uint64)
     published[:] = 0
-    published_sent = np.zeros_like(sent)
-    publish(packed, published, words, sent, self_rank, 5, published_sent)
+    node = node_of_one(len(groups))._replace(
+        published=published, self_rank=self_rank, message_words=words
+    )
+    publish(node, packed, sent, 5)
     expected = np.where(np.arange(packed.size) < total, packed, 0)
     if self_rank >= 0:
         start = sent[self_rank, START] * words
         expected[start : start + sizes[self_rank] * words] = 0
     np.testing.assert_array_equal(published, expected)
-    np.testing.assert_array_equal(published_sent, sent)
+    np.testing.assert_array_equal(node.all_sent[0], sent)
     assert (sent[:, FLAGS] == 5).all()
 
 
@@ -53,14 +64,22 @@ def test_replies_come_where_each_rank_expects_them(groups, self_rank, words):
     ranks = int(local_ranks[-1]) + 1
     counts = np.zeros((ranks, COLUMNS), np.int64)
     starts, reply_starts = np.zeros(ranks, np.int64), np.zeros(ranks, np.int64)
-    flags, total = locate(
-        all_sent, 1, local_ranks, self_rank, segment, counts, starts, reply_starts
-    )
-    assert flags == (1 << len(groups)) - 1
-    written = np.arange(1, total * words + 1, dtype=np.uint64)
     published = allocate(8 * len(groups) * reply_segment * words).view(np.uint64)
     published[:] = 0
-    publish_replies(written, published, words, all_sent, 1, local_ranks, self_rank, reply_segment)
+    node = node_of_one()._replace(
+        all_sent=all_sent,
+        published_replies=published,
+        members=local_ranks,
+        rank=1,
+        self_rank=self_rank,
+        reply_words=words,
+        segment=segment,
+        reply_segment=reply_segment,
+    )
+    flags, total = locate(node, counts, starts, reply_starts)
+    assert flags == (1 << len(groups)) - 1
+    written = np.arange(1, total * words + 1, dtype=np.uint64)
+    publish_replies(node, written)
     expected, at = np.zeros_like(published), 0
     for local, (queries, acks, start, replies_at) in enumerate(groups):
         source = local_ranks[local]
