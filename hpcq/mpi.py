@@ -1,17 +1,96 @@
-"""Agreement between ranks: on errors, and on who goes first.
+"""Agreement between ranks: on errors, and on who goes first; and how they wait for each other.
 
 Calls are pickled: for metadata only, never within a tick.
+
+MPI looks for messages without a pause, or yields the processor for a moment: on cores that are
+shared, a rank that waits takes time from the one that it waits for. Here ranks wait with a
+non-blocking call, and sleep between two looks at it.
 """
 
-from collections.abc import Callable, Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mpi4py import MPI
 
 from hpcq.errors import HpcqError, StorageError
 
 T = TypeVar("T")
+
+# For so long a rank looks without sleeping; then it sleeps, twice as long each time, up to a limit:
+# MPI transports data only while somebody looks.
+LOOK_SECONDS = 50e-6
+FIRST_SLEEP = 20e-6
+DATA_SLEEP = 50e-6
+LONGEST_SLEEP = 1e-3
+
+
+def wait_until(done: Callable[[], bool], longest_sleep: float = LONGEST_SLEEP) -> None:
+    """Return once `done` says so; sleep between two looks if that takes a while."""
+    if done():
+        return
+    ends, sleep = time.perf_counter() + LOOK_SECONDS, FIRST_SLEEP
+    while not done():
+        if time.perf_counter() < ends:
+            os.sched_yield()
+            continue
+        time.sleep(sleep)
+        sleep = min(2 * sleep, longest_sleep)
+
+
+def wait_all(requests: Sequence[MPI.Request]) -> None:
+    """Wait for messages that carry data, as `MPI.Request.Waitall` does."""
+    wait_until(lambda: MPI.Request.Testall(requests), DATA_SLEEP)
+
+
+def barrier(comm: MPI.Comm) -> None:
+    """Wait for all ranks, as `Barrier` does. Collective."""
+    wait_until(comm.Ibarrier().Test)
+
+
+class PatientComm(MPI.Intracomm):
+    """The ranks of a communicator, which sleep until all of them have come to a collective call."""
+
+    def Barrier(self) -> None:
+        """Wait for all ranks."""
+        barrier(self)
+
+    def Allreduce(self, *args: Any, **options: Any) -> None:
+        """Combine arrays of all ranks."""
+        barrier(self)
+        super().Allreduce(*args, **options)
+
+    def Gather(self, *args: Any, **options: Any) -> None:
+        """Collect arrays on one rank."""
+        barrier(self)
+        super().Gather(*args, **options)
+
+    def allreduce(self, *args: Any, **options: Any) -> Any:
+        """Combine values of all ranks."""
+        barrier(self)
+        return super().allreduce(*args, **options)
+
+    def allgather(self, *args: Any, **options: Any) -> Any:
+        """Collect values on all ranks."""
+        barrier(self)
+        return super().allgather(*args, **options)
+
+    def gather(self, *args: Any, **options: Any) -> Any:
+        """Collect values on one rank."""
+        barrier(self)
+        return super().gather(*args, **options)
+
+    def bcast(self, *args: Any, **options: Any) -> Any:
+        """Send a value to all ranks."""
+        barrier(self)
+        return super().bcast(*args, **options)
+
+
+def patient(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """Return these ranks as `PatientComm`, the same communicator; one rank waits for nobody."""
+    return PatientComm(comm) if comm.size > 1 else comm
 
 
 def agree(comm: MPI.Intracomm, function: Callable[[], T], what: str = "") -> T:
@@ -73,8 +152,8 @@ def first_on_each_node(comm: MPI.Intracomm) -> Iterator[None]:
     """Run the body on one rank of every node, then on the others. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     if node.rank > 0:
-        node.Barrier()
+        barrier(node)
     yield
     if node.rank == 0:
-        node.Barrier()
+        barrier(node)
     node.Free()

@@ -7,6 +7,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq.exchange.base import ACKS, FLAGS, LARGEST, QUERIES, UPDATES, Exchange
+from hpcq.mpi import wait_all
 
 # At most this many bytes reach a rank in one round: MPI counts in 32 bits.
 ROUND_BYTES = 256 << 20
@@ -56,7 +57,7 @@ class AlltoallvExchange(Exchange):
         sent, received = self.sent, self.inbox.counts
         sent[:, FLAGS] = flags
         sent[:, LARGEST] = (sent[:, UPDATES] + sent[:, QUERIES]).max()
-        self.comm.Alltoall(sent, received)
+        wait_all([self.comm.Ialltoall(sent, received)])
         # The maximum over all sources: the same number on every rank.
         self._largest = int(received[:, LARGEST].max())
         self._outgoing.set(sent[:, UPDATES], sent[:, QUERIES])
@@ -81,10 +82,11 @@ class AlltoallvExchange(Exchange):
 
     def _rounds(self, out: tuple, into: tuple, record: MPI.Datatype) -> None:
         for done in range(0, self._largest, self._round_records):
-            self.comm.Alltoallv(
+            request = self.comm.Ialltoallv(
                 out[0].round(out[1], record, done, self._round_records),
                 into[0].round(into[1], record, done, self._round_records),
             )
+            wait_all([request])
 
     def network_messages(self) -> int:
         """Return the messages of counts, updates and queries, and replies, to every other rank."""

@@ -32,6 +32,7 @@ from hpcq.exchange.base import (
 from hpcq.exchange.epochs import MOST_NS, words_shape
 from hpcq.exchange.shared_memory import Shapes, shared_arrays
 from hpcq.jit.compiler import PrecompiledCall
+from hpcq.mpi import wait_all
 
 # The largest message between nodes, in bytes.
 PIECE_BYTES = 256 << 20
@@ -162,7 +163,7 @@ class NodeAwareExchange(Exchange):
         for header, to in zip(self._headers_out, self._forwards_to, strict=True):
             header[:] = self.node.all_sent[:, to]
             requests.append(self.comm.Isend(header, to, _COUNTS))
-        MPI.Request.Waitall(requests)
+        wait_all(requests)
         counts = self.inbox.counts
         messages = replies = 0
         for (_, ranks), header in zip(self._nodes, self._headers_in, strict=True):
@@ -189,7 +190,7 @@ class NodeAwareExchange(Exchange):
             )
             requests += self._pieces(self.comm.Isend, self._gathered[at:end], to, _MESSAGES)
             at = end
-        MPI.Request.Waitall(requests)
+        wait_all(requests)
 
     def reply(self) -> None:
         """Publish replies to this node, exchange those with other nodes."""
@@ -212,7 +213,7 @@ class NodeAwareExchange(Exchange):
                 self.comm.Isend, self.replies.remote[at:end], forwarder, _REPLIES
             )
             at = end
-        MPI.Request.Waitall(requests)
+        wait_all(requests)
         at = 0
         for owner in self._forwards_to:
             at = shm_kernels.scatter(

@@ -13,6 +13,7 @@ from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
 from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES, Exchange, ensure_capacity
+from hpcq.mpi import wait_all
 
 # The tag of requests, and that of replies to requests of number 0.
 _REQUEST, _REPLY = 31, 32
@@ -80,7 +81,7 @@ class RequestServer:
 
     def close(self) -> None:
         """Wait until the last replies are sent."""
-        MPI.Request.Waitall([request for request, _ in self._replies.values()])
+        wait_all([request for request, _ in self._replies.values()])
 
 
 class RequestExchange(Exchange):

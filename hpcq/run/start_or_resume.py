@@ -19,7 +19,7 @@ from hpcq.errors import ExitCode, JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
-from hpcq.mpi import agree, first_on_each_node, on_root
+from hpcq.mpi import agree, first_on_each_node, on_root, patient
 from hpcq.run import compiling, preflight, run_directory, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Log, Run, Training, last_tick
@@ -48,6 +48,7 @@ def train(
     resume
         go on with it, if it is this job's. What a resumed run may change follows the job.
     """
+    comm = patient(comm)
     if resume and on_root(comm, lambda: holds_run_of(job)):
         return resume_run(job.directory, changes_of(job), comm, log, pending_signals)
     return _train(job, comm, log, pending_signals, overwrite=overwrite)
@@ -70,6 +71,7 @@ def resume_run(
     override
         let the job learn in another way from here on.
     """
+    comm = patient(comm)
     job = on_root(comm, lambda: read_job(directory, overrides, override))
     return _train(job, comm, log, pending_signals, resumed=True, override=override)
 
