@@ -39,7 +39,7 @@ class PythonCollector(GymnasiumCollector):
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
 
-    def call_between(self, function: Callable[[], None]) -> None:
+    def call_between(self, function: Callable[[], object]) -> None:
         """Call `function` after the step of every single environment."""
 
         def followed(step: Callable) -> Callable:

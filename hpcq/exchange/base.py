@@ -188,6 +188,26 @@ class Exchange:
         """Release MPI's resources. Collective."""
 
 
+class RequestingExchange(Exchange):
+    """Requests that each owner answers some time later.
+
+    Attributes
+    ----------
+    posted : int
+        requests sent so far
+    """
+
+    posted = 0
+
+    def isend(self) -> None:
+        """Send `outbox` to the owners as `sent` says."""
+        raise NotImplementedError
+
+    def test(self) -> bool:
+        """Return whether all replies have arrived."""
+        raise NotImplementedError
+
+
 class SerialExchange(Exchange):
     """One rank: the outbox is the inbox, nothing is copied."""
 

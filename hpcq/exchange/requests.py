@@ -12,7 +12,14 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
-from hpcq.exchange.base import QUERIES, REPLIES_AT, START, UPDATES, Exchange, ensure_capacity
+from hpcq.exchange.base import (
+    QUERIES,
+    REPLIES_AT,
+    START,
+    UPDATES,
+    RequestingExchange,
+    ensure_capacity,
+)
 from hpcq.mpi import wait_all
 
 # The tag of requests, and that of replies to requests of number 0.
@@ -50,9 +57,9 @@ class RequestServer:
         self._status = MPI.Status()
         self._replies: dict[tuple[int, int], tuple[MPI.Request, NDArray]] = {}
 
-    def serve(self) -> None:
-        """Reply to the requests that have arrived."""
-        status = self._status
+    def serve(self) -> int:
+        """Reply to the requests that have arrived; return how many."""
+        status, found = self._status, 0
         while self.comm.Iprobe(MPI.ANY_SOURCE, _REQUEST, status):
             source, size = status.source, status.Get_count(MPI.BYTE)
             self._incoming = ensure_capacity(self._incoming, size)
@@ -65,6 +72,8 @@ class RequestServer:
             request = self.comm.Isend(reply, source, _REPLY + number)
             self._replies[source, number] = request, replies
             self.note(queries * replies.itemsize)
+            found += 1
+        return found
 
     def _free_replies(self, source: int, number: int) -> NDArray:
         """Return the buffer of the last replies: received by now, or there were no new request."""
@@ -84,7 +93,7 @@ class RequestServer:
         wait_all([request for request, _ in self._replies.values()])
 
 
-class RequestExchange(Exchange):
+class RequestExchange(RequestingExchange):
     """The requests of one number; see `base.Exchange` for its arrays."""
 
     def __init__(
@@ -97,6 +106,7 @@ class RequestExchange(Exchange):
 
     def isend(self) -> None:
         """Send `outbox` to the owners as `sent` says; answer this rank's own part at once."""
+        self.posted += 1
         records, at, self._requests = self.outbox.view(np.uint8), 0, []
         for rank, row in enumerate(self.sent.tolist()):
             updates, queries = row[UPDATES], row[QUERIES]

@@ -28,7 +28,7 @@ _LINE = np.uint64(8)
 
 
 @kernel
-def _stream(source: Words, at: np.uint64, target: Words, start: np.uint64, end: np.uint64) -> None:
+def stream(source: Words, at: np.uint64, target: Words, start: np.uint64, end: np.uint64) -> None:
     """Copy uint64 from ``source[at]`` on to ``target[start:end]`` with non-temporal stores.
 
     `target` is aligned to a cache line. To write a line that another core has read costs ten times
@@ -65,9 +65,9 @@ def publish(node: Node, packed: Words, sent: Counts, flags: int) -> None:
     if node.self_rank >= 0:
         first = sent[node.self_rank, START]
         after = first + sent[node.self_rank, UPDATES] + sent[node.self_rank, QUERIES]
-    _stream(packed, np.uint64(0), node.published, np.uint64(0), np.uint64(first * words))
+    stream(packed, np.uint64(0), node.published, np.uint64(0), np.uint64(first * words))
     start = np.uint64(after * words)
-    _stream(packed, start, node.published, start, np.uint64(end * words))
+    stream(packed, start, node.published, start, np.uint64(end * words))
     for rank in range(sent.shape[0]):
         sent[rank, FLAGS] = flags
         for column in range(COLUMNS):
@@ -111,7 +111,7 @@ def publish_replies(node: Node, written: Words) -> None:
             sent = node.all_sent[member, node.rank]
             start = member * node.reply_segment + sent[REPLIES_AT]
             end = start + sent[ACKS] + sent[QUERIES]
-            _stream(
+            stream(
                 written,
                 np.uint64(at * words),
                 node.published_replies,

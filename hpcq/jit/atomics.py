@@ -71,6 +71,17 @@ def exchange(typingctx: Any, words: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def add(typingctx: Any, words: Any, index: Any, value: Any) -> Any:
+    """Add to a word, after everything written before; return what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = pointer_to(context, builder, signature.args[:2], arguments[:2], _I32)
+        return builder.atomic_rmw("add", pointer, arguments[2], "seq_cst")
+
+    return types.int32(words, index, types.int32), generate
+
+
+@intrinsic
 def replace(typingctx: Any, words: Any, index: Any, expected: Any, value: Any) -> Any:
     """Set a word if it is as expected; return whether it was."""
 

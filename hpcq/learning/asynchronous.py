@@ -1,26 +1,29 @@
 """Asynchronous mode: no rank waits for a slower one.
 
 The environments of a rank are cut into parts. A part steps, sends each owner one request (its
-updates, then its queries; see exchange/requests.py) and goes on when all owners have replied;
-meanwhile the other parts step. An owner answers requests as they arrive: between parts, and between
-the steps of Python environments. So ranks bootstrap from slightly stale values, and the result
-differs from run to run.
+updates, then its queries) and goes on when all owners have replied; meanwhile the other parts step.
+An owner answers requests as they arrive. So ranks bootstrap from slightly stale values, and the
+result differs from run to run.
+
+The ranks of one node ask through its shared memory (exchange/mailboxes.py): compiled environments
+step, ask and answer in one kernel (round_kernel.py), beside Python environments a thread answers
+(answering.py). Ranks of several nodes send messages (exchange/requests.py) and answer between parts
+and between the steps of Python environments.
 
 Every request has a reply, so that a rank whose parts all have theirs has nothing in flight; when
 all ranks say so (a non-blocking barrier), nothing is in flight anywhere: there the run can be
 saved, or end.
 
-Steps and flags are summed over the ranks in rounds, one after the other, by a non-blocking
-reduction. Within one round no part takes more than `mode.max_staleness` ticks.
+Steps and flags are summed over the ranks in rounds, one after the other, without waiting. Within
+one round no part takes more than `mode.max_staleness` ticks.
 """
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from hpcq.collectors.base import Collector, block
 from hpcq.collectors.batch import view_of
@@ -29,41 +32,26 @@ from hpcq.collectors.partitioned import PartitionedCollector
 from hpcq.collectors.python import PythonCollector
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
-from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
-from hpcq.exchange.requests import RequestExchange, RequestServer
+from hpcq.exchange.base import Exchange, RequestingExchange
+from hpcq.exchange.mailboxes import MailboxExchange, make_mailboxes
+from hpcq.exchange.requests import RequestExchange
 from hpcq.job.job import Job
 from hpcq.learning.actor import Actor
+from hpcq.learning.answering import MailboxServer, MessageServer
 from hpcq.learning.learner import Learner
 from hpcq.learning.owner import Owner
+from hpcq.learning.parts import Part
+from hpcq.learning.rounds import Rounds
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.learning.tick import NO_LIMIT
+from hpcq.mpi import wait_until
 
 # Flags that a reduction can sum up.
 _FLAGS = 8
 
 
-class _Part:
-    """Some environments of a rank, with requests of their own."""
-
-    def __init__(self, actor: Actor, exchange: RequestExchange) -> None:
-        self.actor, self.exchange = actor, exchange
-        self.tick = 0
-        self.budget = 0
-        """ticks that it may still take in this round"""
-        self.waiting = False
-
-    def ask(self) -> None:
-        """Send updates and queries to their owners."""
-        self.actor.pack(self.tick)
-        self.exchange.isend()
-        self.waiting = True
-
-    def ready(self) -> bool:
-        """Return whether all replies have come; take them."""
-        if self.waiting and self.exchange.test():
-            self.waiting = False
-            self.actor.receive()
-        return not self.waiting
+def _given(exchange: Exchange, *_: Any) -> Exchange:
+    return exchange
 
 
 class AsynchronousLearner(Learner):
@@ -80,44 +68,51 @@ class AsynchronousLearner(Learner):
         comm: MPI.Intracomm,
     ) -> None:
         super().__init__(job, environment, comm)
-        algorithm = self.algorithm
-        self.owner = Owner(algorithm, self.shard)
+        self.owner = Owner(self.algorithm, self.shard)
         self.stopwatch, self.replay = Stopwatch(), None
-        types = algorithm.record_types()
-        self._server = RequestServer(comm, *types, self._serve_records)
-        self.windows = make_windows(self.count, algorithm.steps)
-        collectors = self._collectors()
-        self.collector = (
-            PartitionedCollector(collectors) if collectors else self._collect(self.start, 0)
-        )
-        self._parts: list[_Part] = []
-        start = 0
-        for number, collector in enumerate(collectors):
-            size = collector.stream_ids.size
-            windows = view_of(self.windows, slice(start, start + size))
-            exchange = RequestExchange(self._server, number, (algorithm.steps + 2) * size, 2 * size)
+        self.windows = make_windows(self.count, self.algorithm.steps)
+        unit, parts = job.environment.vector or 1, job.mode.parts
+        blocks = [block(number, parts, self.count, unit) for number in range(parts)]
+        collectors = [self._collect(self.start + at, count) for at, count in blocks]
+        self.collector = PartitionedCollector(collectors)
+        self._compiled = collectors[0].step_kernel is not None
+        self._server, exchanges = self._connect(collectors)
+        self._parts: list[Part] = []
+        for (start, count), collector, exchange in zip(blocks, collectors, exchanges, strict=True):
+            windows = view_of(self.windows, slice(start, start + count))
             environments = job.environment.count
-            actor = Actor(
-                algorithm, collector, self._seed, environments, lambda *_, e=exchange: e, windows
-            )
-            self._parts.append(_Part(actor, exchange))
-            start += size
-        self._counts = np.zeros((1, COLUMNS), np.int64)
-        self._is_remote, self._starts = np.zeros(1, np.bool_), np.zeros(1, np.int64)
+            make = partial(_given, exchange)
+            actor = Actor(self.algorithm, collector, self._seed, environments, make, windows)
+            self._parts.append(Part(actor, exchange))
         self._next_part = self._own_steps = self._total_steps = self._saved_tick = 0
         self._tick = -1
         self._last_traffic = 0, 0
         self._quiescent = False
+        self._rounds = None
+        if self._compiled and isinstance(self._server, MailboxServer):
+            self._rounds = Rounds(self._parts, self.owner, self._server, job)
 
-    def _collectors(self) -> list[Collector]:
-        """Return a collector for each part that has environments."""
-        unit, parts = self.job.environment.vector or 1, self.job.mode.parts
-        blocks = [block(i, parts, self.count, unit) for i in range(parts)]
-        found = [self._collect(self.start + at, count) for at, count in blocks if count]
-        for collector in found:
+    def _connect(
+        self, collectors: list[Collector]
+    ) -> tuple[MailboxServer | MessageServer, list[RequestingExchange]]:
+        """Return what answers requests, and what sends those of each part. Collective."""
+        types, each = self.algorithm.record_types(), self.algorithm.steps + 2
+        sizes = [collector.stream_ids.size for collector in collectors]
+        largest = max(sizes)
+        boxes = make_mailboxes(self.comm, len(sizes), *types, each * largest, 2 * largest)
+        if boxes is not None:
+            server = MailboxServer(self.owner, boxes, types[1], threaded=not self._compiled)
+            return server, [
+                MailboxExchange(self.comm, boxes, part, server.bell, *types, each * size)
+                for part, size in enumerate(sizes)
+            ]
+        sender = MessageServer(self.comm, *types, self.owner)
+        for collector in collectors:
             if isinstance(collector, PythonCollector):
-                collector.call_between(self._serve)
-        return found
+                collector.call_between(sender.serve)
+        return sender, [
+            RequestExchange(sender, part, each * size, 2 * size) for part, size in enumerate(sizes)
+        ]
 
     @property
     def tick(self) -> int:
@@ -150,7 +145,7 @@ class AsynchronousLearner(Learner):
 
     def received(self) -> int:
         """Return the updates and queries of the last request to this rank."""
-        return int(self._counts[0, UPDATES] + self._counts[0, QUERIES])
+        return self._server.received()
 
     def traffic(self) -> tuple[int, int]:
         """Return the messages and bytes that this rank sent to others since the last call."""
@@ -158,9 +153,15 @@ class AsynchronousLearner(Learner):
         self._last_traffic = self._server.messages, self._server.nbytes
         return self._server.messages - messages, self._server.nbytes - nbytes
 
+    @property
+    def stepping(self) -> bool | None:
+        """Whether environments are being stepped now; None: as the Python stack says."""
+        return None if self._rounds is None else self._rounds.stepping
+
     def begin(self) -> None:
         """Reset every environment and choose the first actions. Collective."""
         self._tick = 0
+        self._server.start()
         for part in self._parts:
             part.actor.collector.begin()
             part.ask()
@@ -170,23 +171,31 @@ class AsynchronousLearner(Learner):
         self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
     ) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""
-        agreed, before = 0, self._total_steps // self.job.environment.count
-        while self._total_steps // self.job.environment.count == before:
-            agreed |= self._round(flags)
+        agreed, count = 0, self.job.environment.count
+        goal = max(last, self._total_steps // count + 1)
+        self._quiescent = False
+        if self._rounds is not None:
+            self._own_steps, agreed = self._rounds.run(
+                self._own_steps, goal, flags, most_rows, full
+            )
+            self._set_steps(self._rounds.total_steps)
+            return agreed
+        while self._total_steps // count < goal and not agreed:
+            agreed = self._round(goal, flags)
         return agreed
 
-    def _round(self, flags: int) -> int:
+    def _round(self, goal: int, flags: int) -> int:
         """Step until steps and flags of all ranks are summed up; return the flags. Collective."""
-        self._quiescent = False
         mine = np.array([self._own_steps, *((flags >> bit) & 1 for bit in range(_FLAGS))], np.int64)
         total = np.empty_like(mine)
         reduction = self.comm.Iallreduce(mine, total)
+        left = max(1, goal - self._tick)
         for part in self._parts:
-            part.budget = self.job.mode.max_staleness
+            part.budget = min(self.job.mode.max_staleness, left) if part.size else 0
         while True:
-            self._serve()
-            if not self._step_one():
-                os.sched_yield()
+            heard = self._server.hear()
+            if self._server.serve() + self._step_one() == 0:
+                self._server.listen(heard)
             if reduction.Test():
                 break
         self._set_steps(int(total[0]))
@@ -213,6 +222,7 @@ class AsynchronousLearner(Learner):
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Go on from the tick that all parts had in common."""
         super().restore_extra(file, header)
+        self._server.start()
         self._saved_tick = header.tick
         for part in self._parts:
             part.tick = header.tick
@@ -221,6 +231,7 @@ class AsynchronousLearner(Learner):
 
     def _set_steps(self, steps: int) -> None:
         self._total_steps = steps
+        self._server.set_steps(steps)
         self._tick = steps // self.job.environment.count
 
     def _step_one(self) -> bool:
@@ -234,32 +245,19 @@ class AsynchronousLearner(Learner):
                 return True
         return False
 
-    def _step(self, part: _Part) -> None:
+    def _step(self, part: Part) -> None:
         part.tick += 1
         part.actor.step(part.tick)
-        self._own_steps += part.actor.collector.stream_ids.size
+        self._own_steps += part.size
         part.ask()
 
     def _finish(self) -> None:
         """Serve until every part of every rank has its replies. Collective."""
-        while not all([part.ready() for part in self._parts]):
-            self._serve()
-        everybody = self.comm.Ibarrier()
-        while not everybody.Test():
-            self._serve()
+        self._serve_until(lambda: all([part.ready() for part in self._parts]))
+        self._serve_until(self.comm.Ibarrier().Test)
 
-    def _serve(self) -> None:
-        self._server.serve()
-
-    def _serve_records(
-        self, records: NDArray, updates: int, queries: int, replies: NDArray
-    ) -> None:
-        """Apply updates, then answer queries, as the owner of their states."""
-        self._counts[0, UPDATES], self._counts[0, QUERIES] = updates, queries
-        inbox = Inbox(records, records, self._is_remote, self._starts, self._counts)
-        out = Replies(replies, replies, self._starts)
-        self.owner.apply(inbox, out, self.steps)
-        self.owner.answer(inbox, out, self.steps)
+    def _serve_until(self, done: Callable[[], bool]) -> None:
+        wait_until(lambda: self._server.serve() >= 0 and done())
 
     def close(self) -> None:
         """Release environments, and wait until the last replies are sent. Collective."""

@@ -61,7 +61,7 @@ def ask(shard, hash_, draws, epsilon):
 def apply(shard, inbox, rate, exponent, done=0, seen=None):
     seen = seen or empty_hints(inbox.starts.size)
     return compiled(shard).apply(
-        shard.table, inbox, rate, exponent, 0.0, scratch(), seen, done, np.zeros(1), None
+        shard.table, inbox, seen, None, done, rate, exponent, 0.0, scratch(), np.zeros(1)
     )
 
 
