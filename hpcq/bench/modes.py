@@ -21,9 +21,11 @@ from hpcq.envs.tabular import TableModel, garnet, table_environment, table_model
 from hpcq.exchange import make_exchange
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job
-from hpcq.learning import exact, modes
+from hpcq.learning import exact
+from hpcq.learning.asynchronous import AsynchronousLearner
 from hpcq.learning.learner import Learner
 from hpcq.learning.lockstep import LockstepLearner
+from hpcq.learning.periodic import PeriodicLearner
 from hpcq.learning.warmup import warm_up
 from hpcq.mpi import first_on_each_node
 
@@ -162,9 +164,13 @@ def bench(
         chosen = job.model_copy(update={"mode": type(job.mode)(**keys)})
         with first_on_each_node(comm):
             warm_up(chosen, environment)
-        # Alltoallv within a node, too: through shared memory lockstep would send no message.
-        flat = partial(LockstepLearner, route=partial(make_exchange, flat=True))
-        make: Callable[..., Learner] = modes.make_learner if keys else flat
+        # Messages within a node, too: through its memory none would be sent.
+        flat: dict[str, Callable[..., Learner]] = {
+            "lockstep": partial(LockstepLearner, route=partial(make_exchange, flat=True)),
+            "periodic": PeriodicLearner,
+            "asynchronous": partial(AsynchronousLearner, flat=True),
+        }
+        make = flat[chosen.mode.kind]
         rows[label] = _mean(
             [
                 _measure(make(_seeded(chosen, seed), environment, comm), weights, steps)

@@ -59,6 +59,11 @@ class AsynchronousLearner(Learner):
 
     `advance` ends with a round, and `tick` is the number of ticks that the steps of all ranks
     together are worth.
+
+    Parameters
+    ----------
+    flat
+        send messages, even where the ranks share a node.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class AsynchronousLearner(Learner):
         job: Job,
         environment: CompiledEnvironment | PythonEnvironment,
         comm: MPI.Intracomm,
+        flat: bool = False,
     ) -> None:
         super().__init__(job, environment, comm)
         self.owner = Owner(self.algorithm, self.shard)
@@ -76,7 +82,7 @@ class AsynchronousLearner(Learner):
         collectors = [self._collect(self.start + at, count) for at, count in blocks]
         self.collector = PartitionedCollector(collectors)
         self._compiled = collectors[0].step_kernel is not None
-        self._server, exchanges = self._connect(collectors)
+        self._server, exchanges = self._connect(collectors, flat)
         self._parts: list[Part] = []
         for (start, count), collector, exchange in zip(blocks, collectors, exchanges, strict=True):
             windows = view_of(self.windows, slice(start, start + count))
@@ -93,13 +99,15 @@ class AsynchronousLearner(Learner):
             self._rounds = Rounds(self._parts, self.owner, self._server, job)
 
     def _connect(
-        self, collectors: list[Collector]
+        self, collectors: list[Collector], flat: bool
     ) -> tuple[MailboxServer | MessageServer, list[RequestingExchange]]:
         """Return what answers requests, and what sends those of each part. Collective."""
         types, each = self.algorithm.record_types(), self.algorithm.steps + 2
         sizes = [collector.stream_ids.size for collector in collectors]
         largest = max(sizes)
-        boxes = make_mailboxes(self.comm, len(sizes), *types, each * largest, 2 * largest)
+        boxes = None
+        if not flat:
+            boxes = make_mailboxes(self.comm, len(sizes), *types, each * largest, 2 * largest)
         if boxes is not None:
             server = MailboxServer(self.owner, boxes, types[1], threaded=not self._compiled)
             return server, [

@@ -35,3 +35,11 @@ def test_damaged_files_and_texts(files, real):
 @pytest.mark.parametrize(("kills", "chain"), [("8", "4"), *soak(("27", "9"))])
 def test_kills(kills, chain):
     assert run("kills.py", "--kills", kills, "--chain", chain).endswith("; 0 lost")
+
+
+@pytest.mark.parametrize(
+    ("meetings", "ranks", "busy"), [("100000", "3", "0"), *soak(("20000", "5", "4"))]
+)
+def test_no_wake_up_is_lost(meetings, ranks, busy):
+    options = ("--meetings", meetings, "--ranks", ranks, "--busy", busy)
+    assert run("meetings.py", *options) == "0 wrong"
