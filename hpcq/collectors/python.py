@@ -139,6 +139,8 @@ class PythonCollector(GymnasiumCollector):
         ended: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.uint64]:
         """Return the legal actions from the infos of the environments `places`, as bitsets."""
+        if len(places) == 0:
+            return np.empty(0, np.uint64)
         try:
             masks = [info["action_mask"] for info in infos]
         except (KeyError, TypeError, IndexError):

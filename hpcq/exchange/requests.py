@@ -44,6 +44,8 @@ class RequestServer:
     ----------
     messages, nbytes : int
         sent to other ranks so far, requests and replies
+    served : int
+        requests of others answered so far
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class RequestServer:
         self.comm = comm
         self.message, self.reply_type = np.dtype(message), np.dtype(reply)
         self.answer = answer
-        self.messages = self.nbytes = 0
+        self.messages = self.nbytes = self.served = 0
         self._incoming = np.empty(0, np.uint8)
         self._status = MPI.Status()
         self._replies: dict[tuple[int, int], tuple[MPI.Request, NDArray]] = {}
@@ -73,6 +75,7 @@ class RequestServer:
             self._replies[source, number] = request, replies
             self.note(queries * replies.itemsize)
             found += 1
+        self.served += found
         return found
 
     def _free_replies(self, source: int, number: int) -> NDArray:

@@ -199,6 +199,11 @@ class MailboxServer:
         self._thread: threading.Thread | None = None
 
     @property
+    def served(self) -> int:
+        """Requests answered so far."""
+        return int(self._served.sum())
+
+    @property
     def nbytes(self) -> int:
         """Bytes sent to other ranks so far."""
         return int(self.boxes.nbytes[0])

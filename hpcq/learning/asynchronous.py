@@ -184,20 +184,20 @@ class AsynchronousLearner(Learner):
         self._quiescent = False
         if self._rounds is not None:
             self._own_steps, agreed = self._rounds.run(
-                self._own_steps, goal, flags, most_rows, full
+                self._own_steps, goal, last or NO_LIMIT, flags, most_rows, full
             )
             self._set_steps(self._rounds.total_steps)
             return agreed
         while self._total_steps // count < goal and not agreed:
-            agreed = self._round(goal, flags)
+            agreed = self._round(last or NO_LIMIT, flags)
         return agreed
 
-    def _round(self, goal: int, flags: int) -> int:
+    def _round(self, horizon: int, flags: int) -> int:
         """Step until steps and flags of all ranks are summed up; return the flags. Collective."""
         mine = np.array([self._own_steps, *((flags >> bit) & 1 for bit in range(_FLAGS))], np.int64)
         total = np.empty_like(mine)
         reduction = self.comm.Iallreduce(mine, total)
-        left = max(1, goal - self._tick)
+        left = max(1, horizon - self._tick)
         for part in self._parts:
             part.budget = min(self.job.mode.max_staleness, left) if part.size else 0
         while True:

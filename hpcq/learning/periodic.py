@@ -44,6 +44,9 @@ from hpcq.table.shard import Shard
 # A rate of 1 forgets all that was before; its weight stays a number.
 _MOST_RATE = 1.0 - 2.0**-53
 
+# Larger buffers are given back after each merge.
+_KEPT_BYTES = 16 << 20
+
 
 def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
     """Return what a rank sends of a row at a merge, and what it gets back."""
@@ -73,6 +76,7 @@ class PeriodicLearner(TickingLearner):
         # Hashes of the rows that the last merge brought, ascending, and their visit counts then.
         self._held = np.empty(0, np.uint64)
         self._counted = np.empty((0, self.rows.columns), np.uint32)
+        self._merges: AlltoallvExchange | None = None
         self._traffic = 0, 0
 
     @property
@@ -126,10 +130,13 @@ class PeriodicLearner(TickingLearner):
 
     def _merge(self, flags: int) -> int:
         """Merge all ranks' rows at their owners, and take the result. Collective."""
-        rows = len(self.rows)
-        records = record_types(self.rows.columns, self.algorithm.visits)
-        exchange = AlltoallvExchange(self.comm, *records, rows, rows)
-        self._write_records(exchange.outbox["words"])
+        rows, exchange = len(self.rows), self._exchange_of(len(self.rows))
+        words = exchange.outbox["words"][:rows]
+        counted = self._counted if self.algorithm.visits else self._counted[:, :0]
+        periodic_kernels.write_records(
+            self.rows.table, self._held, counted, words, words.view(np.float64)
+        )
+        self._held = words[:, periodic_kernels.HASH].copy()
         # Rows are sorted by hash, hence grouped by owner, too.
         firsts = [first_hash(rank, self.comm.size) for rank in range(1, self.comm.size)]
         starts = np.searchsorted(self._held, np.array(firsts, np.uint64))
@@ -143,24 +150,27 @@ class PeriodicLearner(TickingLearner):
         replies = exchange.replies.remote
         periodic_kernels.read_values(self.shard.table, words, replies["values"], replies["visits"])
         exchange.reply()
-        self._counted = periodic_kernels.countable(exchange.replies_in["visits"])
-        periodic_kernels.load_values(self.rows.table, exchange.replies_in["values"], self._counted)
+        merged = exchange.replies_in[:rows]
+        self._counted = periodic_kernels.countable(merged["visits"])
+        periodic_kernels.load_values(self.rows.table, merged["values"], self._counted)
         self._traffic = exchange.network_messages(), exchange.bytes_sent_elsewhere()
-        exchange.free()
+        if exchange.outbox.nbytes > _KEPT_BYTES:
+            self._free_exchange()
         return agreed
 
-    def _write_records(self, out: NDArray[np.uint64]) -> None:
-        """Write what this rank has made of its rows, in the order of their hashes."""
-        columns = self.rows.columns
-        for hashes, q, visits, masks in self.rows.pieces_with_masks(len(out)):
-            met = np.isin(hashes, self._held, assume_unique=True)
-            if self.algorithm.visits:
-                visits[met] -= self._counted
-            out[:, periodic_kernels.HASH], out[:, periodic_kernels.NEW] = hashes, ~met
-            out[:, periodic_kernels.MASK] = masks[:, 0] if self.rows.keeps_masks else 0
-            out[:, periodic_kernels.COLUMNS : periodic_kernels.COLUMNS + columns] = visits
-            out.view(np.float64)[:, periodic_kernels.COLUMNS + columns :] = q
-            self._held = hashes
+    def _free_exchange(self) -> None:
+        if self._merges is not None:
+            self._merges.free()
+        self._merges = None
+
+    def _exchange_of(self, rows: int) -> AlltoallvExchange:
+        """Return an exchange with room for the records of so many rows."""
+        if self._merges is None or rows > self._merges.outbox.size:
+            self._free_exchange()
+            records = record_types(self.rows.columns, self.algorithm.visits)
+            room = rows + rows // 4
+            self._merges = AlltoallvExchange(self.comm, *records, room, room)
+        return self._merges
 
     def _merge_records(self, words: NDArray[np.uint64]) -> None:
         rate = self.job.learning.learning_rate.at(self.steps)
@@ -203,6 +213,11 @@ class PeriodicLearner(TickingLearner):
         masks = np.zeros((self._held.size, int(self.algorithm.masked)), np.uint64)
         self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing, masks)
         self._counted = nothing
+
+    def close(self) -> None:
+        """Release environments and MPI datatypes. Collective."""
+        super().close()
+        self._free_exchange()
 
     def restored(self) -> None:
         """Fetch the values of the copies from their owners. Collective."""

@@ -38,6 +38,40 @@ def ensure_rows(table: Table, batch: EnvBatch, done: int) -> int:
 
 
 @kernel
+def write_records(
+    table: Table,
+    held: NDArray[np.uint64],
+    counted: NDArray[np.uint32],
+    words: NDArray[np.uint64],
+    values: NDArray[np.float64],
+) -> None:
+    """Write what a rank has made of its rows since the last merge, in the order of their hashes.
+
+    held      uint64, the hashes of the rows that the last merge brought, ascending
+    counted   uint32 (n, columns), their visit counts then; (n, 0) for zeros
+    words     uint64 (rows, 3 + 2 * columns), out; `values` is the same memory
+    """
+    n, k = 0, 0
+    last = table.hashes.shape[0] - 1
+    for slot in range(last + 1):
+        hash_ = MAX_HASH if slot == last else table.hashes[slot].hash
+        if table.state[HAS_MAX] == 0 if slot == last else hash_ == MAX_HASH:
+            continue
+        while k < held.size and held[k] < hash_:
+            k += 1
+        met = k < held.size and held[k] == hash_
+        words[n, HASH], words[n, NEW] = hash_, np.uint64(not met)
+        words[n, MASK] = table.masks[slot, 0] if table.masks.shape[1] > 0 else np.uint64(0)
+        for a in range(table.columns):
+            count = np.uint64(table.visits[slot, a])
+            if met and counted.shape[1] > 0:
+                count -= np.uint64(counted[k, a])
+            words[n, COLUMNS + a] = count
+            values[n, COLUMNS + table.columns + a] = table.q[slot, a]
+        n += 1
+
+
+@kernel
 def _local_value(
     table: Table,
     words: NDArray[np.uint64],

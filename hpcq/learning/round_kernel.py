@@ -78,6 +78,7 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
         at: NDArray[np.int64],
         where: NDArray[np.int32],
         last: int,
+        horizon: int,
         flags: int,
         pause: int,
         until: int,
@@ -94,6 +95,7 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
 
         where          int32 (1, LINE), out: `STEPPING` or `EXCHANGING`, for another thread to see
         last           the tick at which to return, as steps of all
+        horizon        the tick beyond which all together should not go
         flags, pause, until, most_rows, full, environments
                        see `tick_kernel`; rounds end where any rank has flags
         staleness      ticks that a part may take in a round
@@ -148,8 +150,8 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
                     agreed |= boxes.rounds[at[ROUND] & 1, rank, FLAGS]
                 at[POSTED], at[BEGUN], at[TOTAL], at[AGREED] = 0, at[OWN], total, agreed
                 serving_at[answering.STEPS] = total
-                # All together do not go far beyond the last tick.
-                left = max(1, last - total // environments)
+                # All together do not go far beyond the horizon.
+                left = max(1, horizon - total // environments)
                 for part in range(states.shape[1]):
                     states[BUDGET, part] = min(staleness, left)
                 if agreed or total // environments >= last:

@@ -47,7 +47,7 @@ class Rounds:
         return int(self._at[TOTAL])
 
     def run(
-        self, own_steps: int, last: int, flags: int, most_rows: int, full: int
+        self, own_steps: int, last: int, horizon: int, flags: int, most_rows: int, full: int
     ) -> tuple[int, int]:
         """Go on to a tick, or to a round with flags; see `tick.Ticks.advance`. Collective.
 
@@ -55,6 +55,8 @@ class Rounds:
         ----------
         own_steps
             of this rank so far.
+        horizon
+            the tick beyond which all together should not go, at or after `last`.
 
         Returns
         -------
@@ -71,6 +73,7 @@ class Rounds:
             at,
             self._where,
             last,
+            horizon,
             flags,
             PAUSE,
             until,

@@ -11,6 +11,7 @@ from hpcq.envs.tabular import table_environment
 from hpcq.errors import CheckpointError
 from hpcq.hashing import unmix64
 from hpcq.learning import exact, modes
+from hpcq.learning.asynchronous import AsynchronousLearner
 from hpcq.spaces.masks import bitsets
 
 pytestmark = pytest.mark.mpi
@@ -183,29 +184,27 @@ def test_asynchronous_learning_reaches_the_exact_values(comm):
     learner.close()
 
 
-def test_nobody_waits_for_a_rank_that_only_serves(comm):
+@pytest.mark.parametrize("flat", [False, True])
+def test_nobody_waits_for_a_rank_that_only_serves(flat, comm):
     """The last rank steps only after it has served others ten times; lockstep would never end."""
     if comm.size == 1:
         return
-    job = with_mode(make_job.make({**make_job.GARNET, "count": 16}), kind="asynchronous")
-    learner = begun(job, comm)
+    job = with_mode(ASYNCHRONOUS["python"], kind="asynchronous")
+    learner = AsynchronousLearner(job, resolve(job.environment), comm, flat)
+    learner.begin()
     if comm.rank == comm.size - 1:
-        step, answer = learner._step, learner._server.answer
-        served = [0]
-
-        def count(*arguments):
-            served[0] += 1
-            answer(*arguments)
+        step, server = learner._step, learner._server
 
         def reluctantly(part):
-            before = served[0]
-            for _ in range(100_000):
-                if served[0] >= before + 10:
+            before = server.served
+            for _ in range(10_000):
+                if server.served >= before + 10:
                     break
-                learner._serve()
+                if server.serve() == 0:
+                    server.listen(server.hear())
             step(part)
 
-        learner._step, learner._server.answer = reluctantly, count
+        learner._step = reluctantly
     while learner.tick < 200:
         learner.advance()
     taken = comm.allgather(learner._own_steps)
