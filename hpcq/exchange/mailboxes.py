@@ -21,6 +21,8 @@ from hpcq.exchange.base import (
     REPLIES_AT,
     START,
     UPDATES,
+    Inbox,
+    Replies,
     RequestingExchange,
 )
 from hpcq.exchange.epochs import LEAST_NS, MOST_NS
@@ -191,17 +193,20 @@ def post(
     sent         int64 (ranks, COLUMNS)
     first_bell   of those who answer: bell `first_bell` + rank
     """
-    source = boxes.rank * boxes.parts + part
-    last, own, words = sent[sent.shape[0] - 1], sent[boxes.rank], boxes.message_words
-    count = last[START] + last[UPDATES] + last[QUERIES]
+    source, words = boxes.rank * boxes.parts + part, boxes.message_words
     start = np.uint64(source * boxes.segment * words)
-    end = start + np.uint64(count * words)
-    stream(packed, np.uint64(0), boxes.posted, start, end)
+    for rank in range(boxes.ranks):
+        # What this rank has for itself is read where it was packed.
+        if rank != boxes.rank:
+            first = np.uint64(sent[rank, START] * words)
+            count = np.uint64((sent[rank, UPDATES] + sent[rank, QUERIES]) * words)
+            stream(packed, first, boxes.posted, start + first, start + first + count)
+            boxes.nbytes[0] += 8 * np.int64(count)
     for rank in range(boxes.ranks):
         for column in range(COLUMNS):
             boxes.sent[source, rank, column] = sent[rank, column]
-    boxes.nbytes[0] += 8 * words * (count - own[UPDATES] - own[QUERIES])
-    fence()
+    if boxes.ranks > 1:
+        fence()
     store(boxes.posts, source, np.int32(number))
     for rank in range(boxes.ranks):
         ring(boxes.bells, first_bell + rank)
@@ -219,21 +224,20 @@ def answered(boxes: Mailboxes, part: int, number: int) -> bool:
 
 
 @inlined
-def take_request(
-    boxes: Mailboxes,
-    source: int,
-    counts: NDArray[np.int64],
-    starts: NDArray[np.int64],
-) -> None:
-    """Find what a source asks of this rank: an inbox of one source.
+def take_request(boxes: Mailboxes, source: int, inbox: Inbox, replies: Replies) -> None:
+    """Find what a source asks of this rank: an inbox of one source, and the place of the replies.
 
-    counts   int64 (1, COLUMNS), out
-    starts   int64 (1,), out: in `boxes.messages`
+    inbox     local: `messages`; remote: what this rank has packed for itself, a segment a part
+    replies   local: for this request alone; remote: the replies of all boxes
     """
     sent = boxes.sent[source, boxes.rank]
     for column in range(COLUMNS):
-        counts[0, column] = sent[column]
-    starts[0] = source * boxes.segment + sent[START]
+        inbox.counts[0, column] = sent[column]
+    own = source // boxes.parts == boxes.rank
+    inbox.is_remote[0] = own
+    part = source % boxes.parts if own else source
+    inbox.starts[0] = part * boxes.segment + sent[START]
+    replies.starts[0] = source * boxes.reply_segment + sent[REPLIES_AT] if own else 0
 
 
 @kernel
@@ -242,14 +246,14 @@ def put_answer(boxes: Mailboxes, source: int, number: int, written: NDArray[np.u
 
     written   as uint64
     """
-    sent, words = boxes.sent[source, boxes.rank], boxes.reply_words
-    count = sent[ACKS] + sent[QUERIES]
-    start = np.uint64((source * boxes.reply_segment + sent[REPLIES_AT]) * words)
-    stream(written, np.uint64(0), boxes.replies, start, start + np.uint64(count * words))
     rank = source // boxes.parts
     if rank != boxes.rank:
-        boxes.nbytes[0] += 8 * words * count
-    fence()
+        sent, words = boxes.sent[source, boxes.rank], boxes.reply_words
+        count = np.uint64((sent[ACKS] + sent[QUERIES]) * words)
+        start = np.uint64((source * boxes.reply_segment + sent[REPLIES_AT]) * words)
+        stream(written, np.uint64(0), boxes.replies, start, start + count)
+        boxes.nbytes[0] += 8 * np.int64(count)
+        fence()
     sources = boxes.ranks * boxes.parts
     store(boxes.answers, boxes.rank * sources + source, np.int32(number))
     ring(boxes.bells, rank)
@@ -262,6 +266,8 @@ class MailboxExchange(RequestingExchange):
     ----------
     answering_bell
         the first of the bells of those who answer.
+    own_messages
+        where the parts of this rank pack their messages, a segment each.
     """
 
     def __init__(
@@ -272,10 +278,12 @@ class MailboxExchange(RequestingExchange):
         answering_bell: int,
         message: DTypeLike,
         reply: DTypeLike,
-        max_messages: int,
+        own_messages: NDArray,
     ) -> None:
-        super().__init__(comm, message, reply, max_messages, 0)
+        super().__init__(comm, message, reply, 0, 0)
         self.boxes, self.part = boxes, part
+        self.outbox = own_messages[part * boxes.segment :][: boxes.segment]
+        self.packed = self.outbox.view(np.uint64)
         start = (comm.rank * boxes.parts + part) * boxes.reply_segment
         replies = boxes.replies.view(self.reply_type)
         self.replies_in = replies[start : start + boxes.reply_segment]

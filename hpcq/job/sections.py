@@ -286,8 +286,8 @@ class ModeSection(Section):
     """periodic: a rank's weight in a merge follows from how often it has updated a value since the
     last one; or is the same for all"""
     parts: Annotated[int, Field(ge=1, le=64)] = 4
-    """asynchronous: the environments of a rank step in so many parts; while one waits for replies,
-    others step"""
+    """asynchronous: the environments of a rank step in so many parts (compiled ones in fewer, of at
+    least 256); while one waits for replies, others step"""
     max_staleness: Annotated[int, Field(ge=1)] = 64
     """asynchronous: ticks that a part may take before all ranks have agreed on the number of steps:
     how far the fastest rank can run ahead"""

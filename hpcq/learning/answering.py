@@ -27,7 +27,7 @@ from hpcq.jit.atomics import LINE, load
 from hpcq.jit.compiler import PrecompiledCall, inlined, kernel
 from hpcq.job.scheduled import Terms, value_at
 from hpcq.learning.owner import Owner
-from hpcq.learning.prefetch import SlotHints, empty_hints
+from hpcq.learning.prefetch import SlotHints
 from hpcq.mpi import FIRST_SLEEP
 from hpcq.table.hash_table import Table
 
@@ -61,7 +61,8 @@ def make_serve(answer: Any, apply: Any) -> Any:
         inbox: Inbox,
         replies: Replies,
         written: NDArray[np.uint64],
-        hints: SlotHints,
+        slots: NDArray[np.uint64],
+        hint_starts: NDArray[np.int64],
         learning_rate: Terms,
         parameter: Terms,
         apply_settings: Any,
@@ -70,7 +71,9 @@ def make_serve(answer: Any, apply: Any) -> Any:
 
         served    int64 (sources,), in and out: requests answered
         inbox     of one source, out
-        replies   to it, out; also as `written`, uint64
+        replies   to it, out; those to other ranks also as `written`, uint64
+        slots     uint64 (2, sources, queries), in and out: hints of each source's last two answers
+        hint_starts   int64 (1,), scratch
         """
         source, phase, found = at[SOURCE], at[PHASE], 0
         for _ in range(served.size):
@@ -78,14 +81,15 @@ def make_serve(answer: Any, apply: Any) -> Any:
                 source = (source + 1) % served.size
                 if not has_come_to(boxes.posts, source, served[source] + 1):
                     continue
-                take_request(boxes, source, inbox.counts, inbox.starts)
+                take_request(boxes, source, inbox, replies)
                 at[DONE], phase = 0, APPLY
+            hints = SlotHints(slots[served[source] & 1, source], hint_starts)
             rate = _value_at(learning_rate, at[STEPS])
             done = apply(table, inbox, hints, None, at[DONE], rate, *apply_settings)
             if done >= 0:
                 at[SOURCE], at[PHASE], at[DONE] = source, APPLY, done
                 return -1
-            # The hints have room for all that a request can hold.
+            # There is room for the hints of all that a request can hold.
             answer(table, inbox, _value_at(parameter, at[STEPS]), hints, replies)
             served[source] += 1
             put_answer(boxes, source, served[source], written)
@@ -172,6 +176,8 @@ class MailboxServer:
         the first of the bells of those who answer
     counts : int64 array
         (1, exchange.base.COLUMNS), of the last request
+    own_messages : array
+        where the parts of this rank pack their messages, a segment each
     messages, nbytes : int
         sent to other ranks so far: memory needs no message
     """
@@ -183,14 +189,18 @@ class MailboxServer:
         self.at = np.zeros(COLUMNS, np.int64)
         self.counts = np.zeros((1, COUNTED), np.int64)
         self.bell = boxes.ranks if threaded else 0
-        sources, none = boxes.ranks * boxes.parts, np.zeros(1, np.int64)
+        sources, most = boxes.ranks * boxes.parts, boxes.reply_segment
         self._served = np.zeros(sources, np.int64)
-        box = boxes.messages
-        self._inbox = Inbox(box, box, np.zeros(1, np.bool_), np.zeros(1, np.int64), self.counts)
-        written = np.empty(boxes.reply_segment, reply)
-        self._replies = Replies(written, written, none)
+        self.own_messages = np.empty(boxes.parts * boxes.segment, boxes.messages.dtype)
+        number = np.zeros(1, np.int64)
+        self._inbox = Inbox(
+            boxes.messages, self.own_messages, np.zeros(1, np.bool_), number, self.counts
+        )
+        written = np.empty(most, reply)
+        self._replies = Replies(written, boxes.replies.view(reply), np.zeros_like(number))
         self._written = written.view(np.uint64)
-        self._hints = empty_hints(1, boxes.reply_segment)
+        self._slots = np.zeros((2, sources, most), np.uint64)
+        self._hint_starts = np.zeros(1, np.int64)
         self.kernel = make_serve(*owner.kernels)
         self._serve = PrecompiledCall(self.kernel)
         self._listen = PrecompiledCall(listen)
@@ -220,7 +230,8 @@ class MailboxServer:
             self._inbox,
             self._replies,
             self._written,
-            self._hints,
+            self._slots,
+            self._hint_starts,
             owner.learning_rate,
             owner.parameter,
             owner.apply_settings,

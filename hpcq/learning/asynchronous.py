@@ -49,6 +49,9 @@ from hpcq.mpi import wait_until
 # Flags that a reduction can sum up.
 _FLAGS = 8
 
+# Compiled environments of a part, where there are as many.
+LEAST_IN_PART = 256
+
 
 def _given(exchange: Exchange, *_: Any) -> Exchange:
     return exchange
@@ -77,7 +80,7 @@ class AsynchronousLearner(Learner):
         self.owner = Owner(self.algorithm, self.shard)
         self.stopwatch, self.replay = Stopwatch(), None
         self.windows = make_windows(self.count, self.algorithm.steps)
-        unit, parts = job.environment.vector or 1, job.mode.parts
+        unit, parts = job.environment.vector or 1, self._part_count(flat)
         blocks = [block(number, parts, self.count, unit) for number in range(parts)]
         collectors = [self._collect(self.start + at, count) for at, count in blocks]
         self.collector = PartitionedCollector(collectors)
@@ -98,6 +101,14 @@ class AsynchronousLearner(Learner):
         if self._compiled and isinstance(self._server, MailboxServer):
             self._rounds = Rounds(self._parts, self.owner, self._server, job)
 
+    def _part_count(self, flat: bool) -> int:
+        """Return in how many parts the environments of every rank step."""
+        most = self.job.mode.parts
+        if flat or not isinstance(self.environment, CompiledEnvironment):
+            return most
+        # A smaller part takes less time than its request.
+        return max(1, min(most, self.job.environment.count // self.comm.size // LEAST_IN_PART))
+
     def _connect(
         self, collectors: list[Collector], flat: bool
     ) -> tuple[MailboxServer | MessageServer, list[RequestingExchange]]:
@@ -111,8 +122,8 @@ class AsynchronousLearner(Learner):
         if boxes is not None:
             server = MailboxServer(self.owner, boxes, types[1], threaded=not self._compiled)
             return server, [
-                MailboxExchange(self.comm, boxes, part, server.bell, *types, each * size)
-                for part, size in enumerate(sizes)
+                MailboxExchange(self.comm, boxes, part, server.bell, *types, server.own_messages)
+                for part in range(len(sizes))
             ]
         sender = MessageServer(self.comm, *types, self.owner)
         for collector in collectors:
