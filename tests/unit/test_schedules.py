@@ -1,7 +1,14 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from hpcq.jit.compiler import kernel
+from hpcq.job.scheduled import CONSTANT, EXPONENTIAL, LINEAR, POLYNOMIAL, Terms, value_at
 from hpcq.job.schedules import LearningRate, PositiveSchedule, Schedule
+
+compiled_value_at = kernel(value_at)
+
 
 schedule = TypeAdapter(Schedule).validate_python
 
@@ -48,3 +55,15 @@ def test_visits_are_for_learning_rates_only():
         schedule(visits)
     with pytest.raises(ValidationError):
         TypeAdapter(LearningRate).validate_python({"schedule": "visits", "exponent": 0.5})
+
+
+@given(
+    st.sampled_from([CONSTANT, LINEAR, EXPONENTIAL, POLYNOMIAL]),
+    *[st.floats(1e-9, 1.0)] * 2,
+    st.integers(1, 10**12),
+    st.floats(0.01, 4.0),
+    st.integers(0, 2**53),
+)
+def test_a_compiled_schedule_has_the_same_bits(form, start, end, steps, exponent, step):
+    terms = Terms(form, start, end, steps, exponent)
+    assert compiled_value_at(terms, step) == value_at(terms, step)
