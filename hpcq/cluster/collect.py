@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcq import disk
 from hpcq.cluster.sweep import SEED, Member, Sweep
 from hpcq.confidence import half_width
 from hpcq.errors import RunDirectoryError
@@ -62,7 +63,11 @@ def result_of(member: Member) -> Result:
         step = lines[-1]["step"] if lines else 0
         return Result(member, f"not done: at step {step:,} of {member.job.run.steps:,}")
     summary = json.loads((directory / run_directory.SUMMARY).read_text())
-    late = [line for line in lines if line["step"] > 0.9 * summary["steps"] and line["episodes"]]
+    late = [
+        line
+        for line in lines
+        if line["step"] > 0.9 * summary["steps"] and line.get("episodes") and "mean_return" in line
+    ]
     episodes = sum(line["episodes"] for line in late)
     total = sum(line["episodes"] * line["mean_return"] for line in late)
     return Result(member, "done", summary["greedy_return"], total / episodes if episodes else None)
@@ -104,7 +109,7 @@ def collect(sweep: Sweep) -> str:
     best = rows[0].job
     section = best.run.model_copy(update={"directory": str(sweep.directory / "best")})
     best = best.model_copy(update={"run": section})
-    run_directory.write_text(sweep.directory / BEST, best.toml())
+    disk.write_text(sweep.directory / BEST, best.toml())
     _write_csv(sweep.directory / TABLE, name, rows)
     return _text(sweep, results, name, rows)
 
