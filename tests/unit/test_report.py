@@ -18,6 +18,7 @@ from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from mpi4py import MPI
+from soaked import soak
 from trained import checkpoint as trained_checkpoint
 
 from hpcq.cli import hpcq as cli
@@ -142,7 +143,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("kind", ["all kinds", "all but equal", *soak(*STRANGE)])
 def test_a_table_that_has_diverged_is_drawn_where_it_can_be(lake, tmp_path, kind):
     directory = shutil.copytree(lake, tmp_path / "run")
     path = next(directory.glob("ckpt-*.h5"))
@@ -173,7 +174,9 @@ def test_a_table_that_has_diverged_is_drawn_where_it_can_be(lake, tmp_path, kind
         {"step": -5, "epsilon": -1.0},
     ],
 )
-@pytest.mark.parametrize("summary", [{"greedy_return": 1e308, "seconds": "x", "ranks": []}, [], 3])
+@pytest.mark.parametrize(
+    "summary", [{"greedy_return": 1e308, "seconds": "x", "ranks": []}, *soak([], 3)]
+)
 def test_strange_metrics_are_drawn_where_they_can_be(lake, tmp_path, changes, summary):
     directory = shutil.copytree(lake, tmp_path / "run")
     lines = [json.loads(line) for line in (lake / "metrics.jsonl").read_text().splitlines()]
