@@ -50,7 +50,8 @@ class StagingFile:
                     f"{there}: {error.strerror}: it is in the way of a checkpoint; move it "
                     "away; older checkpoints are untouched"
                 ) from error
-            reason = os.strerror(code) if code else str(error)
+            # HDF5's text says more than the number of an error that the system has no name for.
+            reason = os.strerror(code) if code and code in errno.errorcode else str(error)
             space = f"the checkpoint needs {self.needed:,} bytes"
             with contextlib.suppress(OSError):
                 space += f", {_free_bytes(self.path.parent):,} are free"

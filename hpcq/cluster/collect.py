@@ -1,7 +1,7 @@
 """The results of a sweep: a table of settings, with means over seeds and confidence intervals."""
 
 import csv
-import json
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from typing import Any
 from hpcq import disk
 from hpcq.cluster.sweep import SEED, Member, Sweep
 from hpcq.confidence import half_width
-from hpcq.errors import RunDirectoryError
+from hpcq.errors import HpcqError, RunDirectoryError
 from hpcq.job.job import Job
 from hpcq.job.toml_io import toml
-from hpcq.run import metrics_files, run_directory
+from hpcq.run import metrics_files, run_directory, stored_job
 
 TABLE, BEST = "sweep.csv", "best.toml"
 
@@ -62,7 +62,12 @@ def result_of(member: Member) -> Result:
     if not (directory / run_directory.SUMMARY).exists():
         step = lines[-1]["step"] if lines else 0
         return Result(member, f"not done: at step {step:,} of {member.job.run.steps:,}")
-    summary = json.loads((directory / run_directory.SUMMARY).read_text())
+    try:
+        summary = stored_job.parse_object(
+            directory / run_directory.SUMMARY, "steps", "greedy_return"
+        )
+    except HpcqError as error:
+        return Result(member, f"not done: {error}")
     late = [
         line
         for line in lines
@@ -116,13 +121,14 @@ def collect(sweep: Sweep) -> str:
 
 def _write_csv(path: Path, name: str, rows: Sequence[Row]) -> None:
     keys = list(rows[0].setting)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*keys, "runs", name, "low", "high"])
-        for row in rows:
-            values = [_plain(row.setting[key]) for key in keys]
-            low, high = row.mean - row.half_width, row.mean + row.half_width
-            writer.writerow([*values, len(row.values), row.mean, low, high])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*keys, "runs", name, "low", "high"])
+    for row in rows:
+        values = [_plain(row.setting[key]) for key in keys]
+        low, high = row.mean - row.half_width, row.mean + row.half_width
+        writer.writerow([*values, len(row.values), row.mean, low, high])
+    disk.write_text(path, text.getvalue())
 
 
 def _plain(value: Any) -> str:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from hpcq import disk
-from hpcq.checkpoint.files import BEST, list_checkpoints, remove_all
+from hpcq.checkpoint.files import BEST, list_aside, list_checkpoints, remove_all
 from hpcq.errors import RunDirectoryError
 from hpcq.run import stored_job, tensorboard
 from hpcq.run.lock import RunLock
@@ -49,7 +49,7 @@ def check(directory: Path, overwrite: bool) -> None:
         naming the remedy.
     """
     try:
-        if not overwrite and (list_checkpoints(directory) or (directory / JOB).exists()):
+        if not overwrite and _holds_run(directory):
             raise RunDirectoryError(
                 f"{directory} holds a run already; go on with `hpcq resume {directory}`, "
                 "choose another with --set run.directory=DIR, or replace it with --overwrite"
@@ -58,6 +58,14 @@ def check(directory: Path, overwrite: bool) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unwritable(directory, error) from None
+
+
+def _holds_run(directory: Path) -> bool:
+    """Return whether a directory holds what `prepare` would remove, and nobody can make again."""
+    names = (directory / JOB, directory / BEST)
+    return bool(
+        list_checkpoints(directory) or list_aside(directory) or any(map(os.path.lexists, names))
+    )
 
 
 def prepare(directory: Path, job_text: str) -> None:

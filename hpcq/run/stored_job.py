@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcq import disk
-from hpcq.checkpoint.files import by_step, set_aside
+from hpcq.checkpoint.files import by_step, list_aside, set_aside
 from hpcq.errors import CheckpointError, HpcqError, UnreadableError
 from hpcq.job import renamed
 from hpcq.printable import printable
@@ -50,10 +50,12 @@ def read(directory: Path) -> Stored | None:
         if not isinstance(one.found, HpcqError):
             data = _job(one.path, json.loads(one.found["attributes"]["job"]))
             return Stored(data, one.path, f"{path} is {fault}: the job is that of {one.path.name}")
-    if fault == "lost":
+    aside = [one.name for one in list_aside(directory)]
+    if fault == "lost" and not aside:
         return None
+    but = f" but those set aside: {', '.join(aside)}" if aside else ""
     raise CheckpointError(
-        f"{path}: {fault}, and there is no checkpoint to make it from; start again with "
+        f"{path} is {fault}, and there is no checkpoint to make it from{but}; start again with "
         "`hpcq run JOB.toml --overwrite`"
     )
 
@@ -84,6 +86,24 @@ def parse(path: Path) -> Any:
         raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise Garbled(printable(error)) from None
+
+
+def parse_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Return a JSON object of hpcq's that has some keys; see `parse`.
+
+    Raises
+    ------
+    CheckpointError
+        if it is none.
+    """
+    try:
+        found = parse(path)
+    except Garbled as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        wanted = f" with {', '.join(keys)}" if keys else ""
+        raise CheckpointError(f"{path}: expected an object{wanted}")
+    return found
 
 
 def _job(path: Path, data: Any) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def export(source: str | Path, target: str | Path, what: str = "table") -> int:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"{target}: cannot be written: {error.strerror}") from None
+            there = error.filename or target
+            raise StorageError(f"{there}: cannot be written: {error.strerror}") from None
         return len(table)
 
 

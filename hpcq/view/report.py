@@ -89,7 +89,8 @@ def plot(directory: Path, output: Path | None = None) -> list[Path]:
             figure.savefig(png, format="png", dpi=150)
             disk.write(written[-1], png.getvalue())
     except OSError as error:
-        raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
+        there = error.filename or output
+        raise StorageError(f"{there}: cannot be written: {error.strerror}") from None
     return written
 
 
@@ -106,7 +107,8 @@ def report(directory: Path, output: Path | None = None) -> Path:
     try:
         disk.write_text(output, page)
     except OSError as error:
-        raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
+        there = error.filename or output
+        raise StorageError(f"{there}: cannot be written: {error.strerror}") from None
     return output
 
 

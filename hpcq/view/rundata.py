@@ -70,16 +70,12 @@ def load_run(directory: Path) -> RunData:
 def _summary(path: Path) -> dict[str, Any] | None:
     """Return the summary of a run; None where there is none, or it is not readable."""
     try:
-        found = stored_job.parse(path)
+        return stored_job.parse_object(path)
     except stored_job.Missing:
         return None
     except HpcqError as error:
-        _warn(f"{path} is left out: {error}")
+        _warn(f"summary left out: {error}")
         return None
-    if not isinstance(found, dict):
-        _warn(f"{path} is left out: not a summary")
-        return None
-    return found
 
 
 def _warn(text: str) -> None:

@@ -13,7 +13,7 @@ from soaked import soak
 
 from hpcq.checkpoint import files, sandbox
 from hpcq.checkpoint.files import list_checkpoints
-from hpcq.errors import CheckpointError, ExitCode, UnreadableError
+from hpcq.errors import CheckpointError, ExitCode, RunDirectoryError, UnreadableError
 from hpcq.run.start_or_resume import resume_run, to_end, train
 from hpcq.view.inspect import inspect
 
@@ -99,6 +99,18 @@ def test_what_was_set_aside_is_not_forgotten(run):
     assert names(run) == before
     to_end(train(in_(JOB, run), MPI.COMM_SELF, print, [], overwrite=True))
     assert not list(run.glob("*.damaged*"))
+
+
+@pytest.mark.parametrize("left", ["ckpt-000000000000600.h5.damaged", "best.h5"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_is_left_of_a_run_is_not_removed_by_the_next(run, left, resume):
+    newest, *others = list_checkpoints(run)
+    newest.rename(run / left)
+    for path in (*others, run / "job.json"):
+        path.unlink()
+    with pytest.raises((CheckpointError, RunDirectoryError), match="--overwrite"):
+        to_end(train(in_(JOB, run), MPI.COMM_SELF, print, [], resume=resume))
+    assert (run / left).exists()
 
 
 def test_what_is_set_aside_replaces_nothing(run):
