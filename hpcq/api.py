@@ -81,9 +81,9 @@ def train(
     """
     for _ in iter_train(job, comm, overwrite=overwrite, resume=resume, log=log):
         pass
-    from hpcq.checkpoint.files import checkpoint_of
+    from hpcq.checkpoint.files import list_checkpoints
 
-    return checkpoint_of(job.directory)
+    return list_checkpoints(job.directory)[0]
 
 
 def _stop_signals() -> AbstractContextManager[list[int]]:

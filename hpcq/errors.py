@@ -51,6 +51,12 @@ class FormatError(CheckpointError):
     """A checkpoint is of another format than this version of hpcq reads; it may be whole."""
 
 
+class UnreadableError(HpcqError):
+    """A file could not be looked into, by no fault of its own; it may be whole."""
+
+    exit_code = ExitCode.STORAGE
+
+
 class DependencyError(HpcqError):
     """A library is missing, or lacks a feature that the job asks for."""
 
@@ -73,3 +79,7 @@ class StorageError(HpcqError):
     """Writing failed: disk full, quota, I/O error."""
 
     exit_code = ExitCode.STORAGE
+
+
+class FileWarning(UserWarning):
+    """A file is not quite what it should be; what could be done was done."""

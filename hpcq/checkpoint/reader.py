@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.header import Dataset, Header, integrity, layout
-from hpcq.errors import CheckpointError, JobError
+from hpcq.errors import CheckpointError, JobError, UnreadableError
 from hpcq.hashing import hashes_of
 from hpcq.learning.saved_state import FIELDS
+from hpcq.printable import printable
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import legal_actions
@@ -33,23 +34,27 @@ PIECE_BYTES = 16 << 20
 class Rows:
     """A dataset in an open file; ``rows[start:stop]`` reads some of it."""
 
-    def __init__(self, descriptor: int, dataset: Dataset, offset: int) -> None:
+    def __init__(self, path: str | Path, descriptor: int, dataset: Dataset, offset: int) -> None:
         self.shape = dataset.shape
         self.dtype = dataset.dtype
+        self._path = path
         self._descriptor = descriptor
         self._dataset = dataset
         self._offset = offset
 
     def __getitem__(self, rows: slice) -> NDArray:
         start, stop, _ = rows.indices(self.shape[0])
-        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
-        place = self._offset + start * self._dataset.row_bytes
-        left = out.reshape(-1).view(np.uint8).data
-        while left:
-            got = os.preadv(self._descriptor, [left], place)
-            if got == 0:
-                raise OSError(f"the file ends in {self._dataset.name}")
-            left, place = left[got:], place + got
+        try:
+            out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+            place = self._offset + start * self._dataset.row_bytes
+            left = out.reshape(-1).view(np.uint8).data
+            while left:
+                got = os.preadv(self._descriptor, [left], place)
+                if got == 0:
+                    raise CheckpointError(f"{self._path}: it ends in {self._dataset.name}")
+                left, place = left[got:], place + got
+        except (OSError, MemoryError) as error:
+            raise unreadable(self._path, error) from None
         return out
 
     def pieces(self, start: int, stop: int) -> Iterator[NDArray]:
@@ -60,6 +65,12 @@ class Rows:
 
 
 Columns = Mapping[str, Rows]
+
+
+def unreadable(path: str | Path, error: OSError | MemoryError) -> UnreadableError:
+    """Return the error of a file that the system does not let this process read."""
+    reason = error.strerror if isinstance(error, OSError) else "too little memory"
+    return UnreadableError(f"{path}: cannot be read: {reason}")
 
 
 @contextmanager
@@ -77,6 +88,8 @@ def opened(
     ------
     CheckpointError
         for a file that is not a complete checkpoint of this format.
+    UnreadableError, DependencyError
+        for one that could not be looked into.
     """
     found = found or sandbox.describe(path)
     header = Header.from_attributes(found["attributes"])
@@ -84,16 +97,14 @@ def opened(
     try:
         check_spaces(header)
     except HEADER_ERRORS as error:
-        raise CheckpointError(f"{path}: not an hpcq checkpoint: {error}") from error
+        raise CheckpointError(f"{path}: not an hpcq checkpoint: {printable(error)}") from error
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     try:
         datasets = layout(header) + integrity(places["integrity/extents"][1])
-        yield {d.name: Rows(descriptor, d, places[d.name][0]) for d in datasets}, header
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        yield {d.name: Rows(path, descriptor, d, places[d.name][0]) for d in datasets}, header
     finally:
         os.close(descriptor)
 
@@ -152,15 +163,22 @@ def stored_pieces(
         yield hashes_of(file["table/key"][rows]), q, visits, masks
 
 
-def verify(path: str | Path) -> tuple[Header, Digest]:
+def verify(path: str | Path, found: dict[str, Any] | None = None) -> tuple[Header, Digest]:
     """Check every byte of a checkpoint against its checksums, order and digest.
+
+    Parameters
+    ----------
+    found
+        see `opened`.
 
     Raises
     ------
     CheckpointError
         naming the dataset and the rows that are wrong.
+    UnreadableError, DependencyError
+        if it could not be looked into.
     """
-    with opened(path) as (file, header):
+    with opened(path, found) as (file, header):
         _verify_extents(path, file, header)
         _verify_ranges(path, file, header)
         digest, last = Digest(), -1
@@ -204,7 +222,7 @@ def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
 def _verify_extents(path: str | Path, file: Columns, header: Header) -> None:
     covered = {dataset.name: 0 for dataset in layout(header)}
     for record in file["integrity/extents"][:]:
-        name = record["dataset"].decode(errors="replace")
+        name = printable(record["dataset"].decode(errors="replace"))
         start, count = int(record["start"]), int(record["count"])
         if covered.get(name) != start or start + count > file[name].shape[0]:
             raise CheckpointError(f"{path}: integrity/extents has a gap or overlap at {name}")

@@ -19,6 +19,7 @@ from hpcq.learning import saved_state
 from hpcq.learning.learner import Learner
 from hpcq.learning.progress import Progress
 from hpcq.mpi import agree, on_root
+from hpcq.printable import printable
 
 
 def load_table(learner: Learner, path: str | Path) -> None:
@@ -103,4 +104,6 @@ def check_compatible(learner: Learner, header: Header, path: str | Path) -> None
         ("combination of tables", header.combine, algorithm.combine),
     ):
         if found != expected:
-            raise CheckpointError(f"{path}: {what} {found}, but the job has {expected}")
+            raise CheckpointError(
+                f"{path}: {what} {printable(found)}, but the job has {printable(expected)}"
+            )

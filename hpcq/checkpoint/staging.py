@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq import disk
 from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.h5 import h5py
 from hpcq.checkpoint.header import EXTENT, Header, integrity, layout
@@ -43,7 +44,14 @@ class StagingFile:
             yield
         except (OSError, RuntimeError) as error:
             code = getattr(error, "errno", None)
-            reason = os.strerror(code) if code else str(error)
+            if isinstance(error, OSError) and disk.in_the_way(error):
+                there = error.filename2 or error.filename or self.path
+                raise StorageError(
+                    f"{there}: {error.strerror}: it is in the way of a checkpoint; move it "
+                    "away; older checkpoints are untouched"
+                ) from error
+            # HDF5's text says more than the number of an error that the system has no name for.
+            reason = os.strerror(code) if code and code in errno.errorcode else str(error)
             space = f"the checkpoint needs {self.needed:,} bytes"
             with contextlib.suppress(OSError):
                 space += f", {_free_bytes(self.path.parent):,} are free"
@@ -64,6 +72,8 @@ class StagingFile:
         plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         offsets = {}
+        # What a killed run left, or a link, is not written into.
+        os.close(disk.make(self.path))
         with h5py.File(self.path, "w", libver=("earliest", "v110")) as file:
             for dataset in self.datasets.values():
                 group = file.require_group(os.path.dirname(dataset.name))
@@ -136,12 +146,7 @@ class StagingFile:
 
     def publish(self, path: Path) -> None:
         """Rename the file to its final name, and flush the directory."""
-        os.rename(self.path, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        disk.put(self.path, path)
 
 
 def _free_bytes(folder: Path) -> int:

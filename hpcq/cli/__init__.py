@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from hpcq.bench.cli import bench
 from hpcq.cli import analysis, checkpoint, cluster, jobs, training
 from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
-from hpcq.errors import INTERRUPTED, ExitCode, HpcqError
+from hpcq.errors import INTERRUPTED, ExitCode, FileWarning, HpcqError
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -68,6 +69,17 @@ for command in (each for commands in COMMANDS.values() for each in commands):
     hpcq.add_command(command)
 
 
+_show_others = warnings.showwarning
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+    """Show a warning of hpcq's as one line, any other as Python does."""
+    if issubclass(category, FileWarning):
+        complain(f"warning: {message}")
+    else:
+        _show_others(message, category, *place, **options)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
     import mpi4py
@@ -76,6 +88,7 @@ def main(arguments: list[str] | None = None) -> Any:
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False
     arguments = sys.argv[1:] if arguments is None else arguments
+    warnings.showwarning = _show_warning
     try:
         code = hpcq.main(list(arguments), prog_name="hpcq", standalone_mode=False, obj=arguments)
     except click.exceptions.Exit as error:

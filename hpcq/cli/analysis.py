@@ -1,12 +1,12 @@
 """The commands that analyse a run: eval, plot, report."""
 
-import json
 from pathlib import Path
 
 import click
 
 from hpcq.cli.options import AS_JSON, FILE
 from hpcq.errors import ExitCode
+from hpcq.run.formatting import json_text
 
 RUN_DIR = click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 
@@ -43,7 +43,7 @@ def evaluate(
         frames = draw(file, render, seed, job)
         click.echo(f"{render}: {frames} frames", err=as_json)
     found = play(file, episodes, seed, job)
-    click.echo(json.dumps(found) if as_json else evaluation_text(found))
+    click.echo(json_text(found) if as_json else evaluation_text(found))
     return ExitCode.DONE
 
 

@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 from hpcq.cli.options import AS_JSON, FILE
-from hpcq.errors import ExitCode
+from hpcq.cluster.launch import complain
+from hpcq.errors import ExitCode, HpcqError
+from hpcq.printable import printable
+from hpcq.run.formatting import json_text
 
 
 def _observation(text: str) -> Any:
@@ -46,10 +49,10 @@ def inspect(
             (found,) = inspection.query(file, [_observation(row)])
         else:
             found = inspection.query_key(file, key or 0)
-        click.echo(json.dumps(found) if as_json else row_text(found))
+        click.echo(json_text(found) if as_json else row_text(found))
     else:
         summary = inspection.inspect(file, top, whole)
-        click.echo(json.dumps(summary) if as_json else summary_text(summary))
+        click.echo(json_text(summary) if as_json else summary_text(summary))
     return ExitCode.DONE
 
 
@@ -78,11 +81,11 @@ def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
         for given in requested:
             try:
                 found = inspection.row_of(table, given)
-                click.echo(json.dumps(found) if as_json else row_text(found))
+                click.echo(json_text(found) if as_json else row_text(found))
             except JobError as error:
                 if as_json:
-                    click.echo(json.dumps({"observation": given, "error": str(error)}))
-                click.echo(f"hpcq: {error}", err=True)
+                    click.echo(json_text({"observation": given, "error": str(error)}))
+                complain(str(error))
                 code = ExitCode.USAGE
     return code
 
@@ -102,7 +105,7 @@ def diff(a: Path, b: Path, as_json: bool, top: int) -> ExitCode:
     from hpcq.view.present import difference_text
 
     found = difference(a, b, top)
-    click.echo(json.dumps(found) if as_json else difference_text(found))
+    click.echo(json_text(found) if as_json else difference_text(found))
     return ExitCode.DONE
 
 
@@ -139,17 +142,19 @@ def verify(files: tuple[str, ...]) -> ExitCode:
     \b
     hpcq verify runs/taxi/ckpt-*.h5
     """
-    from hpcq.checkpoint.files import checkpoint_of
+    from hpcq.checkpoint.files import claims_other_step, locate
     from hpcq.checkpoint.reader import verify as check
-    from hpcq.errors import CheckpointError
 
     code = ExitCode.DONE
     for named in files:
         try:
-            file = checkpoint_of(named)
-            header, digest = check(file)
-            click.echo(f"{file}: whole, step {header.step:,}, digest {digest}")
-        except CheckpointError as error:
-            click.echo(f"hpcq: {error}", err=True)
-            code = ExitCode.CHECKPOINT
+            file, found = locate(named)
+            header, digest = check(file, found)
+        except HpcqError as error:
+            complain(str(error))
+            # Damage outweighs what could not be looked into.
+            code = code if code == ExitCode.CHECKPOINT else error.exit_code
+            continue
+        lie = " (not that of its name)" if claims_other_step(file, header.step) else ""
+        click.echo(f"{printable(file)}: whole, step {header.step:,}{lie}, digest {digest}")
     return code

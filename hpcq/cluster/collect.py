@@ -1,7 +1,7 @@
 """The results of a sweep: a table of settings, with means over seeds and confidence intervals."""
 
 import csv
-import json
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcq import disk
 from hpcq.cluster.sweep import SEED, Member, Sweep
 from hpcq.confidence import half_width
-from hpcq.errors import RunDirectoryError
+from hpcq.errors import HpcqError, RunDirectoryError
 from hpcq.job.job import Job
 from hpcq.job.toml_io import toml
-from hpcq.run import metrics_files, run_directory
+from hpcq.run import metrics_files, run_directory, stored_job
 
 TABLE, BEST = "sweep.csv", "best.toml"
 
@@ -61,8 +62,17 @@ def result_of(member: Member) -> Result:
     if not (directory / run_directory.SUMMARY).exists():
         step = lines[-1]["step"] if lines else 0
         return Result(member, f"not done: at step {step:,} of {member.job.run.steps:,}")
-    summary = json.loads((directory / run_directory.SUMMARY).read_text())
-    late = [line for line in lines if line["step"] > 0.9 * summary["steps"] and line["episodes"]]
+    try:
+        summary = stored_job.parse_object(
+            directory / run_directory.SUMMARY, "steps", "greedy_return"
+        )
+    except HpcqError as error:
+        return Result(member, f"not done: {error}")
+    late = [
+        line
+        for line in lines
+        if line["step"] > 0.9 * summary["steps"] and line.get("episodes") and "mean_return" in line
+    ]
     episodes = sum(line["episodes"] for line in late)
     total = sum(line["episodes"] * line["mean_return"] for line in late)
     return Result(member, "done", summary["greedy_return"], total / episodes if episodes else None)
@@ -104,20 +114,21 @@ def collect(sweep: Sweep) -> str:
     best = rows[0].job
     section = best.run.model_copy(update={"directory": str(sweep.directory / "best")})
     best = best.model_copy(update={"run": section})
-    run_directory.write_text(sweep.directory / BEST, best.toml())
+    disk.write_text(sweep.directory / BEST, best.toml())
     _write_csv(sweep.directory / TABLE, name, rows)
     return _text(sweep, results, name, rows)
 
 
 def _write_csv(path: Path, name: str, rows: Sequence[Row]) -> None:
     keys = list(rows[0].setting)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*keys, "runs", name, "low", "high"])
-        for row in rows:
-            values = [_plain(row.setting[key]) for key in keys]
-            low, high = row.mean - row.half_width, row.mean + row.half_width
-            writer.writerow([*values, len(row.values), row.mean, low, high])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*keys, "runs", name, "low", "high"])
+    for row in rows:
+        values = [_plain(row.setting[key]) for key in keys]
+        low, high = row.mean - row.half_width, row.mean + row.half_width
+        writer.writerow([*values, len(row.values), row.mean, low, high])
+    disk.write_text(path, text.getvalue())
 
 
 def _plain(value: Any) -> str:

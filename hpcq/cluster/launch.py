@@ -15,6 +15,7 @@ from hpcq.cluster.launcher import (
     unused_tasks,
 )
 from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, HpcqError
+from hpcq.printable import printable_lines
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -25,7 +26,7 @@ def speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
 
     def log(line: str) -> None:
         try:
-            print(line, flush=True)
+            print(printable_lines(line), flush=True)
         except OSError:
             discard_output()
 
@@ -139,4 +140,4 @@ def load_mpi() -> Any:
 def complain(message: str) -> None:
     """Print an error after everything that was printed before it."""
     sys.stdout.flush()
-    print(f"hpcq: {message}", file=sys.stderr, flush=True)
+    print(f"hpcq: {printable_lines(message)}", file=sys.stderr, flush=True)

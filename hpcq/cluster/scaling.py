@@ -6,17 +6,18 @@ is speed-up per rank.
 """
 
 import csv
-import json
+import io
 import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcq import disk
 from hpcq.cluster.collect import columns
 from hpcq.errors import JobError, RunDirectoryError
 from hpcq.job.job import Job
-from hpcq.run import run_directory
+from hpcq.run import run_directory, stored_job
 
 TABLE, PLOT = "scaling.csv", "scaling.png"
 
@@ -95,12 +96,14 @@ def measure(directory: Path) -> tuple[list[Point], bool]:
     ------
     RunDirectoryError
         if there is no run on one rank to compare with.
+    CheckpointError
+        if a summary is not one.
     """
     rates: dict[tuple[str, int], list[float]] = {}
     digests = set()
     for path in sorted(directory.glob(f"*/{run_directory.SUMMARY}")):
         if found := _FOLDER.fullmatch(path.parent.name):
-            summary = json.loads(path.read_text())
+            summary = stored_job.parse_object(path, "steps_per_second", "digest")
             rates.setdefault((found[1], int(found[2])), []).append(summary["steps_per_second"])
             if found[1] == "strong":
                 digests.add(summary["digest"])
@@ -120,11 +123,12 @@ def measure(directory: Path) -> tuple[list[Point], bool]:
 def report(directory: Path) -> str:
     """Write table and plot into the folder; return a text."""
     points, agree = measure(directory)
-    with (directory / TABLE).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["kind", "ranks", "steps_per_second", "speedup", "efficiency"])
-        for p in points:
-            writer.writerow([p.kind, p.ranks, p.rate, p.speedup, p.efficiency])
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["kind", "ranks", "steps_per_second", "speedup", "efficiency"])
+    for p in points:
+        writer.writerow([p.kind, p.ranks, p.rate, p.speedup, p.efficiency])
+    disk.write_text(directory / TABLE, table.getvalue())
     lines = [["kind", "ranks", "steps/s", "speed-up", "efficiency"]]
     for p in points:
         lines.append(
@@ -157,5 +161,7 @@ def plot(points: Sequence[Point], path: Path) -> bool:
     axes.set_xlabel("ranks")
     axes.set_ylabel("speed-up in steps per second")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    disk.write(path, png.getvalue())
     return True

@@ -163,7 +163,7 @@ def _notes(jobs: Sequence[Job], ranks: int, nodes: int, several: bool) -> Iterat
 def _time(job: Job) -> str:
     """Return the steps left to do, and the time for them at the speed of the run so far."""
     lines = metrics_files.read(job.directory)
-    if not lines:
+    if not lines or not lines[-1].get("steps_per_second"):
         return f"{job.run.steps:,} steps; the log of the first minutes says how long they take"
     last = lines[-1]
     left = max(job.run.steps - last["step"], 0)

@@ -24,6 +24,7 @@ from hpcq.job.sections import (
     Section,
     StopSection,
 )
+from hpcq.printable import printable
 
 _FREE = {
     ("run", key)
@@ -227,7 +228,7 @@ def _explain(problem: Any) -> str:
     ]
     if location[-1] == "value":
         location.pop()
-    key = ".".join(str(part) for part in location)
+    key = printable(".".join(str(part) for part in location))
     kind, given = problem["type"], _shown(problem["input"])
     if moved := renamed.key_message(key) or renamed.value_message(key, problem["input"]):
         return moved

@@ -5,7 +5,8 @@ import re
 import textwrap
 from pathlib import Path
 
-from hpcq.errors import JobError
+from hpcq import disk
+from hpcq.errors import JobError, StorageError
 
 # A link to the repository's folder jobs/; in an installed hpcq, a copy.
 FOLDER = Path(__file__).parents[1] / "jobs"
@@ -39,7 +40,9 @@ def copy(name: str, folder: Path) -> Path:
     Raises
     ------
     JobError
-        if there is no such job file, or it cannot be written, or is there already.
+        if there is no such job file, or it is there already, or must not be written there.
+    StorageError
+        if writing fails.
     """
     name = name.removesuffix(".toml")
     if name not in names():
@@ -49,10 +52,10 @@ def copy(name: str, folder: Path) -> Path:
     target = folder / Path(f"{name}.toml").name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(target, "x") as file:
-            file.write((FOLDER / f"{name}.toml").read_text())
+        disk.create_text(target, (FOLDER / f"{name}.toml").read_text())
     except FileExistsError:
         raise JobError(f"{target} exists already; remove it, or give another DIR") from None
     except OSError as error:
-        raise JobError(f"{target}: cannot write: {error.strerror}") from None
+        kind = StorageError if disk.failed(error) else JobError
+        raise kind(f"{target}: cannot write: {error.strerror}") from None
     return target

@@ -1,4 +1,8 @@
-"""Names and numbers as text for people."""
+"""Names and numbers as text for people; numbers as JSON."""
+
+import json
+import math
+from typing import Any
 
 # What the policies' parameters are called in the metrics; those of other policies are None.
 EXPLORATION = ("epsilon", "temperature", "confidence")
@@ -29,3 +33,16 @@ def time_text(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02d}:{whole % 60:02d} h"
     return f"{minutes}:{whole % 60:02d} min" if minutes else f"{whole} s"
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return plain data as JSON, which has no infinite numbers: null, as what is missing."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hpcq.printable import printable, printable_lines
 from hpcq.run import terminal
 from hpcq.run.estimate import size
 from hpcq.run.formatting import EXPLORATION, number_text, rate_text, time_text
@@ -63,7 +64,7 @@ class LiveView:
     def __call__(self, line: str) -> None:
         """Log a line, above the view."""
         with contextlib.suppress(OSError):
-            self._console.print(line, markup=False, soft_wrap=True)
+            self._console.print(printable_lines(line), markup=False, soft_wrap=True)
 
     def report(self, line: dict[str, Any], title: str, total: int) -> None:
         """Show a report.
@@ -131,7 +132,7 @@ class LiveView:
         ):
             if text:
                 rows.add_row(name, text)
-        title = Text(self._title, style="bold", no_wrap=True, overflow="ellipsis")
+        title = Text(printable(self._title), style="bold", no_wrap=True, overflow="ellipsis")
         return Group(Text(), title, self._bar(), Padding(rows, (1, 0, 1, 0)))
 
     def _bar(self) -> Table:

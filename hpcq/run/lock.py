@@ -11,10 +11,12 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from hpcq import disk
 from hpcq.errors import RunDirectoryError
 
 NAME = "run.lock"
@@ -23,7 +25,13 @@ NAME = "run.lock"
 STALE_SECONDS = 120.0
 TOUCH_SECONDS = 15.0
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# ENOTSUPP, which NFS servers and FUSE can return, has no name in Python.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
+
+# The directories that trainings of this process hold. The system's locks are of a process: they do
+# not keep two of its trainings apart, and are gone when any descriptor of the file is closed.
+_HELD: set[tuple[int, int, int]] = set()
+_HELD_LOCK = threading.Lock()
 
 
 class RunLock:
@@ -33,6 +41,7 @@ class RunLock:
         self._path = directory / NAME
         self._descriptor = -1
         self._touched = 0.0
+        self._held: tuple[int, int, int] | None = None
 
     def acquire(self, job: str) -> None:
         """Take the lock.
@@ -42,10 +51,39 @@ class RunLock:
         RunDirectoryError
             naming job, host, process and, under Slurm, the batch job of the owner.
         OSError
-            if the directory cannot be written.
+            if the directory cannot be written, or the name of the file is taken by something else.
         """
+        self._hold()
+        try:
+            self._acquire(job)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _hold(self) -> None:
+        """Refuse a directory that another training of this process holds."""
+        folder = os.stat(self._path.parent)
+        # With the process: a fork holds nothing.
+        held = (os.getpid(), folder.st_dev, folder.st_ino)
+        with _HELD_LOCK:
+            if held in _HELD:
+                raise RunDirectoryError(
+                    f"{self._path.parent} is in use by another training of this process; wait for "
+                    "it, close it (`close()` of what `hpcq.iter_train` returned), or choose "
+                    "another run.directory"
+                )
+            _HELD.add(held)
+        self._held = held
+
+    def _let_go(self) -> None:
+        with _HELD_LOCK:
+            if self._held is not None:
+                _HELD.discard(self._held)
+        self._held = None
+
+    def _acquire(self, job: str) -> None:
         while True:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = disk.open_own(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 exact = self._lock(descriptor)
                 self._check_owner(descriptor, exact)
@@ -73,6 +111,7 @@ class RunLock:
 
     def release(self) -> None:
         """Remove the lock, if it is held."""
+        self._let_go()
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 self._path.unlink()
@@ -151,8 +190,9 @@ def _same_file(descriptor: int, path: Path) -> bool:
 def _clock(folder: Path) -> float:
     """Return the present time by the clock of the folder's file system."""
     probe = folder / f".clock-{os.getpid()}.partial"
-    probe.touch()
+    descriptor = disk.make(probe)
     try:
-        return probe.stat().st_mtime
+        return os.fstat(descriptor).st_mtime
     finally:
+        os.close(descriptor)
         probe.unlink()

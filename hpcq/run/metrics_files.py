@@ -2,55 +2,141 @@
 
 Both have one line per report and the same keys in the same order; run/README.md lists them. A
 resumed run removes the lines after its checkpoint, so that no step is there twice.
+
+Reading takes what there is: a crash, or somebody else, may have left anything.
 """
 
+import contextlib
 import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcq import disk
 from hpcq.run import run_directory
+from hpcq.run.formatting import json_text
+
+Line = dict[str, Any]
+Tell = Callable[[str], object]
+
+# A report has about a thousand bytes; a year of them, one every ten seconds, is 4 GiB.
+MOST_BYTES = 4 << 30
+MOST_LINE_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 20
+# Of wrong lines so many are named.
+_MOST_TOLD = 3
 
 
-def read(directory: Path) -> list[dict[str, Any]]:
+def read(directory: Path, tell: Tell = lambda text: None) -> list[Line]:
     """Return the lines of a run's metrics.jsonl, oldest first; none where there is no such file.
 
-    A line that a killed run left unfinished is not among them.
+    A line that a killed run left unfinished is not among them, nor is one that is wrong.
+
+    Parameters
+    ----------
+    tell
+        is told what is wrong.
     """
+    path = directory / run_directory.METRICS
     try:
-        text = (directory / run_directory.METRICS).read_text()
+        return list(_lines(path, tell))
     except FileNotFoundError:
         return []
-    lines = []
-    for row in text.splitlines():
-        try:
-            line = json.loads(row)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
+    except OSError as error:
+        tell(f"{path}: cannot be read: {error.strerror}")
+        return []
 
 
-def cut(directory: Path, step: int) -> dict[str, Any] | None:
+def _lines(path: Path, tell: Tell) -> Iterator[Line]:
+    """Yield the right lines of a file; tell of the others.
+
+    Raises
+    ------
+    OSError
+        if it cannot be read.
+    """
+    wrong = 0
+    with disk.open_file(path) as file:
+        number = 0
+        while file.tell() < MOST_BYTES and (row := file.readline(MOST_LINE_BYTES)):
+            number += 1
+            ended = row.endswith(b"\n")
+            while not ended and (rest := file.readline(_PIECE_BYTES)) and file.tell() < MOST_BYTES:
+                row, ended = b"", rest.endswith(b"\n")
+            try:
+                yield _parsed(row)
+            except (ValueError, RecursionError) as error:
+                # The last line may have been cut by a kill.
+                wrong += ended
+                if ended and wrong <= _MOST_TOLD:
+                    tell(f"{path}, line {number} is left out: {error}")
+        if file.tell() >= MOST_BYTES:
+            tell(f"{path}: only its first {MOST_BYTES:,} bytes are read")
+    if wrong > _MOST_TOLD:
+        tell(f"{path}: {wrong - _MOST_TOLD:,} more lines are left out")
+
+
+def _parsed(row: bytes) -> Line:
+    """Return a line of the metrics.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        if it is none: an object of numbers, with a step.
+    """
+    try:
+        line = json.loads(row)
+    except (ValueError, RecursionError):
+        raise ValueError(f"not JSON, or longer than {MOST_LINE_BYTES:,} bytes") from None
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        raise ValueError("it has no step")
+    for key, value in line.items():
+        if not _is_number(value):
+            raise ValueError(f"{key!r} is no number")
+    return line
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number that a plot can take, or missing."""
+    if value is None or isinstance(value, float):
+        return True
+    return isinstance(value, int) and abs(value) < 1 << 64
+
+
+def cut(directory: Path, step: int, tell: Tell = lambda text: None) -> Line | None:
     """Remove the lines after a step from both files; return the last one that stays.
+
+    Parameters
+    ----------
+    tell
+        is told which lines are wrong; these go, too.
 
     Raises
     ------
     OSError
         if they cannot be read or written.
     """
-    lines = [line for line in read(directory) if line["step"] <= step]
-    jsonl = "".join(json.dumps(line) + "\n" for line in lines)
-    run_directory.write_text(directory / run_directory.METRICS, jsonl)
-    run_directory.write_text(directory / run_directory.METRICS_CSV, "")
-    for line in lines:
-        _append_csv(directory, line, list(lines[0]))
-    return lines[-1] if lines else None
+    path, last = directory / run_directory.METRICS, None
+    with (
+        disk.writing(path) as jsonl,
+        disk.writing(directory / run_directory.METRICS_CSV) as table,
+        contextlib.suppress(FileNotFoundError),
+    ):
+        columns: list[str] = []
+        for line in _lines(path, tell):
+            if line["step"] <= step:
+                if not columns:
+                    columns = list(line)
+                    table.write(_csv(columns))
+                jsonl.write(_json(line))
+                table.write(_csv([line.get(column) for column in columns]))
+                last = line
+    return last
 
 
-def append(directory: Path, line: dict[str, Any]) -> None:
+def append(directory: Path, line: Line) -> None:
     """Add a line to both files.
 
     Raises
@@ -58,14 +144,17 @@ def append(directory: Path, line: dict[str, Any]) -> None:
     OSError
         if they cannot be written.
     """
-    with open(directory / run_directory.METRICS, "a") as file:
-        file.write(json.dumps(line) + "\n")
-    _append_csv(directory, line, list(line))
+    with disk.append(directory / run_directory.METRICS) as file:
+        file.write(_json(line))
+    with disk.append(directory / run_directory.METRICS_CSV) as file:
+        file.write((b"" if file.tell() else _csv(list(line))) + _csv(list(line.values())))
 
 
-def _append_csv(directory: Path, line: dict[str, Any], columns: Sequence[str]) -> None:
-    with open(directory / run_directory.METRICS_CSV, "a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if file.tell() == 0:
-            writer.writerow(columns)
-        writer.writerow([line.get(column) for column in columns])
+def _json(line: Line) -> bytes:
+    return json_text(line).encode() + b"\n"
+
+
+def _csv(cells: Sequence[Any]) -> bytes:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow(cells)
+    return row.getvalue().encode()

@@ -4,11 +4,13 @@ import math
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq import disk
 from hpcq.job.schedules import Visits
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
@@ -73,11 +75,12 @@ class Reporter:
         self._steps = learner.steps
         self._seconds = 0.0
         self.saved = saved
+        self._warned: set[str] = set()
         self._board: TensorBoard | None = None
         if learner.comm.rank == 0:
             self._cut_files()
             if learner.job.run.tensorboard:
-                self._board = TensorBoard(learner.job.directory, learner.steps)
+                self._board = self._open_board()
 
     def due(self) -> bool:
         """Return whether the next report is due by this rank's clock; update the view, too."""
@@ -205,10 +208,20 @@ class Reporter:
     def _cut_files(self) -> None:
         """Remove from the metrics files what is later than the step at which this run resumes."""
         try:
-            line = metrics_files.cut(self._learner.job.directory, self._learner.steps)
+            line = metrics_files.cut(
+                self._learner.job.directory, self._learner.steps, self._warn_once
+            )
             self._seconds = float((line or {}).get("seconds") or 0.0)
         except OSError as error:
             self._warn(error)
+
+    def _open_board(self) -> TensorBoard | None:
+        learner = self._learner
+        try:
+            return TensorBoard(learner.job.directory, learner.steps)
+        except OSError as error:
+            self._warn(error)
+            return None
 
     def _store(self, line: dict[str, Any]) -> None:
         try:
@@ -220,7 +233,13 @@ class Reporter:
 
     def _warn(self, error: OSError) -> None:
         # A failing log must not end the training.
-        self._log(f"warning: {run_directory.METRICS} not written: {error.strerror}")
+        name = Path(error.filename or run_directory.METRICS).name.removesuffix(disk.PARTIAL)
+        self._warn_once(f"{name} not written: {error.strerror}")
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._log(f"warning: {text}")
 
 
 def _number(value: float) -> float | None:

@@ -2,15 +2,18 @@
 
 import copy
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hpcq.checkpoint.files import list_checkpoints, set_aside
+from hpcq.checkpoint.files import Listed, by_step, list_aside, rename_by_step, set_aside
+from hpcq.checkpoint.header import Header
 from hpcq.checkpoint.reader import verify
-from hpcq.errors import CheckpointError, FormatError, JobError
+from hpcq.errors import CheckpointError, FormatError, HpcqError, JobError
 from hpcq.job import renamed
 from hpcq.job.job import Job
 from hpcq.job.toml_io import beside, override, placeless, toml
-from hpcq.run import run_directory
+from hpcq.printable import printable
+from hpcq.run import stored_job
 
 MAY_CHANGE = (
     "run.steps",
@@ -33,43 +36,64 @@ MAY_OVERRIDE = (
 )
 
 
-def read_job(directory: Path, overrides: tuple[str, ...], relearn: bool) -> Job:
-    """Return the job of a run directory. The file job.json decides, never a checkpoint.
+def read_job(
+    directory: Path,
+    overrides: tuple[str, ...],
+    relearn: bool,
+    log: Callable[[str], object] = lambda line: None,
+) -> Job:
+    """Return the job of a run directory: that of job.json, or where it is lost of a checkpoint.
 
     Parameters
     ----------
     relearn
         whether keys that shape learning may change, too: `--override`.
+    log
+        is told where the job comes from, if not from job.json.
     """
     for assignment in overrides:
         if moved := renamed.key_message(assignment.partition("=")[0].strip()):
             raise JobError(f"--set {assignment}: {moved}")
         if not assignment.startswith(MAY_CHANGE + MAY_MOVE + (MAY_OVERRIDE if relearn else ())):
             raise _kept(f"--set {assignment}", relearn)
-    path = directory / run_directory.JOB
-    if not path.exists():
+    stored = stored_job.read(directory)
+    if stored is None:
         raise CheckpointError(
-            f"{directory} holds no run (no {run_directory.JOB}); expected a run directory, such as "
+            f"{directory} holds no run (no {stored_job.NAME}); expected a run directory, such as "
             "runs/NAME of an earlier `hpcq run`; to use the table of a checkpoint, "
             "start a run with --set run.start_from=CHECKPOINT"
         )
-    try:
-        data = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("run"), dict):
-        raise CheckpointError(f"{path}: not a job")
-    data = renamed.translated(data)
-    before = Job.check(copy.deepcopy(data), str(path))
+    data, source = stored.data, str(stored.source)
+    before = Job.check(copy.deepcopy(data), source)
     override(data, overrides)
     beside(data, Path())
     data["run"]["directory"] = str(directory)
-    job = Job.check(data, str(path))
+    job = Job.check(data, source)
     if any(key in MAY_MOVE for key in job.differences(before)):
         raise _kept(f"--set {' '.join(overrides)}", relearn)
+    if stored.fault:
+        _check_code(stored, before, overrides)
+        log(stored.fault)
     name = placeless(job.environment.id)
     check_places(job, f"if it has moved: --set environment.id=FOLDER/{name}")
     return job
+
+
+def _check_code(stored: stored_job.Stored, job: Job, overrides: tuple[str, ...]) -> None:
+    """Refuse to import what a checkpoint names, unless the user names it, too."""
+    named = {
+        "environment.id": [job.environment.id],
+        "environment.wrappers": [wrapper.entry for wrapper in job.environment.wrappers],
+    }
+    for key, entries in named.items():
+        given = any(one.partition("=")[0].strip() == key for one in overrides)
+        if not given and any(":" in entry for entry in entries):
+            raise CheckpointError(
+                f"{stored.fault}; but that names code of its own, {printable(', '.join(entries))}, "
+                "and nothing is imported because a checkpoint names it: if it is yours, add "
+                f"--set {key}={printable(toml(_keys(job)[key]))}, or give the job file: "
+                "`hpcq run JOB.toml --resume`"
+            )
 
 
 def _kept(source: str, relearn: bool) -> JobError:
@@ -93,34 +117,81 @@ def check_places(job: Job, advice: str) -> None:
 def newest(directory: Path, job: Job, relearn: bool) -> tuple[Path | None, list[str]]:
     """Return the newest whole checkpoint (None before the first), and lines to log.
 
-    A damaged file is renamed, so that it no longer counts as one of those to keep.
+    Damaged files that are newer are set aside once a whole one is found, so that they no longer
+    count as some of those to keep; a file whose name lies gets the right one.
+
+    Raises
+    ------
+    CheckpointError
+        if none is whole, or the newest whole one is of another job. Nothing is renamed.
+    UnreadableError, DependencyError
+        if one could not be looked into before a whole one was found. Nothing is renamed.
     """
-    notes: list[str] = []
-    for path in list_checkpoints(directory):
+    damaged: dict[Path, CheckpointError] = {}
+    listed = by_step(directory)
+    for one in listed:
         try:
-            header, _ = verify(path)
+            if isinstance(one.found, HpcqError):
+                raise one.found
+            header, _ = verify(one.path, one.found)
         except FormatError:
             raise
         except CheckpointError as error:
-            notes.append(f"skipped {error}; renamed to {set_aside(path).name}")
+            damaged[one.path] = error
             continue
-        differences = job.differences(Job.saved(json.loads(header.job), str(path)))
-        refused = [key for key in differences if not (relearn and key in MAY_OVERRIDE)]
-        if refused:
-            raise CheckpointError(
-                f"{path} was written by another job: "
-                + "; ".join(differences[key] for key in refused)
-                + (
-                    "\nto go on in spite of this, add --override"
-                    if not relearn and set(refused) <= set(MAY_OVERRIDE)
-                    else ""
-                )
-            )
-        notes += [f"overridden: {text}" for text in differences.values()]
-        return path, notes
-    if notes:
-        raise CheckpointError(f"{directory}: no checkpoint is whole:\n" + "\n".join(notes))
+        notes = _differences(one.path, header, job, relearn)
+        set_aside_damaged = [
+            f"skipped {error}; renamed to {set_aside(path).name}" for path, error in damaged.items()
+        ]
+        path, renamed_to = _rename_by_step(listed, one)
+        return path, set_aside_damaged + renamed_to + notes
+    if damaged:
+        raise CheckpointError(
+            f"{directory}: no checkpoint is whole:\n{_texts(damaged)}\n"
+            "start again from the beginning with `hpcq run JOB.toml --overwrite`"
+        )
+    if aside := list_aside(directory):
+        raise CheckpointError(
+            f"{directory}: no checkpoint but those set aside as damaged: "
+            f"{', '.join(path.name for path in aside)}; give one its old name to have it looked "
+            "into again, or start from the beginning with `hpcq run JOB.toml --overwrite`"
+        )
     return None, [f"no checkpoint in {directory} yet: starting from the beginning"]
+
+
+def _texts(errors: Mapping[Path, CheckpointError]) -> str:
+    return "\n".join(map(str, errors.values()))
+
+
+def _differences(path: Path, header: Header, job: Job, relearn: bool) -> list[str]:
+    """Return lines on what is overridden; refuse a checkpoint that differs in anything else."""
+    differences = job.differences(Job.saved(json.loads(header.job), str(path)))
+    refused = [key for key in differences if not (relearn and key in MAY_OVERRIDE)]
+    if refused:
+        raise CheckpointError(
+            f"{path} was written by another job: "
+            + "; ".join(printable(differences[key]) for key in refused)
+            + (
+                "\nto go on in spite of this, add --override"
+                if not relearn and set(refused) <= set(MAY_OVERRIDE)
+                else ""
+            )
+        )
+    return [f"overridden: {printable(text)}" for text in differences.values()]
+
+
+def _rename_by_step(listed: Sequence[Listed], newest: Listed) -> tuple[Path, list[str]]:
+    """Give every misnamed checkpoint its right name; return that of the newest, and lines to log.
+
+    From here on names tell steps: pruning goes by them.
+    """
+    path, notes = newest.path, []
+    for one in listed:
+        if one.misnamed:
+            renamed_to = rename_by_step(one)
+            notes.append(f"{one.misnamed}; renamed to {renamed_to.name}")
+            path = renamed_to if one is newest else path
+    return path, notes
 
 
 def holds_run_of(job: Job) -> bool:
@@ -131,13 +202,10 @@ def holds_run_of(job: Job) -> bool:
     JobError
         naming the keys that differ.
     """
-    path = job.directory / run_directory.JOB
-    try:
-        found = Job.saved(json.loads(path.read_text()), str(path))
-    except FileNotFoundError:
+    stored = stored_job.read(job.directory)
+    if stored is None:
         return False
-    except ValueError:
-        return True  # `read_job` says what is wrong with it
+    found = Job.check(stored.data, str(stored.source))
     here, there = _keys(job), _keys(found)
     differences = [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
@@ -149,8 +217,8 @@ def holds_run_of(job: Job) -> bool:
     if differences:
         raise JobError(
             f"{job.source}: {job.directory} holds the run of another job "
-            f"({'; '.join(differences)}); choose another run.directory, or start again with "
-            "--overwrite"
+            f"({printable('; '.join(differences))}); choose another run.directory, or start again "
+            "with --overwrite"
         )
     return True
 

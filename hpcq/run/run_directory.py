@@ -5,21 +5,22 @@ import os
 import shutil
 from pathlib import Path
 
-from hpcq.checkpoint.files import BEST, list_checkpoints, prune
+from hpcq import disk
+from hpcq.checkpoint.files import BEST, list_aside, list_checkpoints, remove_all
 from hpcq.errors import RunDirectoryError
-from hpcq.run import tensorboard
+from hpcq.run import stored_job, tensorboard
 from hpcq.run.lock import RunLock
 
-JOB, SUMMARY = "job.json", "summary.json"
+JOB, SUMMARY = stored_job.NAME, "summary.json"
 METRICS, METRICS_CSV = "metrics.jsonl", "metrics.csv"
 
 
 def _unwritable(directory: Path, error: OSError) -> RunDirectoryError:
     reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
-    return RunDirectoryError(
-        f"{directory}: cannot write the run directory: {reason}; choose another with "
-        "--set run.directory=DIR"
-    )
+    advice = "choose another with --set run.directory=DIR"
+    if isinstance(error.filename, str | Path) and disk.in_the_way(error):
+        reason, advice = f"{error.filename}: {reason}", f"move that away, or {advice}"
+    return RunDirectoryError(f"{directory}: cannot write the run directory: {reason}; {advice}")
 
 
 def take(directory: Path, lock: RunLock, job: str) -> bool:
@@ -48,7 +49,7 @@ def check(directory: Path, overwrite: bool) -> None:
         naming the remedy.
     """
     try:
-        if not overwrite and (list_checkpoints(directory) or (directory / JOB).exists()):
+        if not overwrite and _holds_run(directory):
             raise RunDirectoryError(
                 f"{directory} holds a run already; go on with `hpcq resume {directory}`, "
                 "choose another with --set run.directory=DIR, or replace it with --overwrite"
@@ -57,6 +58,14 @@ def check(directory: Path, overwrite: bool) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unwritable(directory, error) from None
+
+
+def _holds_run(directory: Path) -> bool:
+    """Return whether a directory holds what `prepare` would remove, and nobody can make again."""
+    names = (directory / JOB, directory / BEST)
+    return bool(
+        list_checkpoints(directory) or list_aside(directory) or any(map(os.path.lexists, names))
+    )
 
 
 def prepare(directory: Path, job_text: str) -> None:
@@ -68,26 +77,10 @@ def prepare(directory: Path, job_text: str) -> None:
         if the directory cannot be written.
     """
     try:
-        prune(directory, 0)
+        remove_all(directory)
         for name in (METRICS, METRICS_CSV, SUMMARY, BEST):
             (directory / name).unlink(missing_ok=True)
         shutil.rmtree(directory / tensorboard.FOLDER, ignore_errors=True)
-        write_job(directory, job_text)
+        stored_job.write(directory, job_text)
     except OSError as error:
         raise _unwritable(directory, error) from None
-
-
-def write_job(directory: Path, job_text: str) -> None:
-    """Store the effective job, whole or not at all."""
-    write_text(directory / JOB, job_text + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from hpcq.checkpoint import restore, saving
-from hpcq.checkpoint.files import checkpoint_of
+from hpcq.checkpoint.files import locate
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.checkpoint.snapshot import check_header
 from hpcq.envs.gymnasium_env import PythonEnvironment
@@ -20,7 +20,7 @@ from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.mpi import agree, first_on_each_node, on_root, patient
-from hpcq.run import compiling, preflight, run_directory, tensorboard
+from hpcq.run import compiling, preflight, run_directory, stored_job, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Log, Run, Training, last_tick
 from hpcq.run.resumable import changes_of, holds_run_of, newest, read_job
@@ -72,7 +72,7 @@ def resume_run(
         let the job learn in another way from here on.
     """
     comm = patient(comm)
-    job = on_root(comm, lambda: read_job(directory, overrides, override))
+    job = on_root(comm, lambda: read_job(directory, overrides, override, log))
     return _train(job, comm, log, pending_signals, resumed=True, override=override)
 
 
@@ -113,7 +113,7 @@ def _train(
         else:
             _load_start(learner, watchdog)
         # What an old run left goes last: the new one may start from its table, or be refused.
-        keep = run_directory.write_job if resumed else run_directory.prepare
+        keep = stored_job.write if resumed else run_directory.prepare
         on_root(comm, lambda: keep(job.directory, job.text()))
         if path is None:
             learner.begin()
@@ -162,8 +162,8 @@ def _load_start(learner: Learner, watchdog: Watchdog) -> None:
         return
     named = learner.job.run.start_from
     with watchdog.patient(math.inf):
-        source = on_root(learner.comm, lambda: checkpoint_of(named))
-        header, _ = on_root(learner.comm, lambda: verify(source))
+        source, found = on_root(learner.comm, lambda: locate(named))
+        header, _ = on_root(learner.comm, lambda: verify(source, found))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
         restore.load_table(learner, source)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq import disk
 from hpcq.checkpoint.layout_check import describe
 from hpcq.checkpoint.reader import opened, table_pieces
 from hpcq.envs.protocol import CompiledEnvironment
@@ -17,7 +18,7 @@ from hpcq.hashing import unmix64
 from hpcq.learning import exact
 from hpcq.learning.learner import Learner
 from hpcq.run import run_directory
-from hpcq.run.formatting import rate_text
+from hpcq.run.formatting import json_text, rate_text
 from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.masks import legal_actions
 from hpcq.table.digest import Digest
@@ -119,8 +120,8 @@ def summarise(
         "digest": str(digest),
         "checkpoint": str(path),
     }
-    run_directory.write_text(
-        learner.job.directory / run_directory.SUMMARY, json.dumps(summary, indent=1) + "\n"
+    disk.write_text(
+        learner.job.directory / run_directory.SUMMARY, json_text(summary, indent=1) + "\n"
     )
     for line in _lines(summary, steps):
         log(line)

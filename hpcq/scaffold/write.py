@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hpcq import disk
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import is_file
-from hpcq.errors import JobError
+from hpcq.errors import JobError, StorageError
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
 from hpcq.job.toml_io import toml
@@ -68,17 +69,19 @@ def write(text: str, path: Path) -> None:
     Raises
     ------
     JobError
-        if the file exists, or cannot be written.
+        if the file exists, or must not be written there.
+    StorageError
+        if writing fails.
     """
     try:
-        with open(path, "x") as file:
-            file.write(text)
+        disk.create_text(path, text)
     except FileExistsError:
         raise JobError(
             f"{path} exists already; remove it, or choose another name with -o FILE"
         ) from None
     except OSError as error:
-        raise JobError(f"{path}: cannot write the job file: {error.strerror}") from None
+        kind = StorageError if disk.failed(error) else JobError
+        raise kind(f"{path}: cannot write the job file: {error.strerror}") from None
 
 
 def _merged(keys: list[Suggestion], given: dict[str, Any], folder: Path) -> list[Suggestion]:

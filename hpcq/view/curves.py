@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.view.drawing import COLOURS, GREY, engineering, figure_of
+from hpcq.view.drawing import COLOURS, GREY, drawable, engineering, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +19,10 @@ PHASES = ("step", "pack", "exchange", "apply", "answer", "receive")
 
 
 def _column(lines: Sequence[Line], name: str) -> NDArray[np.float64]:
-    """Return a key of every line; missing values are nan."""
-    values = [line.get(name) for line in lines]
-    return np.array([math.nan if v is None else v for v in values], np.float64)
+    """Return a key of every line; values that are missing or cannot be drawn are nan."""
+    found = [line.get(name) for line in lines]
+    values = np.array([math.nan if v is None else v for v in found], np.float64)
+    return np.where(drawable(values), values, math.nan)
 
 
 def _has_data(values: NDArray[np.float64]) -> bool:
@@ -60,7 +61,7 @@ def learning(lines: Sequence[Line], summary: Line | None) -> "Figure | None":
         ("greedy_return", "greedy policy at the end, exact", {"linewidth": 1.2, "linestyle": "--"}),
     ):
         value = (summary or {}).get(key)
-        if value is not None:
+        if isinstance(value, int | float) and drawable(np.array(value, np.float64)):
             left.axhline(value, color=GREY, label=label, **style)
     left.set_title("Mean return of an episode")
     left.legend()
@@ -109,6 +110,8 @@ def phases(lines: Sequence[Line]) -> "Figure | None":
         return None
     steps = _column(lines, "step")
     complete = np.all([np.isfinite(values) for values in found.values()], axis=0)
+    if not complete.any():
+        return None
     figure, (left, right) = figure_of(9, 3, 1, 2)
     left.stackplot(
         np.concatenate([[0], steps[complete]]),
@@ -122,7 +125,8 @@ def phases(lines: Sequence[Line]) -> "Figure | None":
     means = [float(values[complete].mean()) for values in found.values()]
     places = np.arange(len(found))
     bars = right.barh(places, means, color=COLOURS[: len(found)])
-    right.bar_label(bars, [f"{100 * mean / sum(means):.0f} %" for mean in means], padding=3)
+    total = sum(means) or 1.0
+    right.bar_label(bars, [f"{100 * mean / total:.0f} %" for mean in means], padding=3)
     right.set_yticks(places, list(found))
     right.invert_yaxis()
     right.margins(x=0.12)
@@ -151,13 +155,15 @@ def balance(lines: Sequence[Line]) -> "Figure | None":
         mean = _column(lines, f"{name}_mean")
         with np.errstate(invalid="ignore", divide="ignore"):
             low, high = (_column(lines, f"{name}_{end}") / mean for end in ("min", "max"))
-        known = np.isfinite(low) & np.isfinite(high)
+        known = drawable(low) & drawable(high)
+        low, high = np.where(known, low, math.nan), np.where(known, high, math.nan)
         axes.fill_between(steps[known], low[known], high[known], color=COLOURS[0], alpha=0.25)
         _curve(axes, steps, low, color=COLOURS[0], label="minimum")
         _curve(axes, steps, high, color=COLOURS[3], label="maximum")
         axes.axhline(1, color=GREY, linewidth=1)
         axes.set_title(f"{title}, over the mean")
-        span = max(0.1, 1.3 * float(np.nanmax(np.abs(np.concatenate([low, high]) - 1))))
+        away = np.abs(np.concatenate([low[known], high[known]]) - 1)
+        span = max(0.1, 1.3 * float(away.max(initial=0.0)))
         axes.set_ylim(1 - span, 1 + span)
         _steps_axis(axes)
     all_axes[0].legend()

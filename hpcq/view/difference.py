@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcq.errors import CheckpointError
 from hpcq.job.job import Job
+from hpcq.printable import printable
 from hpcq.spaces.spaces import named
 from hpcq.view.inspect import best_actions, describe_row
 from hpcq.view.table import Rows, Table
@@ -94,9 +95,10 @@ class _Difference:
     def _compare(self, rows_a: Rows, rows_b: Rows) -> None:
         """Add the rows of states that are in both tables."""
         legal = np.isfinite(rows_a.q) & np.isfinite(rows_b.q)
-        gaps = np.abs(np.subtract(rows_a.q, rows_b.q, where=legal, out=np.zeros(legal.shape)))
-        gap = gaps.max(axis=1)
-        self._total += float(gaps.sum())
+        with np.errstate(over="ignore"):
+            gaps = np.abs(np.subtract(rows_a.q, rows_b.q, where=legal, out=np.zeros(legal.shape)))
+            gap = gaps.max(axis=1)
+            self._total += float(gaps.sum())
         self._compared += int(legal.sum())
         self._common += gap.size
         self._equal += int((rows_a.q == rows_b.q).all(axis=1).sum())
@@ -145,6 +147,6 @@ def _check_comparable(a: Table, b: Table) -> None:
             if isinstance(value_a, dict) and named(value_a) != named(value_b):
                 value_a, value_b = named(value_a), named(value_b)
             raise CheckpointError(
-                f"{a.path} and {b.path} cannot be compared: {what} is {value_a} in one "
-                f"and {value_b} in the other"
+                f"{a.path} and {b.path} cannot be compared: {what} is {printable(value_a)} in one "
+                f"and {printable(value_b)} in the other"
             )

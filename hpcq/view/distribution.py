@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.view.drawing import COLOURS, engineering, figure_of
+from hpcq.view.drawing import COLOURS, drawable, engineering, figure_of, left_out
 from hpcq.view.inspect import sample_size
 from hpcq.view.table import Table
 
@@ -25,8 +25,10 @@ def distribution(table: Table) -> "Figure | None":
     figure, all_axes = figure_of(9, 2.8, 1, 1 + counted)
     whole = size == len(table)
     what = f"{size:,} states" if whole else f"a random sample of {size:,} states"
-    all_axes[0].hist(values, bins=bins_of(values), color=COLOURS[0])
-    all_axes[0].set_title(f"Greedy values of {what}")
+    shown, missing = values[drawable(values)], left_out(values)
+    if shown.size:
+        all_axes[0].hist(shown, bins=bins_of(shown), color=COLOURS[0])
+    all_axes[0].set_title(f"Greedy values of {what}" + (f"\n{missing}" if missing else ""))
     all_axes[0].set_xlabel("largest Q-value of a state")
     if counted:
         top = max(1, int(visits.max()))
@@ -44,6 +46,11 @@ def distribution(table: Table) -> "Figure | None":
 def bins_of(values: NDArray[np.float64]) -> Any:
     """Return bins for a histogram: one for each value if these are few integers."""
     low, high = float(values.min()), float(values.max())
-    if high - low < 150 and (values == np.round(values)).all():
+    if high - low < 150 and (values == np.round(values)).all() and abs(low) < 1 << 50:
         return np.arange(low - 0.5, high + 1)
-    return min(60, max(10, values.size // 4))
+    count, large = min(60, max(10, values.size // 4)), max(abs(low), abs(high))
+    if high - low > 4 * count * np.spacing(large):
+        return count
+    # All but equal: numbers of this size have no room for more bins.
+    margin = max(0.5, large / 1024)
+    return np.array([low - margin, high + margin])

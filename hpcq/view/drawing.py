@@ -5,6 +5,9 @@ matplotlib comes with ``pip install 'hpcq[plot]'``.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpcq.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -28,6 +31,21 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hpcq",
 }
+
+
+# Beyond this the arithmetic of axes overflows. A table that has diverged can hold anything.
+LARGEST = 1e100
+
+
+def drawable(values: NDArray) -> NDArray[np.bool_]:
+    """Return which values can be drawn: they are finite, and not absurdly large."""
+    return np.abs(values) <= LARGEST
+
+
+def left_out(values: NDArray) -> str:
+    """Return how many values cannot be drawn, as text; empty if all can."""
+    count = int((~drawable(values)).sum())
+    return f"{count:,} not finite or beyond {LARGEST:g}: left out" if count else ""
 
 
 def load_matplotlib() -> None:

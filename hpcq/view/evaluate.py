@@ -16,6 +16,7 @@ from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
+from hpcq.printable import printable
 from hpcq.rng import seed_word
 from hpcq.run import run_directory
 from hpcq.run.resumable import check_places
@@ -51,8 +52,8 @@ def job_of(table: Table, given: Path | None = None) -> Job:
     for entry in (job.environment.id, *(wrapper.entry for wrapper in job.environment.wrappers)):
         if ":" in entry:
             raise JobError(
-                f"{table.path} names code of its own, {entry}, and nothing is imported because a "
-                "checkpoint names it: give the job file, --job JOB.toml"
+                f"{table.path} names code of its own, {printable(entry)}, and nothing is imported "
+                "because a checkpoint names it: give the job file, --job JOB.toml"
             )
     return job
 
@@ -78,7 +79,7 @@ def environment_of(
     ):
         if found != expected:
             raise CheckpointError(
-                f"{table.path}: {what} {found}, but {environment.id} has {expected}"
+                f"{table.path}: {what} {printable(found)}, but {environment.id} has {expected}"
             )
     return environment
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq import disk
 from hpcq.errors import DependencyError, JobError, StorageError
 from hpcq.view.inspect import best_actions
 from hpcq.view.table import Rows, Table
@@ -80,14 +81,18 @@ def export(source: str | Path, target: str | Path, what: str = "table") -> int:
     if write is None:
         raise JobError(f"{target}: expected a name that ends in {', '.join(WRITERS)}")
     with Table(source) as table:
-        partial = target.with_name(target.name + ".partial")
+        partial = target.with_name(target.name + disk.PARTIAL)
         try:
-            write(partial, table, what)
-            os.replace(partial, target)
+            os.close(disk.make(partial))
+            try:
+                write(partial, table, what)
+                disk.flush(partial)
+                disk.put(partial, target)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"{target}: cannot be written: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)
+            there = error.filename or target
+            raise StorageError(f"{there}: cannot be written: {error.strerror}") from None
         return len(table)
 
 

@@ -102,11 +102,13 @@ def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
     largest: list[tuple[float, int]] = []
     smallest: list[tuple[float, int]] = []
     visited: list[tuple[float, int]] = []
-    values, visits, updates, first = [], [], 0, 0
+    values, visits, updates, first, infinite = [], [], 0, 0, 0
     for rows in table.pieces(0, size):
         value, count = rows.q.max(axis=1), rows.visits.sum(axis=1, dtype=np.int64)
-        largest = _most(largest, value, first, top)
-        smallest = _most(smallest, -value, first, top)
+        # What is not a number is no extreme.
+        largest = _most(largest, np.where(np.isnan(value), -np.inf, value), first, top)
+        smallest = _most(smallest, np.where(np.isnan(value), -np.inf, -value), first, top)
+        infinite += int((~np.isfinite(value)).sum())
         if table.header.visits:
             visited = _most(visited, count, first, top)
             updates += int(count.sum())
@@ -115,7 +117,10 @@ def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
             visits.append(count[: sample - first])
         first += value.size
     found: dict[str, Any] = {"looked_at": size}
-    if size:
+    if infinite:
+        found["not_finite"] = infinite
+    values = [piece[np.isfinite(piece)] for piece in values]
+    if any(piece.size for piece in values):
         found["values"] = _quantiles(values)
     if size and table.header.visits:
         found["visits"] = _quantiles(visits)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.view.drawing import figure_of
+from hpcq.view.drawing import drawable, figure_of, left_out
 from hpcq.view.grids import Grid
 from hpcq.view.table import Table
 
@@ -24,6 +24,10 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
         return None
     found = [table.find_all(grid.keys.ravel()) for grid in grids]
     values = [np.where(seen, q.max(axis=1), np.nan) for seen, q in found]
+    missing = left_out(
+        np.concatenate([v[seen] for v, (seen, _) in zip(values, found, strict=True)])
+    )
+    values = [np.where(drawable(v), v, np.nan) for v in values]
     known = np.concatenate(values)
     known = known[np.isfinite(known)]
     if not known.size:
@@ -50,6 +54,8 @@ def maps(table: Table, grids: Sequence[Grid]) -> "Figure | None":
             axes.text(j - 0.45, i - 0.44, letter, color=colour, va="top", weight="bold", size=8)
         for i, j in grid.walls:
             axes.plot([j + 0.5, j + 0.5], [i - 0.5, i + 0.5], color="red", linewidth=2.5)
+    if missing:
+        figure.suptitle(f"values: {missing}", size="small")
     figure.colorbar(image, ax=list(all_axes), label="largest Q-value", shrink=0.8, extend=beyond)
     return figure
 

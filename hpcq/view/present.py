@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from hpcq.printable import printable
 from hpcq.spaces.spaces import named
 
 
 def row_text(row: dict[str, Any]) -> str:
     """Return one state's row: observation, Q-values, greedy actions, visits."""
     values = " ".join("-" if value is None else f"{value:.4g}" for value in row["q"])
-    text = f"{row['observation']!s:>12}  q [{values}]  greedy {row['greedy']}"
+    text = f"{printable(row['observation']):>12}  q [{values}]  greedy {row['greedy']}"
     if "visits" in row:
         text += f"  visits {row['visits']}"
     return text
@@ -35,9 +36,11 @@ def summary_text(summary: dict[str, Any]) -> str:
         ("digest", summary["digest"]),
         ("written by", f"{summary['written_by_ranks']} ranks; {versions}"),
     ]
-    text = [f"{name:<13} {value}" for name, value in lines]
+    text = [f"{name:<13} {printable(value)}" for name, value in lines]
     if looked_at < rows:
         text += ["", f"of {looked_at:,} states, a random sample (all: --whole):"]
+    if "not_finite" in summary:
+        text.append(f"greedy values that are not finite: {summary['not_finite']:,}")
     for name, title in (("values", "greedy values"), ("visits", "updates of a state")):
         if name in summary:
             found = "  ".join(f"{q} {value:.4g}" for q, value in summary[name].items())
@@ -63,9 +66,9 @@ def difference_text(found: dict[str, Any]) -> str:
     """Return the text of `difference.difference`."""
     only, common = found["only"], found["common"]
     lines = [
-        f"A: {found['a']['file']}, step {found['a']['steps']:,}",
-        f"B: {found['b']['file']}, step {found['b']['steps']:,}",
-        *found["jobs"],
+        f"A: {printable(found['a']['file'])}, step {found['a']['steps']:,}",
+        f"B: {printable(found['b']['file'])}, step {found['b']['steps']:,}",
+        *map(printable, found["jobs"]),
         f"{common:,} states in both, {only[0]:,} only in A, {only[1]:,} only in B",
     ]
     if found["same"]:
@@ -93,7 +96,8 @@ def evaluation_text(found: dict[str, Any]) -> str:
     width = found["half_width"]
     interval = "" if width is None else f" ± {width:.4g} (95 % confidence)"
     lines = [
-        f"{found['file']}: greedy policy in {found['environment']}, seed {found['seed']}",
+        f"{printable(found['file'])}: greedy policy in {printable(found['environment'])}, "
+        f"seed {found['seed']}",
         f"mean return   {found['mean_return']:.6g}{interval}, {found['episodes']:,} episodes",
         f"returns       {found['smallest_return']:.6g} ... {found['largest_return']:.6g}",
         f"mean length   {found['mean_length']:.6g} steps",

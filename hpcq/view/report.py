@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcq import disk
 from hpcq._version import __version__
 from hpcq.errors import StorageError
-from hpcq.run import run_directory
 from hpcq.view import curves, drawing, grids
 from hpcq.view.distribution import distribution
 from hpcq.view.inspect import inspect
@@ -85,9 +85,12 @@ def plot(directory: Path, output: Path | None = None) -> list[Path]:
         output.mkdir(parents=True, exist_ok=True)
         for name, figure in plots(run):
             written.append(output / f"{name}.png")
-            figure.savefig(written[-1], dpi=150)
+            png = io.BytesIO()
+            figure.savefig(png, format="png", dpi=150)
+            disk.write(written[-1], png.getvalue())
     except OSError as error:
-        raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
+        there = error.filename or output
+        raise StorageError(f"{there}: cannot be written: {error.strerror}") from None
     return written
 
 
@@ -102,9 +105,10 @@ def report(directory: Path, output: Path | None = None) -> Path:
     output = output or directory / PAGE
     page = page_of(load_run(directory))
     try:
-        run_directory.write_text(output, page)
+        disk.write_text(output, page)
     except OSError as error:
-        raise StorageError(f"{output}: cannot be written: {error.strerror}") from None
+        there = error.filename or output
+        raise StorageError(f"{there}: cannot be written: {error.strerror}") from None
     return output
 
 
@@ -166,12 +170,12 @@ def _facts(run: RunData) -> str:
 
 
 def _number(value: Any) -> str | None:
-    if value is None:
+    if not isinstance(value, int | float):
         return None
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
 def _with(value: Any, unit: str) -> str | None:
-    if value is None:
+    if not isinstance(value, int | float):
         return None
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

@@ -1,14 +1,14 @@
 """The contents of a run directory, for plots and reports."""
 
-import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcq.checkpoint.files import list_checkpoints
-from hpcq.errors import CheckpointError
+from hpcq.checkpoint.files import list_checkpoints, locate
+from hpcq.errors import CheckpointError, FileWarning, HpcqError
 from hpcq.job.job import Job
-from hpcq.run import metrics_files, run_directory
+from hpcq.run import metrics_files, run_directory, stored_job
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,13 @@ def load_job(path: Path) -> Job:
     CheckpointError
         if it is not one.
     """
-    data = _json(path)
+    try:
+        data = stored_job.parse(path)
+    except stored_job.Garbled as error:
+        raise CheckpointError(
+            f"{path}: not valid JSON: {error}; `hpcq resume {path.parent}` makes it again from the "
+            "newest checkpoint"
+        ) from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: not a job")
     return Job.saved(data, str(path))
@@ -52,20 +58,25 @@ def load_run(directory: Path) -> RunData:
             f"{directory} holds no run (no {run_directory.JOB}); expected a run directory, such as "
             "runs/NAME"
         )
-    summary = directory / run_directory.SUMMARY
     return RunData(
         directory,
         load_job(directory / run_directory.JOB),
-        metrics_files.read(directory),
-        _json(summary) if summary.exists() else None,
-        next(iter(list_checkpoints(directory)), None),
+        metrics_files.read(directory, _warn),
+        _summary(directory / run_directory.SUMMARY),
+        locate(directory)[0] if list_checkpoints(directory) else None,
     )
 
 
-def _json(path: Path) -> Any:
+def _summary(path: Path) -> dict[str, Any] | None:
+    """Return the summary of a run; None where there is none, or it is not readable."""
     try:
-        return json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        return stored_job.parse_object(path)
+    except stored_job.Missing:
+        return None
+    except HpcqError as error:
+        _warn(f"summary left out: {error}")
+        return None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, FileWarning, stacklevel=3)

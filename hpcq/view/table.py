@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.checkpoint.files import checkpoint_of
+from hpcq.checkpoint.files import locate
 from hpcq.checkpoint.reader import find_row, opened, table_pieces
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of, keys_of, mix64
+from hpcq.printable import printable
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 
@@ -62,12 +63,14 @@ class Table(Mapping[Any, NDArray]):
     ------
     CheckpointError
         for a file that is not a checkpoint.
+    UnreadableError
+        for one that this process cannot look into.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = checkpoint_of(path)
+        self.path, found = locate(path)
         self._open = ExitStack()
-        self._file, self.header = self._open.enter_context(opened(self.path))
+        self._file, self.header = self._open.enter_context(opened(self.path, found))
         self.codec = Codec(self.header.observation)
         self.actions = Actions.described(self.header.action)
         self.job: dict[str, Any] = json.loads(self.header.job)
@@ -139,7 +142,8 @@ class Table(Mapping[Any, NDArray]):
             return self.codec.encode(observation)
         except ValueError as error:
             raise JobError(
-                f"{observation!r} is no observation of {self.header.environment}: {error}"
+                f"{observation!r} is no observation of {printable(self.header.environment)}: "
+                f"{printable(error)}"
             ) from None
 
     def observation(self, key: int) -> Any:

@@ -3,9 +3,11 @@
 tests/stress/kills.py kills runs at random.
 """
 
+import contextlib
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import make_job
@@ -214,3 +216,32 @@ def test_resume_with_the_other_writer(tmp_path, uninterrupted):
     )
     hpcq(3, "resume", directory, "--set=run.steps=1_500_000", "--set=checkpoint.writer=mpio")
     assert summary(directory)["digest"] == uninterrupted["compiled"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, *soak(signal.SIGKILL)])
+def test_a_signal_while_resume_reads_damages_nothing(tmp_path, number):
+    """As Slurm sends it to every process of a job that it preempts, or kills."""
+    job = make_job.write(tmp_path / "job.toml", JOBS["compiled"])
+    directory = tmp_path / "run"
+    hpcq(1, "run", job, f"--set=run.directory='{directory}'", "--set=run.steps=64_000")
+    before = list_checkpoints(directory)
+    process, signalled = start(None, "resume", directory, "--set=run.steps=1_500_000"), set()
+    try:
+        # Its children are those that look into files.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None:
+            with contextlib.suppress(OSError):
+                for pid in children.read_text().split():
+                    if b"sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(int(pid), number)
+                        signalled.add(pid)
+            time.sleep(0.002)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        end(process)
+    assert signalled
+    assert process.returncode == (0 if number == signal.SIGUSR1 else 74), output
+    assert not list(directory.glob("*.damaged*"))
+    if number == signal.SIGKILL:
+        assert "the process that does so was ended by SIGKILL" in output
+        assert list_checkpoints(directory) == before

@@ -50,15 +50,20 @@ COMMANDS = ("verify", "inspect", "resume", "job")
 MAGIC = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 
 
+def describe_in_forks(paths):
+    """Stand in for `sandbox.describe_each`: its fresh interpreter would take most of the time."""
+    return [describe_in_a_fork(path) for path in paths]
+
+
 def describe_in_a_fork(path):
-    """Stand in for `sandbox.describe`, whose fresh interpreter would take most of the time."""
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
+        return CheckpointError(f"{path}: no such file")
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         with open(writing, "w") as pipe:
+            sandbox.limit()
             json.dump(sandbox.ask(str(path)), pipe)
         os._exit(0)
     os.close(writing)
@@ -66,8 +71,11 @@ def describe_in_a_fork(path):
         text = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        raise CheckpointError(f"{path}: damaged: HDF5 ended with signal {os.WTERMSIG(status)}")
-    return sandbox.checked(path, json.loads(text))
+        return CheckpointError(f"{path}: damaged: HDF5 ended with signal {os.WTERMSIG(status)}")
+    try:
+        return sandbox.checked(path, json.loads(text))
+    except CheckpointError as error:
+        return error
 
 
 def damage(rng, data, metadata):
@@ -275,7 +283,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         fuzzer = Fuzzer(Path(folder), options.seed)
         hpcq_main_warm(fuzzer)
-        sandbox.describe = describe_in_a_fork
+        sandbox.describe_each = describe_in_forks
         for command in options.commands:
             codes, slowest = collections.Counter(), 0.0
             for number in range(options.count):

@@ -10,7 +10,7 @@ import pytest
 from mpi4py import MPI
 
 import hpcq
-from hpcq.errors import JobError
+from hpcq.errors import JobError, RunDirectoryError
 from hpcq.view.inspect import inspect
 
 
@@ -33,6 +33,22 @@ def test_a_stop_saves_the_run_and_resume_ends_it_the_same(tmp_path):
     assert 0 < part["steps"] < 60_000
     done = inspect(hpcq.train(job(tmp_path / "run"), MPI.COMM_SELF, resume=True))
     assert (done["digest"], done["steps"]) == (whole["digest"], 60_000)
+
+
+def test_two_trainings_of_a_process_do_not_share_a_directory(tmp_path):
+    first = hpcq.iter_train(job(tmp_path), MPI.COMM_SELF)
+    next(first)
+    for again in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(RunDirectoryError, match="another training of this process"):
+            hpcq.train(job(tmp_path), MPI.COMM_SELF, **again)
+    list(first)
+    done = inspect(tmp_path)
+    # Closed early, it lets go of the directory.
+    second = hpcq.iter_train(job(tmp_path), MPI.COMM_SELF, overwrite=True)
+    next(second)
+    second.close()
+    again = inspect(hpcq.train(job(tmp_path), MPI.COMM_SELF, overwrite=True))
+    assert again["digest"] == done["digest"]
 
 
 def test_reports_are_the_lines_of_the_metrics(tmp_path):

@@ -35,7 +35,7 @@ LAYERS = """
     rng
     hashing
     jit
-    mpi confidence fields
+    mpi confidence fields disk printable
     errors _version
 """
 LEVEL = {room: level for level, line in enumerate(LAYERS.split("\n")) for room in line.split()}

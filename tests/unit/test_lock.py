@@ -93,3 +93,44 @@ def test_without_locks_of_the_file_system_the_owner_decides(tmp_path, monkeypatc
         take(tmp_path)
     write(tmp_path, host=socket.gethostname(), pid=2**22 + 1)
     take(tmp_path)
+
+
+def test_a_process_holds_a_directory_once(tmp_path):
+    """The system's locks are of the process; they would be gone after the second one's refusal."""
+    first, second = lock.RunLock(tmp_path), lock.RunLock(tmp_path / "." / "")
+    first.acquire("mine")
+    for _ in range(2):
+        with pytest.raises(RunDirectoryError, match="another training of this process"):
+            second.acquire("mine")
+    second.release()
+    program = (
+        "import sys, pathlib; from hpcq.run.lock import RunLock\n"
+        "RunLock(pathlib.Path(sys.argv[1])).acquire('other')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert f"in use: job mine on host {socket.gethostname()}" in done.stderr
+    first.release()
+    take(tmp_path)
+
+
+def test_a_link_to_the_directory_is_the_directory(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    first = lock.RunLock(tmp_path / "run")
+    first.acquire("mine")
+    with pytest.raises(RunDirectoryError, match="another training of this process"):
+        lock.RunLock(tmp_path / "link").acquire("mine")
+    first.release()
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", 524])
+def test_a_file_system_without_locks_is_one_by_any_name(tmp_path, monkeypatch, number):
+    code = number if isinstance(number, int) else getattr(lock.errno, number)
+
+    def refuse(*_):
+        raise OSError(code, "no locks")
+
+    monkeypatch.setattr(lock.fcntl, "lockf", refuse)
+    take(tmp_path)

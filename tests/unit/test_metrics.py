@@ -1,8 +1,11 @@
 """metrics.jsonl and metrics.csv: a line per report, also of a run that was stopped and resumed."""
 
+import contextlib
 import csv
 import json
+import os
 import re
+import socket
 
 import make_job
 import pytest
@@ -120,3 +123,95 @@ def test_the_page_lists_every_key(tmp_path):
     cells = table("hpcq/run/README.md", "Metrics")
     keys = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
     assert keys == list(rows(tmp_path)[-1])
+
+
+WRONG = {
+    "not UTF-8": b'{"step": 3, "name": "\xff\xfe"}',
+    "no JSON": b'{"step": 3',
+    "no object": b"[3]",
+    "no step": b'{"tick": 3}',
+    "text": b'{"step": 3, "seconds": "long"}',
+    "a list": b'{"step": 3, "load": [1]}',
+    "a huge integer": b'{"step": 3, "load": 1' + b"0" * 400 + b"}",
+    "deep": b"[" * 50_000,
+    "long": b'{"step": 3, "load": ' + b" " * (3 << 20) + b"1}",
+    "zeros": bytes(4096),
+}
+
+
+@pytest.mark.parametrize("content", WRONG)
+def test_a_wrong_line_is_told_and_left_out(tmp_path, content):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + WRONG[content] + b'\n{"step": 2, "load": 1.5}\n')
+    told = []
+    assert metrics_files.read(tmp_path, told.append) == [{"step": 1}, {"step": 2, "load": 1.5}]
+    (text,) = told
+    assert text.startswith(f"{path}, line 2 is left out: ")
+    # A resumed run goes on with the others.
+    assert metrics_files.cut(tmp_path, 1, told.append) == {"step": 1}
+    assert told == [text, text]
+    assert path.read_text() == '{"step": 1}\n'
+
+
+def test_many_wrong_lines_are_told_in_few(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b"what\n" * 1000)
+    told = []
+    assert metrics_files.read(tmp_path, told.append) == []
+    assert len(told) == 4
+    assert "997 more lines" in told[-1]
+
+
+def test_numbers_that_json_has_not_are_null(tmp_path):
+    line = {"step": 1, "steps_per_second": float("inf"), "mean_return": float("nan")}
+    metrics_files.append(tmp_path, line)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {**line, **dict.fromkeys(list(line)[1:])}
+
+
+def obstacle(path, kind):
+    """Put something in the place of a file; return what a training must not touch."""
+    path.unlink(missing_ok=True)
+    other = path.with_name("other")
+    other.write_text("precious")
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        # Its name must be short.
+        with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    else:
+        path.symlink_to({"link to a file": other}.get(kind, "/dev/full"))
+    return other
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv"])
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "link to /dev/full"])
+def test_metrics_never_stop_training(tmp_path, name, kind):
+    """A run is stopped; what it finds in the place of its metrics is no file."""
+    stop = Stop(5)
+    to_end(train(job(tmp_path), MPI.COMM_SELF, stop.say, stop))
+    obstacle(tmp_path / name, kind)
+    lines = []
+    assert to_end(resume_run(tmp_path, (), MPI.COMM_SELF, lines.append, [])) == ExitCode.DONE
+    told = [line for line in lines if line.startswith("warning")]
+    assert len(told) <= 2
+    # A link is replaced where the whole file is written anew.
+    assert told or kind.startswith("link") or name.endswith("csv")
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "link to /dev/full"])
+def test_a_report_does_not_wait_for_what_is_no_file(tmp_path, kind):
+    obstacle(tmp_path / "metrics.jsonl", kind)
+    told = []
+    assert metrics_files.read(tmp_path, told.append) == []
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv"])
+def test_metrics_are_not_written_through_a_link(tmp_path, name):
+    other = obstacle(tmp_path / name, "link to a file")
+    with pytest.raises(OSError, match="symbolic link"):
+        metrics_files.append(tmp_path, {"step": 1})
+    assert other.read_text() == "precious"

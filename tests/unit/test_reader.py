@@ -1,10 +1,13 @@
 """What is not a whole checkpoint is refused, and the message says what is wrong with it."""
 
 import dataclasses
+import errno
 import os
 import shutil
+import signal
 import sys
 import zlib
+from unittest import mock
 
 import h5py
 import make_job
@@ -15,10 +18,10 @@ from mpi4py import MPI
 from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.header import Header, extent
-from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.reader import opened, verify
 from hpcq.checkpoint.saving import save
 from hpcq.envs.resolve import resolve
-from hpcq.errors import CheckpointError
+from hpcq.errors import CheckpointError, DependencyError, UnreadableError
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.spaces.actions import numbered
 
@@ -239,44 +242,150 @@ def test_a_shape_beyond_the_end_of_the_file_is_refused(copy):
         verify(copy)
 
 
+@pytest.fixture
+def in_the_child(monkeypatch):
+    """Return a function that has the child which looks into files run a program instead."""
+
+    def replace(program, where="describe"):
+        monkeypatch.setattr(sandbox, "CHILD", CHILD.format(program=program, where=where))
+
+    return replace
+
+
+# `describe` is after the child has begun with a file, `start` before.
+CHILD = """
+import os, signal, sys
+sys.path.append(sys.argv[1])
+from hpcq.checkpoint import layout_check, sandbox
+describe = layout_check.describe
+def replaced(path):
+    {program}
+if {where!r} == "start":
+    replaced("")
+layout_check.describe = replaced
+sandbox.main()
+"""
+ENDED = "os.kill(os.getpid(), signal.{})"
+
+
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "HDF5 ended with SIGSEGV"),
+        *((ENDED.format(name), f"HDF5 ended with {name}") for name in ("SIGSEGV", "SIGABRT")),
         ("while True: pass", "HDF5 ended with SIGXCPU"),
         ("x = bytearray(1 << 40)", "it asks for more memory"),
         ("raise RuntimeError('no')", "damaged, or not an hpcq checkpoint: no"),
-        ("raise SystemExit('gone')", "cannot be read: gone"),
-        ("import time; time.sleep(60)", "did not read it within 1.5 s"),
+        ("raise OSError('truncated file')", "not a readable HDF5 file: truncated"),
+        ("raise OSError(22, 'Invalid argument')", "not a readable HDF5 file"),
     ],
 )
-def test_whatever_happens_in_the_child_is_told(whole, program, message, tmp_path, monkeypatch):
-    child = "from hpcq.checkpoint import layout_check, sandbox\nimport json, sys\n"
-    child += f"def describe(path):\n    {program}\nlayout_check.describe = describe\n"
-    child += "print(json.dumps(sandbox.ask(sys.argv[1])))\n"
-    run = sandbox.subprocess.run
-    monkeypatch.setattr(
-        sandbox.subprocess,
-        "run",
-        lambda command, **options: run([sys.executable, "-c", child, command[-1]], **options),
-    )
-    if "sleep" in program:
-        monkeypatch.setattr(sandbox, "WAIT_SECONDS", 1.5)
+def test_what_happens_while_a_file_is_read_is_its_damage(whole, in_the_child, program, message):
+    in_the_child(program)
     with pytest.raises(CheckpointError, match=message):
         verify(whole)
 
 
-@pytest.mark.parametrize("kind", ["directory", "fifo", "link to nothing"])
+@pytest.mark.parametrize(
+    ("program", "where", "message"),
+    [
+        (ENDED.format("SIGKILL"), "describe", "the process that does so was ended by SIGKILL"),
+        (ENDED.format("SIGSEGV"), "start", "the process that does so was ended by SIGSEGV"),
+        ("import time; time.sleep(60)", "describe", "not read within 1.5 s"),
+        ("raise SystemExit('gone')", "describe", "cannot be looked into: gone"),
+        ("raise OSError(13, 'Permission denied')", "describe", "cannot be read: Permission denied"),
+        ("raise OSError(524, 'unable to lock')", "describe", "cannot be read: unable to lock"),
+        ("raise OSError(5, 'Input/output error')", "describe", "cannot be read: Input/output"),
+        ("raise MemoryError('all of it')", "start", "cannot be looked into: MemoryError"),
+        ("raise ImportError('x.so: failed to map')", "start", "looked into: ImportError: x.so"),
+    ],
+)
+def test_what_cannot_be_looked_into_is_not_damaged(
+    whole, in_the_child, program, where, message, monkeypatch
+):
+    in_the_child(program, where)
+    if "sleep" in program:
+        monkeypatch.setattr(sandbox, "WAIT_SECONDS", 1.5)
+    with pytest.raises(UnreadableError, match=message) as error:
+        verify(whole)
+    assert error.value.exit_code == 74
+
+
+def test_a_library_that_vanished_is_missing(whole, in_the_child):
+    in_the_child("import no_such_library", "start")
+    with pytest.raises(DependencyError, match="No module named 'no_such_library'"):
+        verify(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_for_the_run_does_not_end_the_child(whole, in_the_child, number):
+    """Slurm signals every process of a job that it preempts; mpirun the groups of its ranks."""
+    in_the_child(f"os.kill(os.getpid(), {int(number)}); return describe(path)")
+    assert verify(whole)[0].tick == 40
+
+
+# Shells whose children get too little of something; what is left is enough for the shell.
+STARVED = {
+    "memory, at the start": "ulimit -v 200000",
+    "memory, for HDF5": "ulimit -v 700000",
+    "file handles": "ulimit -n 4",
+    "processor time": "ulimit -t 1",
+}
+
+
+@pytest.mark.parametrize("limit", STARVED)
+def test_what_starves_is_not_damaged(whole, limit, tmp_path):
+    """A limit of the shell holds for the child; it is given here to the child alone."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\n{STARVED[limit]}\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    with mock.patch.object(sandbox.sys, "executable", str(script)):
+        (found,) = sandbox.describe_each([whole])
+    assert isinstance(found, dict | UnreadableError), found
+
+
+def test_no_process_for_looking_is_not_damage(whole, monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(sandbox.subprocess, "Popen", refuse)
+    with pytest.raises(UnreadableError, match="no process for it: Resource temporarily"):
+        verify(whole)
+
+
+def test_of_several_files_one_that_crashes_hdf5_spoils_no_other(copy, in_the_child):
+    others = [copy.with_name(f"{i}.h5") for i in range(4)]
+    for other in others:
+        shutil.copy(copy, other)
+    others[3].write_bytes(b"garbage")
+    crash = ENDED.format("SIGSEGV")
+    in_the_child(f"return {crash} if path.endswith('1.h5') else describe(path)")
+    found = sandbox.describe_each([*others, "nothing.h5"])
+    kinds = [type(one) for one in found]
+    assert kinds == [dict, CheckpointError, dict, CheckpointError, CheckpointError]
+    assert "SIGSEGV" in str(found[1])
+    assert "it does not begin as one" in str(found[3])
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damaged(copy):
+    with opened(copy) as (file, header):
+        os.truncate(copy, 100)
+        with pytest.raises(CheckpointError, match="it ends in table/key"):
+            file["table/key"][0 : header.rows]
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo"])
 def test_what_is_no_file_is_refused(tmp_path, kind):
     path = tmp_path / "ckpt.h5"
-    make = {
-        "directory": os.mkdir,
-        "fifo": os.mkfifo,
-        "link to nothing": lambda p: p.symlink_to("x"),
-    }
-    make[kind](path)
+    {"directory": os.mkdir, "fifo": os.mkfifo}[kind](path)
     with pytest.raises(CheckpointError, match="no such file"):
         verify(path)
+
+
+def test_a_link_to_what_is_not_there_may_be_whole(tmp_path):
+    """Its disk may come back."""
+    (tmp_path / "ckpt.h5").symlink_to("elsewhere.h5")
+    with pytest.raises(UnreadableError, match=r"link to elsewhere\.h5, which is missing"):
+        verify(tmp_path / "ckpt.h5")
 
 
 def test_an_uncovered_dataset_is_found(copy):

@@ -1,6 +1,7 @@
 """Pictures and pages of a run. That they are beautiful is for people to see."""
 
 import base64
+import contextlib
 import html.parser
 import json
 import re
@@ -8,6 +9,7 @@ import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import forged
 import make_job
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from mpi4py import MPI
+from soaked import soak
 from trained import checkpoint as trained_checkpoint
 
 from hpcq.cli import hpcq as cli
@@ -126,6 +129,71 @@ def test_a_run_that_has_told_little_is_no_error(lake, tmp_path):
     text = report.report(tmp_path).read_text()
     assert list(Page(text).images) == ["Progress"]
     assert "not finished" in text
+
+
+STRANGE = {
+    "infinite": [np.inf, -np.inf, np.inf],
+    "nan": [np.nan] * 3,
+    "huge": [1e308, -1e308, 1.7e308],
+    "all kinds": [np.inf, np.nan, -1e308, 1e101, -np.inf],
+    "nothing else": [np.nan] * 64,
+    "huge but drawn": [1e99, -1e99],
+    "all but equal": [1e17 + 16 * i for i in range(64)],
+    "tiny": [5e-324] * 64,
+}
+
+
+@pytest.mark.parametrize("kind", ["all kinds", "all but equal", *soak(*STRANGE)])
+def test_a_table_that_has_diverged_is_drawn_where_it_can_be(lake, tmp_path, kind):
+    directory = shutil.copytree(lake, tmp_path / "run")
+    path = next(directory.glob("ckpt-*.h5"))
+    with Table(path) as table:
+        rows = len(table)
+    values = STRANGE[kind][:rows]
+    forged.values(path, values)
+    text = report.report(directory).read_text()
+    page = Page(text)
+    lost = sum(not abs(value) < 1e100 for value in values)
+    assert (f"{lost:,} not finite or beyond" in page.images["States"]) == (lost > 0)
+    assert ("Values and policy" in page.images) == (lost < rows)
+    if 0 < lost < rows:
+        assert f"{lost:,} not finite or beyond" in page.images["Values and policy"]
+    not_finite = sum(not np.isfinite(value) for value in values)
+    assert (f"that are not finite: {not_finite:,}" in text) == (not_finite > 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean_return": 1e308, "steps_per_second": 1e308},
+        {"mean_return": float("inf"), "evaluation_return": float("nan"), "epsilon": float("inf")},
+        {"ns_step": None, "busy_ns_mean": 0, "rows_mean": 0, "messages_max": float("inf")},
+        {f"ns_{name}": 0 for name in ("step", "pack", "exchange", "apply", "answer", "receive")},
+        {"steps_per_second": 0, "states": 1 << 63, "seconds": float("nan")},
+        {"step": 10**18},
+        {"step": -5, "epsilon": -1.0},
+    ],
+)
+@pytest.mark.parametrize(
+    "summary", [{"greedy_return": 1e308, "seconds": "x", "ranks": []}, *soak([], 3)]
+)
+def test_strange_metrics_are_drawn_where_they_can_be(lake, tmp_path, changes, summary):
+    directory = shutil.copytree(lake, tmp_path / "run")
+    lines = [json.loads(line) for line in (lake / "metrics.jsonl").read_text().splitlines()]
+    strange = [*({**line, **changes} for line in lines), {"step": 7, **changes}]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in strange))
+    (directory / "summary.json").write_text(json.dumps(summary))
+    with contextlib.nullcontext() if isinstance(summary, dict) else pytest.warns(match="left out"):
+        Page(report.report(directory).read_text())
+
+
+def test_what_was_wrong_in_the_metrics_is_said(lake, tmp_path):
+    directory = shutil.copytree(lake, tmp_path / "run")
+    with (directory / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff\n")
+    lines = (directory / "metrics.jsonl").read_bytes().count(b"\n")
+    with pytest.warns(match=f"line {lines} is left out: not JSON"):
+        report.report(directory)
 
 
 def test_what_is_no_run_is_refused(tmp_path):

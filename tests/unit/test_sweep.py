@@ -153,3 +153,14 @@ def test_a_job_survives_its_own_file(tmp_path_factory, kwargs):
     file = tmp_path_factory.getbasetemp() / "own.toml"
     file.write_text(job.toml())
     assert Job.load(file).model_dump() == job.model_dump()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "\0" * 100])
+def test_a_summary_that_a_crash_left_is_not_done(file, content):
+    sweep = load(file)
+    for member in sweep.members[:2]:
+        finish(member, 1.0)
+    (sweep.members[1].job.directory / "summary.json").write_text(content)
+    text = collect(sweep)
+    assert "1 of 6 runs done" in text
+    assert f"member 1: not done: {sweep.members[1].job.directory / 'summary.json'}: " in text

@@ -3,8 +3,11 @@
 import csv
 import json
 import re
+import shutil
+import subprocess
 import sys
 
+import forged
 import h5py
 import make_job
 import numpy as np
@@ -26,7 +29,7 @@ from hpcq.view import inspect as inspection
 from hpcq.view.evaluate import evaluate
 from hpcq.view.export import export
 from hpcq.view.policy import Policy
-from hpcq.view.present import summary_text
+from hpcq.view.present import row_text, summary_text
 from hpcq.view.table import Table
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}, "q_init": 0.25}
@@ -373,3 +376,94 @@ def test_columns_are_named_by_place():
     ]
     digest = Codec(describe(SPACES[3], codec="digest"))
     assert digest.columns(np.array([5], np.uint64)) == {}
+
+
+HOSTILE = "\x1b[2J\x1b[H\r\nhpcq: all is well\x07\u202e\x9b1m"
+
+
+def shown(text):
+    """Check that text of a file cannot act on a terminal, nor forge a line."""
+    assert not re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert not re.findall("^hpcq: all is well", text, re.MULTILINE)
+    return text
+
+
+def test_text_of_a_file_is_shown_escaped(files, tmp_path):
+    hostile, other = (shutil.copy(file, tmp_path / file.name) for file in files[:2])
+    with Table(hostile) as table:
+        job = table.job
+    job["environment"]["id"] = HOSTILE
+    job["learning"]["rule"] = f"q_learning{HOSTILE}"
+    versions = {"numpy": HOSTILE, HOSTILE: "1"}
+    forged.header(hostile, environment=HOSTILE, versions=versions, job=json.dumps(job))
+    text = shown(run("inspect", hostile))
+    assert r"\x1b[2J" in text
+    shown(run("inspect", hostile, "--json"))
+    for command in (["diff", hostile, other], ["eval", hostile], ["query", hostile, "[1]"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "hpcq", *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        shown(done.stdout + done.stderr)
+        assert done.returncode in (64, 65), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_observation_that_is_text_is_shown_escaped(tmp_path):
+    letters = "a\x1b"
+    row = {"observation": letters * 3, "q": [1.0], "greedy": [letters]}
+    assert r"\x1b" in shown(row_text(row))
+
+
+def test_a_damaged_attribute_is_shown_escaped(files, tmp_path):
+    path = shutil.copy(files[0], tmp_path / "file.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs[HOSTILE] = 1
+    with pytest.raises(CheckpointError) as error:
+        inspection.inspect(path)
+    assert r"\x1b[2J" in shown(str(error.value))
+
+
+def test_json_has_no_infinite_numbers(files, tmp_path):
+    hostile, other = (shutil.copy(file, tmp_path / file.name) for file in files[:2])
+    forged.values(hostile, [np.inf, np.nan, -np.inf, 1e308])
+    forged.values(other, [-1e308] * 4)
+    for command in (
+        ["inspect", hostile],
+        ["diff", hostile, other],
+        ["inspect", hostile, "--whole"],
+    ):
+        found = json.loads(run(*command, "--json"), parse_constant=pytest.fail)
+    assert found["not_finite"] == 3
+    keys = [row["key"] for row in found["smallest"]]
+    assert len(keys) == len(set(keys)) == 3
+    assert "not finite: 3" in run("inspect", hostile)
+    run("diff", hostile, other)
+
+
+def test_the_newest_of_a_directory_is_that_of_the_largest_step(files, tmp_path):
+    for file in files[:2]:
+        shutil.copy(file, tmp_path / file.name)
+    old, new = sorted(tmp_path.iterdir())
+    old = old.rename(tmp_path / "ckpt-000000000999999.h5")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "hpcq",
+            "verify",
+            str(tmp_path),
+            str(old),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"{new}: whole, step 480, digest")
+    assert "step 36 (not that of its name)" in second
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("hpcq: warning: ")
+    assert "ckpt-000000000999999.h5 holds step 36" in warning
