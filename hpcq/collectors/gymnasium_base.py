@@ -3,7 +3,6 @@
 They gather the results of all environments into arrays; one kernel records these in the batch.
 """
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from hpcq.collectors.base import EnvBlock, end_episode
 from hpcq.collectors.batch import Outcome, make_batch
 from hpcq.collectors.validation import ValidatingCollector
+from hpcq.envs.guest import attempt
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import MAX_REWARD
 from hpcq.errors import CheckpointError
@@ -177,8 +177,7 @@ class GymnasiumCollector(ValidatingCollector):
     def close(self) -> None:
         """Close every environment; errors there are ignored."""
         for environment in self._environments:
-            with contextlib.suppress(Exception):
-                environment.close()
+            attempt(lambda environment=environment: environment.close())
 
     def _record(
         self,

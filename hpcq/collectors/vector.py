@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
 from hpcq.collectors.gymnasium_base import ENDED, INVALID_RESET, GymnasiumCollector
-from hpcq.collectors.validation import is_reset, shape_of
+from hpcq.collectors.validation import is_batch, is_reset, kind_of
+from hpcq.envs.guest import attempt, brief
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.errors import EnvironmentFault
 
@@ -68,7 +69,7 @@ class VectorCollector(GymnasiumCollector):
         taken = self._guard(places, "step", env.step, actions)
         if not isinstance(taken, tuple) or len(taken) != 5:
             problem = "expected (observations, rewards, terminations, truncations, infos)"
-            raise self._unit_fault(places, "step", f"returned {shape_of(taken)}, {problem}")
+            raise self._unit_fault(places, "step", f"returned {kind_of(taken)}, {problem}")
         observations, rewards, terminations, truncations, infos = taken
         if not _is_array(rewards, (np.float32, np.float64), len(places)):
             rewards = self._numbers(places, rewards)
@@ -175,7 +176,7 @@ class VectorCollector(GymnasiumCollector):
     def _first_keys(self, places: range, found: Any) -> NDArray[np.uint64]:
         if not is_reset(found):
             raise self._unit_fault(
-                places, "reset", f"returned {shape_of(found)}, expected (observations, infos)"
+                places, "reset", f"returned {kind_of(found)}, expected (observations, infos)"
             )
         return self._batch_keys(places, "reset", found[0])
 
@@ -184,10 +185,11 @@ class VectorCollector(GymnasiumCollector):
         keys = self._codec.encode_batch(batch, len(places))
         if keys is not None:
             return keys
-        try:
-            observations = [self._codec.item(batch, i) for i in range(len(places))]
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            problem = f"no batch of {len(places)} observations: {type(error).__name__}: {error}"
+        observations, failed = attempt(
+            lambda: [self._codec.item(batch, i) for i in range(len(places))]
+        )
+        if failed:
+            problem = f"no batch of {len(places)} observations: {brief(failed)}"
             raise self._unit_fault(places, what, problem) from None
         return self._keys(places, what, observations)
 
@@ -198,8 +200,8 @@ class VectorCollector(GymnasiumCollector):
         if not isinstance(infos, dict) or "action_mask" not in infos:
             raise self._no_mask(places[0], what, infos)
         masks = infos["action_mask"]
-        if np.ndim(masks) == 0 or len(masks) != len(places):
-            problem = f"infos['action_mask'] is {shape_of(masks)}, expected {len(places)} masks"
+        if not is_batch(masks, len(places)):
+            problem = f"infos['action_mask'] is {kind_of(masks)}, expected {len(places)} masks"
             raise self._unit_fault(places, what, problem)
         return self._bitsets(places, what, masks, ended)
 
@@ -211,7 +213,7 @@ class VectorCollector(GymnasiumCollector):
         self.batch.final_mask[places.start : places.stop][truncated] = masks[truncated]
 
     def _mode(self, places: range, env: Any) -> AutoresetMode:
-        given = getattr(env, "metadata", {}).get("autoreset_mode")
+        given = self._guard(places, "make", lambda: env.metadata.get("autoreset_mode"))
         try:
             return AutoresetMode(given)
         except ValueError:

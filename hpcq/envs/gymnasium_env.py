@@ -1,15 +1,23 @@
 """Gymnasium environments that a job names, and how to make them."""
 
 import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpcq.envs.loading import call, check_arguments, format_error, load, takes
+from hpcq.envs.guest import attempt, cut_short, format_error
+from hpcq.envs.loading import call, check_arguments, load, takes
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import describe
+
+OLD_GYM = (
+    "name a function that returns shimmy.GymV26CompatibilityV0(env=...) of it, or "
+    "shimmy.GymV21CompatibilityV0 where reset takes no seed (the package shimmy), or a wrapper of "
+    "your own (environment.wrappers)"
+)
 
 
 @dataclass(frozen=True)
@@ -57,20 +65,17 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
                 return gymnasium.make(id_, disable_env_checker=True, **kwargs)
             mode = "vector_entry_point"
             return gymnasium.make_vec(id_, vector, vectorization_mode=mode, **kwargs)
-        except HpcqError:
+        except (HpcqError, KeyboardInterrupt):
             raise
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise DependencyError(f"{name}: {error}") from error
         except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
-            raise JobError(
-                f"{name}: {error} Gymnasium knows the environments of a package once it is "
-                f"imported: name its module, too, as in 'package:{id_}'"
-            ) from error
+            raise JobError(f"{name}: {error} {_where_registered(section.id, id_)}") from error
         except gymnasium.error.Error as error:
             raise JobError(
                 f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"
             ) from error
-        except Exception as error:
+        except BaseException as error:
             raise EnvironmentFault(
                 f"{section.id} cannot be made:\n{format_error(error)}"
             ) from error
@@ -94,6 +99,20 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
                 del given["max_episode_steps"]
         check_arguments(section.id, entry, **given)
     return make
+
+
+def _where_registered(named: str, id_: str) -> str:
+    """Return what to do about an id that Gymnasium does not know."""
+    gym = sys.modules.get("gym")
+    if gym is not None and id_ in getattr(getattr(gym, "envs", None), "registry", ()):
+        return f"It is registered with the old package gym: {OLD_GYM}"
+    if named == id_:
+        return (
+            "Gymnasium knows the environments of a package once it is imported: name its module, "
+            f"too, as in 'package:{id_}'"
+        )
+    module = named.removesuffix(f":{id_}")
+    return f"{module} was imported, but registers no such id; 'module:Class' names a class"
 
 
 def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[[], Any]:
@@ -160,6 +179,8 @@ def python_environment(
         hint = ""
         if isinstance(first, VectorEnv):
             hint = "; give its size as environment.vector"
+        elif _is_old_gym(first):
+            hint = f"; it is one of the old package gym: {OLD_GYM}"
         raise EnvironmentFault(
             f"{name} is a {type(first).__name__}, expected a gymnasium.{expected.__name__}{hint}"
         )
@@ -171,26 +192,36 @@ def python_environment(
     spaces = []
     for kind in ("observation_space", "action_space"):
         attribute = kind if vector is None else f"single_{kind}"
-        space = getattr(first, attribute, None)
+        space, failed = attempt(getattr, first, attribute, None)
+        if failed:
+            raise EnvironmentFault(f"{name}: {attribute} raised\n{format_error(failed)}")
         if not isinstance(space, gymnasium.Space):
-            raise EnvironmentFault(f"{name}: {attribute} is {space!r}, expected a gymnasium.Space")
+            hint = f"; it is one of the old package gym: {OLD_GYM}" if _is_old_gym(space) else ""
+            raise EnvironmentFault(
+                f"{name}: {attribute} is {cut_short(space)}, expected a gymnasium.Space{hint}"
+            )
         spaces.append(space)
     try:
         observation = describe(spaces[0], section.discretise, section.codec)
         action_set = Actions(spaces[1], section.discretise_actions)
     except JobError as error:
         raise JobError(f"{name}: {error}") from None
-    spec = getattr(first, "spec", None)
-    limit = spec.max_episode_steps if spec else section.max_episode_steps
+    spec, _ = attempt(getattr, first, "spec", None)
+    limit = getattr(spec, "max_episode_steps", section.max_episode_steps if spec is None else None)
     self_play = _self_play(first)
     masked = section.action_mask
     return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play, masked)
 
 
+def _is_old_gym(thing: Any) -> bool:
+    """Return whether a class of the package gym, Gymnasium's predecessor, made something."""
+    return any(base.__module__.partition(".")[0] == "gym" for base in type(thing).__mro__)
+
+
 def _self_play(env: Any) -> bool | None:
     """Return metadata["self_play"]; Gymnasium's own environments have one player."""
-    said = (getattr(env, "metadata", None) or {}).get("self_play")
+    said, _ = attempt(lambda: env.metadata.get("self_play"))
     if isinstance(said, bool):
         return said
-    home = type(getattr(env, "unwrapped", env)).__module__
+    home = type(attempt(lambda: env.unwrapped)[0]).__module__
     return False if home.startswith("gymnasium.") else None

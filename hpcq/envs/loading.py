@@ -5,20 +5,13 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hpcq.envs.guest import format_error
 from hpcq.errors import EnvironmentFault, HpcqError, JobError
-
-
-def format_error(error: BaseException) -> str:
-    """Return the text of an exception of the user's code: the traceback, or the syntax error."""
-    if isinstance(error, SyntaxError):
-        return "".join(traceback.format_exception_only(error)).rstrip()
-    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def is_file(place: str) -> bool:
@@ -49,9 +42,9 @@ def load_module(place: str) -> ModuleType:
         if not Path(place).exists():
             raise JobError(f"no file {place}") from None
         raise
-    except HpcqError:
+    except (HpcqError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
 
 
@@ -114,9 +107,9 @@ def call(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
     check_arguments(what, function, *arguments, **kwargs)
     try:
         return function(*arguments, **kwargs)
-    except HpcqError:
+    except (HpcqError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFault(f"{what} cannot be made:\n{format_error(error)}") from error
 
 

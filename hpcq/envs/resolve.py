@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from hpcq.envs.guest import attempt
 from hpcq.envs.gymnasium_env import (
     PythonEnvironment,
     constructed,
@@ -133,8 +134,7 @@ def _own(
     close = getattr(first, "close", None)
     if close is None:
         raise EnvironmentFault(f"{shown} gave a {type(first).__name__}, expected a gymnasium.Env")
-    with contextlib.suppress(Exception):
-        close()
+    attempt(close)
     make = wrapped(section, make)
     with _closing(make()) as first:
         return python_environment(section, shown, make, first)
@@ -145,5 +145,4 @@ def _closing(env: Any) -> Any:
     try:
         yield env
     finally:
-        with contextlib.suppress(Exception):
-            env.close()
+        attempt(lambda: env.close())

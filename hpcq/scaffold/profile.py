@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hpcq.envs.guest import attempt, format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.loading import format_error
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import Discretise, EnvironmentSection, Levels
+from hpcq.rng import seed_word
+from hpcq.run.preflight import try_out
 from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.discretise import components
@@ -68,13 +70,15 @@ def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
         return _profile_compiled(section, environment)
     env = environment.make()
     try:
+        if not _gives_masks(env):
+            # Its checks explain what would fail further down; it takes illegal actions, too.
+            try_out(environment, seed_word(0))
         spaces = (env.observation_space, env.action_space)
         description = describe(spaces[0])
         stepper = GymnasiumStepper(env, environment, description)
         rollout = _faults_named(environment.id, lambda: roll_out(stepper, environment.actions))
     finally:
-        with contextlib.suppress(Exception):
-            env.close()
+        attempt(lambda: env.close())
     spec = getattr(env, "spec", None)
     return EnvironmentProfile(
         section,
@@ -86,6 +90,11 @@ def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
         bool(spec and spec.vector_entry_point),
         rollout,
     )
+
+
+def _gives_masks(env: Any) -> bool:
+    """Return whether infos seem to say which actions are legal."""
+    return attempt(lambda: "action_mask" in env.reset(seed=0)[1])[0] is True
 
 
 def _profile_compiled(
@@ -130,9 +139,9 @@ def _faults_named(name: str, function: Callable[[], Rollout]) -> Rollout:
     """Call a function; what the user's code raises becomes an `EnvironmentFault`."""
     try:
         return function()
-    except HpcqError:
+    except (HpcqError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFault(
             f"{name} failed within {STEPS:,} random steps:\n{format_error(error)}"
         ) from error

@@ -112,6 +112,27 @@ class Broken(Scripted):
             raise RuntimeError("cannot be closed")
 
 
+class Odd(BaseException):
+    """Neither an Exception nor able to say what it is."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+class Unwilling:
+    """Raises whatever it is asked."""
+
+    def _raise(self, *_):
+        raise Odd
+
+    __float__ = __int__ = __index__ = __bool__ = __repr__ = __array__ = __len__ = _raise
+
+
+def raised(error):
+    """Raise it."""
+    raise error
+
+
 class Bad(gymnasium.Env):
     """Break Gymnasium's contract in step 3, or where `how` says."""
 
@@ -143,6 +164,8 @@ class Bad(gymnasium.Env):
             return good
         if self.how == "action dtype":
             raise TypeError(f"expected an int32, not {action.dtype}")
+        if self.how.startswith("raise "):
+            raise {"exit": GeneratorExit("done"), "odd": Odd()}[self.how[6:]]
         return {
             "shape": ({"x": np.zeros(3), "y": y}, *good[1:]),
             "scalar": ({"x": 0.5, "y": y}, *good[1:]),
@@ -158,6 +181,14 @@ class Bad(gymnasium.Env):
             "reward nan": (good[0], np.float32("nan"), *good[2:]),
             "flag": (*good[:2], "yes", False, {}),
             "flags": (*good[:2], np.zeros(2, bool), False, {}),
+            "unwilling reward": (good[0], Unwilling(), *good[2:]),
+            "unwilling x": ({"x": Unwilling(), "y": y}, *good[1:]),
+            "unwilling y": ({"x": x, "y": Unwilling()}, *good[1:]),
+            "unwilling flag": (*good[:2], Unwilling(), False, {}),
+            "long": ({"x": x, "y": 10**5000}, *good[1:]),
+            "long reward": (good[0], 10**5000, *good[2:]),
+            "rewards": (good[0], np.ones(2), *good[2:]),
+            "four": (*good[:3], {}),
         }.get(self.how, good)
 
 

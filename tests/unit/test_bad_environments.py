@@ -35,6 +35,16 @@ STEPS = [
     ("reward nan", "reward nan, expected a finite number"),
     ("flag", "terminated is 'yes', expected a bool"),
     ("flags", r"terminated is array.*, expected a bool"),
+    ("unwilling reward", "reward a Unwilling whose text cannot be made.*Odd.*finite number"),
+    ("unwilling x", "observation .* is not in the space: "),
+    ("unwilling y", "observation .* is not in the space: .*Odd"),
+    ("unwilling flag", "terminated is a Unwilling whose text cannot be made, expected a bool"),
+    ("long", "observation .* is not in the space: "),
+    ("long reward", "reward a int whose text cannot be made, expected a finite number"),
+    ("rewards", r"reward of shape \(2,\), expected a finite number.*each by its weight"),
+    ("four", "a tuple of 4, expected .obs, .*old package gym"),
+    ("raise exit", "raised.*GeneratorExit: done"),
+    ("raise odd", "raised.*Odd"),
     ("action dtype", "raised.*TypeError: expected an int32, not int64"),
 ]
 
