@@ -9,9 +9,9 @@ import click
 from hpcq._version import __version__
 from hpcq.bench.cli import bench
 from hpcq.cli import analysis, checkpoint, cluster, jobs, training
-from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import INTERRUPTED, ExitCode, HpcqError
+from hpcq.output import complain, protect, settle
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -70,6 +70,7 @@ for command in (each for commands in COMMANDS.values() for each in commands):
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
+    protect()
     import mpi4py
 
     # An h5py with MPI imports mpi4py, which must not initialise MPI.
@@ -90,10 +91,11 @@ def main(arguments: list[str] | None = None) -> Any:
         if first_rank():
             complain(str(error))
         code = error.exit_code
-    except BrokenPipeError:
-        discard_output()
-        code = ExitCode.DONE
     except Exception:
         complain(f"internal error\n{traceback.format_exc().rstrip()}")
         code = ExitCode.INTERNAL
+    # Of a run, the files are the result; of other commands it is what they print.
+    if (why := settle()) and arguments[:1] not in (["run"], ["resume"]):
+        complain(f"standard output cannot be written: {why}")
+        code = code or ExitCode.STORAGE
     sys.exit(int(code or 0))

@@ -8,6 +8,7 @@ import click
 
 from hpcq.cli.options import AS_JSON, FILE
 from hpcq.errors import ExitCode
+from hpcq.output import echo
 
 
 def _observation(text: str) -> Any:
@@ -46,10 +47,10 @@ def inspect(
             (found,) = inspection.query(file, [_observation(row)])
         else:
             found = inspection.query_key(file, key or 0)
-        click.echo(json.dumps(found) if as_json else row_text(found))
+        echo(json.dumps(found) if as_json else row_text(found))
     else:
         summary = inspection.inspect(file, top, whole)
-        click.echo(json.dumps(summary) if as_json else summary_text(summary))
+        echo(json.dumps(summary) if as_json else summary_text(summary))
     return ExitCode.DONE
 
 
@@ -78,11 +79,11 @@ def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
         for given in requested:
             try:
                 found = inspection.row_of(table, given)
-                click.echo(json.dumps(found) if as_json else row_text(found))
+                echo(json.dumps(found) if as_json else row_text(found))
             except JobError as error:
                 if as_json:
-                    click.echo(json.dumps({"observation": given, "error": str(error)}))
-                click.echo(f"hpcq: {error}", err=True)
+                    echo(json.dumps({"observation": given, "error": str(error)}))
+                echo(f"hpcq: {error}", err=True)
                 code = ExitCode.USAGE
     return code
 
@@ -102,7 +103,7 @@ def diff(a: Path, b: Path, as_json: bool, top: int) -> ExitCode:
     from hpcq.view.present import difference_text
 
     found = difference(a, b, top)
-    click.echo(json.dumps(found) if as_json else difference_text(found))
+    echo(json.dumps(found) if as_json else difference_text(found))
     return ExitCode.DONE
 
 
@@ -125,7 +126,7 @@ def export(file: Path, output: Path, what: str) -> ExitCode:
     from hpcq.view.export import export as write
 
     rows = write(file, output, what)
-    click.echo(f"{output}: {rows:,} states")
+    echo(f"{output}: {rows:,} states")
     return ExitCode.DONE
 
 
@@ -148,8 +149,8 @@ def verify(files: tuple[str, ...]) -> ExitCode:
         try:
             file = checkpoint_of(named)
             header, digest = check(file)
-            click.echo(f"{file}: whole, step {header.step:,}, digest {digest}")
+            echo(f"{file}: whole, step {header.step:,}, digest {digest}")
         except CheckpointError as error:
-            click.echo(f"hpcq: {error}", err=True)
+            echo(f"hpcq: {error}", err=True)
             code = ExitCode.CHECKPOINT
     return code

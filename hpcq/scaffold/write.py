@@ -71,7 +71,7 @@ def write(text: str, path: Path) -> None:
         if the file exists, or cannot be written.
     """
     try:
-        with open(path, "x") as file:
+        with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise JobError(

@@ -1,7 +1,10 @@
 """Environments for tests. Job files reach them as ``problems:Name``, Gymnasium imports them."""
 
+import contextlib
+import io
 import os
 import signal
+import sys
 import time
 
 import gymnasium
@@ -131,6 +134,44 @@ class Unwilling:
 def raised(error):
     """Raise it."""
     raise error
+
+
+class Thief(gymnasium.Env):
+    """Each one takes the standard streams away in another manner."""
+
+    observation_space = spaces.Discrete(10)
+    action_space = spaces.Discrete(2)
+    made = 0
+
+    def __init__(self, fails=False):
+        self.fails, self.how = fails, Thief.made % 8
+        Thief.made += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if self.how == 1 and stream is not None:
+                stream.close()
+            elif self.how == 3 and hasattr(stream, "buffer"):
+                stream.buffer.close()
+            elif self.how == 5 and isinstance(stream, io.TextIOWrapper):
+                with contextlib.suppress(ValueError):
+                    stream.detach()
+            elif self.how == 6:
+                setattr(sys, name, io.StringIO())
+            elif self.how == 7:
+                setattr(sys, name, None)
+        if self.how == 4:
+            for number in (1, 2):
+                with contextlib.suppress(OSError):
+                    os.close(number)
+        return 0, {}
+
+    def step(self, action):
+        if self.fails and self.how == 5:
+            raise ValueError("stolen \udcff")
+        return int(self.np_random.integers(10)), 0.0, False, False, {}
 
 
 class Bad(gymnasium.Env):

@@ -36,7 +36,7 @@ LAYERS = """
     hashing
     jit
     mpi confidence fields
-    errors _version
+    errors output _version
 """
 LEVEL = {room: level for level, line in enumerate(LAYERS.split("\n")) for room in line.split()}
 
