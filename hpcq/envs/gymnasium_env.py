@@ -37,6 +37,8 @@ class PythonEnvironment:
     """whether every observation is that of the player to move; None: unknown"""
     masked: bool = False
     """whether info["action_mask"] says which actions are legal"""
+    reproducible: bool = True
+    """whether a seed must decide the first observation"""
 
     @property
     def actions(self) -> int:
@@ -142,6 +144,21 @@ def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[
 
 def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[], Any]:
     """Return a function that makes the environment with the job's wrappers around it."""
+    if section.seed_globals:
+        from hpcq.envs.seeding import GlobalSeeds
+
+        if section.vector is not None:
+            raise JobError(
+                "environment.seed_globals is for environments that hpcq steps one by one: leave "
+                "out environment.vector"
+            )
+        inner = _layered(section, make)
+        return lambda: GlobalSeeds(inner)
+    return _layered(section, make)
+
+
+def _layered(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function that makes the environment with the wrappers around it."""
     if not section.wrappers:
         return make
     try:
@@ -210,7 +227,17 @@ def python_environment(
     limit = getattr(spec, "max_episode_steps", section.max_episode_steps if spec is None else None)
     self_play = _self_play(first)
     masked = section.action_mask
-    return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play, masked)
+    return PythonEnvironment(
+        name,
+        observation,
+        action_set,
+        make,
+        limit,
+        vector,
+        self_play,
+        masked,
+        section.reproducible,
+    )
 
 
 def _is_old_gym(thing: Any) -> bool:

@@ -19,7 +19,7 @@ from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces import masks
 
-_PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
+_PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector", "seed_globals")
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:

@@ -138,6 +138,12 @@ class EnvironmentSection(Section):
     reset_every: Annotated[int, Field(ge=1)] = 1000
     """Python environments: all episodes end (truncated) every so many ticks; only there can the
     job be saved, since a Python environment's own state cannot"""
+    reproducible: bool = True
+    """false: accept an environment whose reset(seed=...) does not decide its first observation;
+    then two runs of a job differ, and a resumed run goes on in other episodes"""
+    seed_globals: bool = False
+    """Python environments that draw from `random` or `numpy.random`: give each of them generators
+    of its own, seeded at its resets"""
     action_mask: bool = False
     """take only actions that are legal: by the rules of a bundled game, or by
     info["action_mask"]; up to 64 actions"""

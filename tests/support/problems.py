@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import random
 import signal
 import sys
 import time
@@ -113,6 +114,25 @@ class Broken(Scripted):
     def close(self):
         if self.how == "close":
             raise RuntimeError("cannot be closed")
+
+
+class Careless(gymnasium.Env):
+    """Draws from the global generators alone, normal numbers among them."""
+
+    observation_space = spaces.Discrete(1 << 40)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, unseeded=False):
+        self.unseeded = unseeded
+        self.offset = random.randrange(5)
+
+    def reset(self, *, seed=None, options=None):
+        self.at = time.perf_counter_ns() % (1 << 40) if self.unseeded else random.randrange(1000)
+        return self.at, {}
+
+    def step(self, action):
+        self.at = int(self.at + self.offset + 3 * np.random.randn() + random.random()) % 20  # noqa: NPY002
+        return self.at, float(self.at == 7), self.at == 7, False, {}
 
 
 class Odd(BaseException):

@@ -1,5 +1,6 @@
 """A bad environment is one message that names environment, tick, episode and action."""
 
+import random
 import re
 
 import make_job
@@ -80,6 +81,32 @@ def test_a_reset_without_info(how):
         EnvironmentFault, match=r"environment 1 \(.*\), tick 0, episode 0: reset: ret"
     ):
         preflight.check(job, resolve(job.environment), 1, 3)
+
+
+def test_a_seed_that_decides_nothing_must_be_accepted():
+    careless = {"id": "problems:Careless", "count": 3, "reset_every": 20}
+    unseeded = {**careless, "kwargs": {"unseeded": True}}
+    for keys, fine in (
+        (careless, False),
+        ({**careless, "seed_globals": True}, True),
+        ({**unseeded, "seed_globals": True}, False),
+        ({**unseeded, "reproducible": False}, True),
+    ):
+        job = make_job.make(keys)
+        if fine:
+            preflight.check(job, resolve(job.environment), 0, 1)
+        else:
+            with pytest.raises(EnvironmentFault, match=r"seed_globals.*reproducible = false"):
+                preflight.check(job, resolve(job.environment), 0, 1)
+
+
+def test_global_generators_are_left_as_they_were():
+    job = make_job.make({"id": "problems:Careless", "seed_globals": True, "reset_every": 20})
+    environment = resolve(job.environment)
+    random.seed(5)
+    preflight.check(job, environment, 0, 1)
+    expected = random.Random(5).random()
+    assert random.random() == expected
 
 
 def test_the_flight_leaves_no_trace():
