@@ -1,15 +1,16 @@
 """Profile an environment: its spaces, and a rollout of random actions."""
 
 import contextlib
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpcq.envs.guest import attempt, format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
-from hpcq.errors import EnvironmentFault, HpcqError, JobError
+from hpcq.errors import EnvironmentFault, HpcqError, JobError, UnseededFault
 from hpcq.job.sections import Discretise, EnvironmentSection, Levels
 from hpcq.rng import seed_word
 from hpcq.run.preflight import try_out
@@ -36,6 +37,8 @@ class EnvironmentProfile:
     vector: bool
     """whether Gymnasium has a VectorEnv of it"""
     rollout: Rollout
+    seeding: dict[str, bool] = field(default_factory=dict)
+    """what it needs since its seed does not decide its first observation"""
 
     @property
     def states(self) -> int | None:
@@ -55,6 +58,10 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
+# How to live with a seed that decides nothing, in this order.
+_SEEDINGS: tuple[dict[str, bool], ...] = ({}, {"seed_globals": True}, {"reproducible": False})
+
+
 def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
     """Make the environment, and step it with random actions.
 
@@ -65,6 +72,13 @@ def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
     EnvironmentFault
         if the user's code raises.
     """
+    for seeding in _SEEDINGS:
+        with contextlib.suppress(UnseededFault):
+            return _profile(section.model_copy(update=seeding), seeding)
+    raise AssertionError("the last way accepts everything")
+
+
+def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> EnvironmentProfile:
     environment = _resolve(section)
     if isinstance(environment, CompiledEnvironment):
         return _profile_compiled(section, environment)
@@ -89,6 +103,7 @@ def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
         _is_exact(section),
         bool(spec and spec.vector_entry_point),
         rollout,
+        seeding,
     )
 
 
@@ -148,7 +163,8 @@ def _faults_named(name: str, function: Callable[[], Rollout]) -> Rollout:
 
 
 def _abbreviated(space: Any) -> str:
-    text = " ".join(str(space).split())
+    # Without memory addresses: the same text each time.
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(space).split()))
     return text if len(text) <= 160 else f"{text[:160]} ..."
 
 
