@@ -12,10 +12,10 @@ A VectorEnv draws for all its environments from one generator: it is never split
 its size belongs to the job.
 """
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
@@ -23,7 +23,19 @@ from hpcq.collectors.gymnasium_base import ENDED, INVALID_RESET, GymnasiumCollec
 from hpcq.collectors.validation import is_batch, is_reset, kind_of
 from hpcq.envs.guest import attempt, brief
 from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.versions import gymnasium_version, numbers
 from hpcq.errors import EnvironmentFault
+
+# The first Gymnasium whose VectorEnvs say their mode; older ones know NEXT_STEP alone.
+_WITH_MODES = (1, 1)
+
+
+class AutoresetMode(Enum):
+    """The values of Gymnasium's enumeration, which Gymnasium 1.0 has not."""
+
+    NEXT_STEP = "NextStep"
+    SAME_STEP = "SameStep"
+    DISABLED = "Disabled"
 
 
 class VectorCollector(GymnasiumCollector):
@@ -214,8 +226,10 @@ class VectorCollector(GymnasiumCollector):
 
     def _mode(self, places: range, env: Any) -> AutoresetMode:
         given = self._guard(places, "make", lambda: env.metadata.get("autoreset_mode"))
+        if given is None and numbers(gymnasium_version()) < _WITH_MODES:
+            return AutoresetMode.NEXT_STEP
         try:
-            return AutoresetMode(given)
+            return AutoresetMode(getattr(given, "value", given))
         except ValueError:
             raise self._unit_fault(
                 places,

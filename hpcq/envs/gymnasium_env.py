@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcq.envs.guest import attempt, cut_short, format_error
-from hpcq.envs.loading import call, check_arguments, load, takes
+from hpcq.envs.loading import call, check_arguments, load, takes, with_arrays
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces.actions import Actions
@@ -75,7 +75,8 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             raise JobError(f"{name}: {error} {_where_registered(section.id, id_)}") from error
         except gymnasium.error.Error as error:
             raise JobError(
-                f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"
+                f"{name}: gymnasium.make failed (Gymnasium {gymnasium.__version__}): "
+                f"{type(error).__name__}: {error}"
             ) from error
         except BaseException as error:
             raise EnvironmentFault(
@@ -100,6 +101,7 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             if given["max_episode_steps"] is None:
                 del given["max_episode_steps"]
         check_arguments(section.id, entry, **given)
+        kwargs = with_arrays(entry, kwargs)
     return make
 
 

@@ -33,7 +33,7 @@ def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
     JobError
         if there are too many floats.
     """
-    if not profile.floats:
+    if not profile.floats or profile.section.codec == "digest":
         return []
     count = len(profile.floats)
     if count > MAX_FLOATS or not profile.exact:

@@ -11,8 +11,13 @@ import time
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
+
+from hpcq.collectors import vector
+
+# Gymnasium 1.0 has none.
+AutoresetMode = getattr(gymnasium.vector, "AutoresetMode", vector.AutoresetMode)
 
 
 class Corridor(gymnasium.Env):
@@ -259,6 +264,43 @@ def reset_on_end(env, note="wrapped"):
     return env
 
 
+def scaled(env, low: np.ndarray, high=np.ones(2), names: list | np.ndarray | None = None):  # noqa: B008
+    """A wrapper that wants arrays."""
+    env.low, env.high, env.names = low, high, names
+    return env
+
+
+class OldGym:
+    """As if it were of the package gym."""
+
+    __module__ = "gym.envs"
+
+    def close(self):
+        pass
+
+
+class OldStyle(gymnasium.Env):
+    """Gymnasium's class with old gym's methods."""
+
+    observation_space = spaces.Discrete(3)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, how):
+        if how == "step":
+            self.reset = lambda seed=None, options=None: (0, {})
+
+    def reset(self):
+        return 0
+
+    def step(self, action):
+        return 0, 0.0, False, {}
+
+
+def make_vector():
+    """A function whose result alone tells that it makes a VectorEnv."""
+    return ScriptedVector(2, "DISABLED")
+
+
 class ScriptedVector(VectorEnv):
     """Environments whose every transition is known, in one of the three autoreset modes.
 
@@ -330,7 +372,7 @@ class BrokenVector(ScriptedVector):
         super().__init__(num_envs, mode)
         self.how, self.after, self.steps = how, after, 0
         if how == "mode":
-            self.metadata = {}
+            self.metadata = {"autoreset_mode": "none"}
 
     def step(self, actions):
         observations, rewards, terminated, truncated, infos = super().step(actions)

@@ -176,7 +176,13 @@ def test_wrappers_go_around_in_order():
         ({"id_": "CartPole-v1", "discretise": None}, JobError, "CartPole-v1: observation space"),
         ({"id_": "Taxi-v4", "vector": 4, "discretise": None}, JobError, "no VectorEnv of its own"),
         ({"id_": "problems:ScriptedVector", "kwargs": {"num_envs": 2, "mode": "DISABLED"}},
+         JobError, "is a VectorEnv: give the number of environments"),
+        ({"id_": "problems:make_vector", "discretise": None},
          EnvironmentFault, "is a ScriptedVector, expected a gymnasium.Env; give its size"),
+        ({"id_": "problems:FrozenLake-v1", "discretise": None}, JobError, "is Gymnasium's own"),
+        ({"id_": "problems:NoSuch-v1"}, JobError, "was imported, but registers no such id"),
+        ({"id_": "problems:OldGym", "discretise": None},
+         EnvironmentFault, "is a OldGym, .*one of the old package gym: .*shimmy"),
         ({"id_": "problems:Bad", "vector": 2}, JobError, "takes no num_envs: it makes no"),
         ({"id_": "LunarLander-v3"}, DependencyError, "LunarLander-v3"),
         ({"discretise_actions": {"levels": [2]}}, JobError, "action space .*has no floats"),
@@ -186,6 +192,20 @@ def test_wrappers_go_around_in_order():
 def test_what_cannot_be_is_explained(keys, error, words):
     with pytest.raises(error, match=words):
         resolve(section(**keys))
+
+
+def test_lists_become_arrays_where_arrays_are_declared():
+    wrapper = {"entry": "problems:scaled", "kwargs": {"low": [0, 1], "high": [2, 3], "names": [1]}}
+    env = resolve(section(wrappers=[wrapper])).make()
+    kinds = [type(value).__name__ for value in (env.low, env.high, env.names)]
+    assert kinds == ["ndarray", "ndarray", "list"]
+
+
+@pytest.mark.parametrize("how", ["reset", "step"])
+def test_the_interface_of_old_gym_is_named(how):
+    job = make_job.make({"id": "problems:OldStyle", "kwargs": {"how": how}})
+    with pytest.raises(EnvironmentFault, match=rf"{how}: .*interface of the old package gym"):
+        preflight.check(job, resolve(job.environment), 0, 1)
 
 
 def test_native_vector_envs_by_id():

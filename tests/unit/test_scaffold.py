@@ -198,6 +198,12 @@ def test_what_never_recurs_is_said(monkeypatch, tmp_path):
     assert "Hardly any observation came twice" in text
 
 
+def test_a_digest_of_floats_is_taken_where_it_is_asked_for(tmp_path):
+    job = of_id(tmp_path, "CartPole-v1", {"environment": {"codec": "digest"}})
+    assert job["environment"]["codec"] == "digest"
+    assert "discretise" not in job["environment"]
+
+
 @pytest.mark.parametrize(
     ("kwargs", "key"), [({}, "seed_globals"), ({"unseeded": True}, "reproducible")]
 )
