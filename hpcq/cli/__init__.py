@@ -1,5 +1,6 @@
 """The command line. Commands that need MPI start it themselves; the others never do."""
 
+import os
 import sys
 import traceback
 from typing import Any
@@ -71,6 +72,12 @@ for command in (each for commands in COMMANDS.values() for each in commands):
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
     protect()
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        complain(
+            "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "
+            "NUMBA_DISABLE_JIT"
+        )
+        sys.exit(int(ExitCode.DEPENDENCY))
     import mpi4py
 
     # An h5py with MPI imports mpi4py, which must not initialise MPI.

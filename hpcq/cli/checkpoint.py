@@ -62,7 +62,7 @@ def inspect(
 def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     """Show the Q-values of observations, given as JSON, without loading the table.
 
-    For each one that is not in the table there is an error, and the exit code is 64.
+    For each one that is none of the environment's there is an error, and the exit code is 64.
 
     \b
     hpcq query runs/taxi 328

@@ -1,9 +1,18 @@
 """The sections of a job file and their keys: types, ranges, defaults."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
 
 from hpcq.job.choices import (
     POLICY_MEANINGS,
@@ -15,6 +24,28 @@ from hpcq.job.choices import (
     rule_options,
 )
 from hpcq.job.schedules import Constant, Fraction, LearningRate, PositiveSchedule, Schedule
+
+
+def _whole(model: type[BaseModel], data: Any) -> Any:
+    """Return data with whole numbers for those that are written as 1e6, where they are expected."""
+    if not isinstance(data, dict):
+        return data
+    fields = model.model_fields.items()
+    integers = {name for name, field in fields if _kinds(field.annotation) <= {int, type(None)}}
+    return {
+        key: int(value)
+        if key in integers and isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+        else value
+        for key, value in data.items()
+    }
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
 
 
 class Section(BaseModel):
@@ -30,6 +61,11 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, data: Any) -> Any:
+        return _whole(cls, data)
 
 
 def _not_nan(token: str) -> float:
@@ -111,10 +147,17 @@ class Wrapper(Section):
     """keyword arguments passed to it, after the environment"""
 
 
+def _place_of(value: Any) -> Any:
+    """Return "module:Name" for a class or function, which Python can give."""
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return value
+
+
 class EnvironmentSection(Section):
     """What is learned: an environment, and how many of it run at once."""
 
-    id: str
+    id: Annotated[str, BeforeValidator(_place_of)]
     """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
     kwargs: Kwargs = {}
     """keyword arguments passed to the environment"""
@@ -232,9 +275,13 @@ class ExplorationSection(Section):
         for key, policy in (("temperature", "boltzmann"), ("confidence", "ucb")):
             if (getattr(self, key) is not None) != (self.policy == policy):
                 verb = "needs" if self.policy == policy else "has no"
-                raise ValueError(f"policy {self.policy!r} {verb} {key}")
+                away = "" if verb == "needs" else f" (`--set exploration.{key}=` takes it away)"
+                raise ValueError(f"policy {self.policy!r} {verb} {key}{away}")
         if self.policy != "epsilon_greedy" and self.epsilon != Constant(value=0.1):
-            raise ValueError(f"policy {self.policy!r} has no epsilon")
+            raise ValueError(
+                f"policy {self.policy!r} has no epsilon (on the command line, `--set "
+                "exploration.epsilon=` takes it away)"
+            )
         return self
 
 
