@@ -14,8 +14,9 @@ from hpcq.collectors.base import EnvBlock
 from hpcq.collectors.gymnasium_base import GymnasiumCollector
 from hpcq.collectors.validation import is_reset, kind_of
 from hpcq.envs.guest import attempt, cut_short
-from hpcq.envs.gymnasium_env import OLD_GYM, PythonEnvironment
+from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import takes
+from hpcq.envs.old_gym import OLD_GYM
 from hpcq.errors import EnvironmentFault
 
 _NOTHING: Any = object()
@@ -30,7 +31,7 @@ class PythonCollector(GymnasiumCollector):
         count = env_block.count
         self._all = range(count)
         for i in self._all:
-            made = self._guard(range(i, i + 1), "make", environment.make)
+            made = self._guard(range(i, i + 1), "make", environment.make, self._start + i)
             self._environments.append(made)
         self._steps = [env.step for env in self._environments]
         self._resets = [env.reset for env in self._environments]

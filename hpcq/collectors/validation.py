@@ -3,6 +3,7 @@
 All results are converted at once; only if that fails is the offending one looked for.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from hpcq.errors import EnvironmentFault
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import bitsets
 
+_MASKS = (
+    "; if it marks an illegal action, let hpcq take legal ones alone: environment.action_mask "
+    "(and mask_key, if the observation holds the mask)"
+)
 _ONE_REWARD = (
     "a table learns from one number: add its parts up, each by its weight, in a wrapper "
     "(environment.wrappers)"
@@ -60,7 +65,9 @@ class ValidatingCollector(Collector):
                 # float() itself raises these.
                 plain = isinstance(failed, TypeError | ValueError | OverflowError)
                 why = f" ({brief(failed)})" if failed and not plain else ""
-                return self._fault(i, "step", f"reward {cut_short(reward)}{why}, {expected}")
+                hint = "" if failed or number != -math.inf else _MASKS
+                problem = f"reward {cut_short(reward)}{why}, {expected}{hint}"
+                return self._fault(i, "step", problem)
         return self._unit_fault(places, "step", f"rewards {cut_short(rewards)}: {expected}, each")
 
     def _booleans(self, places: range, flags: Any, name: str) -> NDArray[np.bool_]:

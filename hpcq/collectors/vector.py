@@ -48,7 +48,7 @@ class VectorCollector(GymnasiumCollector):
         self._units = [range(i, i + size) for i in range(0, count, size)]
         self._modes: list[AutoresetMode] = []
         for places in self._units:
-            made = self._guard(places, "make", environment.make)
+            made = self._guard(places, "make", environment.make, self._start + places.start)
             self._environments.append(made)
             self._modes.append(self._mode(places, made))
         next_step = [mode == AutoresetMode.NEXT_STEP for mode in self._modes]

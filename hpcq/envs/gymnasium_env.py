@@ -1,23 +1,18 @@
 """Gymnasium environments that a job names, and how to make them."""
 
 import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hpcq.envs.guest import attempt, cut_short, format_error
-from hpcq.envs.loading import call, check_arguments, load, takes, with_arrays
+from hpcq.envs.loading import call, check_arguments, takes, with_arrays
+from hpcq.envs.old_gym import OLD_GYM, is_old_gym, where_registered
+from hpcq.envs.wrapping import indexed
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import describe
-
-OLD_GYM = (
-    "name a function that returns shimmy.GymV26CompatibilityV0(env=...) of it, or "
-    "shimmy.GymV21CompatibilityV0 where reset takes no seed (the package shimmy), or a wrapper of "
-    "your own (environment.wrappers)"
-)
 
 
 @dataclass(frozen=True)
@@ -28,8 +23,9 @@ class PythonEnvironment:
     observation: dict[str, Any]
     """the observation space, as `codec.describe` gives it"""
     action_set: Actions
-    make: Callable[[], Any]
-    """returns a new instance: an Env, or a VectorEnv of `vector` environments"""
+    make: Callable[..., Any]
+    """returns a new instance: an Env, or a VectorEnv of `vector` environments. Its argument is the
+    number of the (first) environment; default 0"""
     max_episode_steps: int | None
     vector: int | None
     """environments in a native VectorEnv; None: hpcq steps Envs itself"""
@@ -51,7 +47,7 @@ class PythonEnvironment:
         return self.action_set.description
 
 
-def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
+def registered(section: EnvironmentSection, id_: str) -> Callable[..., Any]:
     """Return a function that makes the environment registered as `id_`."""
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
@@ -61,18 +57,19 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
     if section.max_episode_steps is not None:
         kwargs["max_episode_steps"] = section.max_episode_steps
 
-    def make() -> Any:
+    def make(index: int = 0) -> Any:
+        own = indexed(kwargs, index)
         try:
             if vector is None:
-                return gymnasium.make(id_, disable_env_checker=True, **kwargs)
+                return gymnasium.make(id_, disable_env_checker=True, **own)
             mode = "vector_entry_point"
-            return gymnasium.make_vec(id_, vector, vectorization_mode=mode, **kwargs)
+            return gymnasium.make_vec(id_, vector, vectorization_mode=mode, **own)
         except (HpcqError, KeyboardInterrupt):
             raise
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise DependencyError(f"{name}: {error}") from error
         except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
-            raise JobError(f"{name}: {error} {_where_registered(section.id, id_)}") from error
+            raise JobError(f"{name}: {error} {where_registered(section.id, id_)}") from error
         except gymnasium.error.Error as error:
             raise JobError(
                 f"{name}: gymnasium.make failed (Gymnasium {gymnasium.__version__}): "
@@ -105,21 +102,7 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
     return make
 
 
-def _where_registered(named: str, id_: str) -> str:
-    """Return what to do about an id that Gymnasium does not know."""
-    gym = sys.modules.get("gym")
-    if gym is not None and id_ in getattr(getattr(gym, "envs", None), "registry", ()):
-        return f"It is registered with the old package gym: {OLD_GYM}"
-    if named == id_:
-        return (
-            "Gymnasium knows the environments of a package once it is imported: name its module, "
-            f"too, as in 'package:{id_}'"
-        )
-    module = named.removesuffix(f":{id_}")
-    return f"{module} was imported, but registers no such id; 'module:Class' names a class"
-
-
-def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[[], Any]:
+def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[..., Any]:
     """Return a function that makes an environment by calling the user's `constructor`."""
     import gymnasium
 
@@ -135,8 +118,8 @@ def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[
         if section.max_episode_steps is not None:
             kwargs["max_episode_steps"] = section.max_episode_steps
 
-    def make() -> Any:
-        env = call(section.id, constructor, **kwargs)
+    def make(index: int = 0) -> Any:
+        env = call(section.id, constructor, **indexed(kwargs, index))
         if section.vector is None and section.max_episode_steps is not None:
             env = gymnasium.wrappers.TimeLimit(env, section.max_episode_steps)
         return env
@@ -144,41 +127,8 @@ def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[
     return make
 
 
-def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a function that makes the environment with the job's wrappers around it."""
-    if section.seed_globals:
-        from hpcq.envs.seeding import GlobalSeeds
-
-        if section.vector is not None:
-            raise JobError(
-                "environment.seed_globals is for environments that hpcq steps one by one: leave "
-                "out environment.vector"
-            )
-        inner = _layered(section, make)
-        return lambda: GlobalSeeds(inner)
-    return _layered(section, make)
-
-
-def _layered(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a function that makes the environment with the wrappers around it."""
-    if not section.wrappers:
-        return make
-    try:
-        layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
-    except JobError as error:
-        raise JobError(f"environment.wrappers: {error}") from None
-
-    def made() -> Any:
-        env = make()
-        for wrapper, layer in layers:
-            env = call(wrapper.entry, layer, env, **wrapper.kwargs)
-        return env
-
-    return made
-
-
 def python_environment(
-    section: EnvironmentSection, name: str, make: Callable[[], Any], first: Any
+    section: EnvironmentSection, name: str, make: Callable[..., Any], first: Any
 ) -> PythonEnvironment:
     """Describe an environment by a first instance of it.
 
@@ -198,7 +148,7 @@ def python_environment(
         hint = ""
         if isinstance(first, VectorEnv):
             hint = "; give its size as environment.vector"
-        elif _is_old_gym(first):
+        elif is_old_gym(first):
             hint = f"; it is one of the old package gym: {OLD_GYM}"
         raise EnvironmentFault(
             f"{name} is a {type(first).__name__}, expected a gymnasium.{expected.__name__}{hint}"
@@ -215,7 +165,7 @@ def python_environment(
         if failed:
             raise EnvironmentFault(f"{name}: {attribute} raised\n{format_error(failed)}")
         if not isinstance(space, gymnasium.Space):
-            hint = f"; it is one of the old package gym: {OLD_GYM}" if _is_old_gym(space) else ""
+            hint = f"; it is one of the old package gym: {OLD_GYM}" if is_old_gym(space) else ""
             raise EnvironmentFault(
                 f"{name}: {attribute} is {cut_short(space)}, expected a gymnasium.Space{hint}"
             )
@@ -240,11 +190,6 @@ def python_environment(
         masked,
         section.reproducible,
     )
-
-
-def _is_old_gym(thing: Any) -> bool:
-    """Return whether a class of the package gym, Gymnasium's predecessor, made something."""
-    return any(base.__module__.partition(".")[0] == "gym" for base in type(thing).__mro__)
 
 
 def _self_play(env: Any) -> bool | None:

@@ -12,16 +12,23 @@ from hpcq.envs.gymnasium_env import (
     constructed,
     python_environment,
     registered,
-    wrapped,
 )
 from hpcq.envs.loading import call, is_file, load, load_module
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.versions import check_gymnasium
+from hpcq.envs.wrapping import indexed, wrapped
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces import masks
 
-_PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector", "seed_globals")
+_PYTHON_ONLY = (
+    "wrappers",
+    "discretise",
+    "discretise_actions",
+    "vector",
+    "seed_globals",
+    "mask_key",
+)
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
@@ -144,7 +151,7 @@ def _own(
             )
         _want_size(section, found)
         make = constructed(section, found)
-        first = make() if section.vector else call(section.id, found, **section.kwargs)
+        first = make() if section.vector else call(section.id, found, **indexed(section.kwargs, 0))
     elif section.kwargs:
         raise JobError(f"environment.kwargs are given, but {shown} is not a function")
     if isinstance(first, CompiledEnvironment):

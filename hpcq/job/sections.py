@@ -160,7 +160,8 @@ class EnvironmentSection(Section):
     id: Annotated[str, BeforeValidator(_place_of)]
     """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
     kwargs: Kwargs = {}
-    """keyword arguments passed to the environment"""
+    """keyword arguments passed to the environment; a text "{index}" in them becomes the number of
+    the environment, counted over all ranks: for ports and folders"""
     wrappers: list[Wrapper] = []
     """around the environment, the first one innermost"""
     codec: Literal["exact", "digest"] = "exact"
@@ -190,6 +191,15 @@ class EnvironmentSection(Section):
     action_mask: bool = False
     """take only actions that are legal: by the rules of a bundled game, or by
     info["action_mask"]; up to 64 actions"""
+    mask_key: str | None = None
+    """with action_mask: the key of a Dict observation that holds the legal actions; it is no part
+    of the state then. Default: they are in info["action_mask"]"""
+
+    @model_validator(mode="after")
+    def _masks_together(self) -> "EnvironmentSection":
+        if self.mask_key is not None and not self.action_mask:
+            raise ValueError("mask_key belongs to masks: give action_mask = true, too")
+        return self
 
 
 class _LearningSection(Section):

@@ -17,6 +17,7 @@ from hpcq.run.preflight import try_out
 from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.discretise import components
+from hpcq.spaces.masks import BITS
 from hpcq.spaces.spaces import describe
 
 
@@ -58,6 +59,8 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
+# What masks are called within observations.
+_MASK_KEYS = ("action_mask", "legal_actions", "mask")
 # How to live with a seed that decides nothing, in this order.
 _SEEDINGS: tuple[dict[str, bool], ...] = ({}, {"seed_globals": True}, {"reproducible": False})
 
@@ -83,6 +86,10 @@ def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> Environme
     if isinstance(environment, CompiledEnvironment):
         return _profile_compiled(section, environment)
     env = environment.make()
+    if key := _mask_key(env, environment.actions):
+        attempt(lambda: env.close())
+        masked = {"mask_key": key, "action_mask": True}
+        return _profile(section.model_copy(update=masked), seeding)
     try:
         if not _gives_masks(env):
             # Its checks explain what would fail further down; it takes illegal actions, too.
@@ -105,6 +112,15 @@ def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> Environme
         rollout,
         seeding,
     )
+
+
+def _mask_key(env: Any, actions: int) -> str | None:
+    """Return the key of a Dict observation that seems to hold the legal actions."""
+    parts = getattr(env.observation_space, "spaces", None)
+    if not isinstance(parts, dict) or len(parts) < 2 or actions > BITS:
+        return None
+    keys = (key for key in _MASK_KEYS if key in parts and parts[key].shape == (actions,))
+    return next(keys, None)
 
 
 def _gives_masks(env: Any) -> bool:

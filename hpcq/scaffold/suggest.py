@@ -91,9 +91,12 @@ def _environment(
     for name in profile.seeding:
         keys.append(key(name, profile.seeding[name], _SEEDINGS[name]))
     rollout = profile.rollout
-    if rollout.masked and rollout.has_illegal_actions:
+    mask_key = profile.section.mask_key
+    if mask_key is not None or (rollout.masked and rollout.has_illegal_actions):
         why = "it gives the legal actions: only they are taken and learned from"
         keys.append(key("action_mask", True, why))
+    if mask_key is not None:
+        keys.append(key("mask_key", mask_key, "the part of the observation that holds them"))
     limit = time_limit(profile)
     if limit and not rollout.lengths and not profile.environment.max_episode_steps:
         why = f"it has no time limit, and no episode ended in {rollout.steps:,} random steps"

@@ -270,6 +270,36 @@ def scaled(env, low: np.ndarray, high=np.ones(2), names: list | np.ndarray | Non
     return env
 
 
+class Choosy(gymnasium.Env):
+    """Gives the legal actions within the observation; pays minus infinity for others."""
+
+    observation_space = spaces.Dict(at=spaces.Discrete(6), action_mask=spaces.MultiBinary(3))
+    action_space = spaces.Discrete(3)
+
+    def _observation(self):
+        return {"at": self.at, "action_mask": np.arange(3) != self.at % 3}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = int(self.np_random.integers(6))
+        return self._observation(), {}
+
+    def step(self, action):
+        reward = -np.inf if action == self.at % 3 else float(self.at == 5)
+        self.at = int(self.np_random.integers(6))
+        return self._observation(), reward, False, False, {}
+
+
+class Numbered(Corridor):
+    """Knows its own number."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, number, folder, more=None):
+        super().__init__()
+        Numbered.made.append((number, folder, more))
+
+
 class OldGym:
     """As if it were of the package gym."""
 

@@ -4,13 +4,16 @@ import random
 import re
 
 import make_job
+import problems
 import pytest
 from mpi4py import MPI
 
+from hpcq.collectors.factory import make_collector
 from hpcq.envs.resolve import resolve
 from hpcq.errors import DependencyError, EnvironmentFault, ExitCode, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.learning.lockstep import LockstepLearner
+from hpcq.rng import seed_word
 from hpcq.run import preflight
 
 BINS = {"bins": [2]}
@@ -192,6 +195,34 @@ def test_wrappers_go_around_in_order():
 def test_what_cannot_be_is_explained(keys, error, words):
     with pytest.raises(error, match=words):
         resolve(section(**keys))
+
+
+def test_masks_may_be_in_the_observation():
+    choosy = {"id": "problems:Choosy", "count": 3}
+    masked = make_job.make({**choosy, "action_mask": True, "mask_key": "action_mask"})
+    environment = resolve(masked.environment)
+    assert list(environment.observation["spaces"]) == ["at"]
+    preflight.check(masked, environment, 0, 1)
+    plain = make_job.make(choosy)
+    with pytest.raises(EnvironmentFault, match=r"reward -inf.*environment.action_mask"):
+        preflight.check(plain, resolve(plain.environment), 0, 1)
+    for keys, words in (
+        ({"mask_key": "action_mask"}, "give action_mask = true"),
+        ({"mask_key": "legal", "action_mask": True}, "expected a Dict with that key"),
+    ):
+        with pytest.raises(JobError, match=words):
+            resolve(make_job.make({**choosy, **keys}).environment)
+
+
+def test_each_environment_knows_its_number():
+    problems.Numbered.made.clear()
+    kwargs = {"number": "{index}", "folder": "work/{index}", "more": {"ports": ["{index}"]}}
+    environment = resolve(section("problems:Numbered", kwargs=kwargs, discretise=None))
+    make_collector(environment, seed_word(0), 4, 2, 10).close()
+    assert problems.Numbered.made[-2:] == [
+        (4, "work/4", {"ports": [4]}),
+        (5, "work/5", {"ports": [5]}),
+    ]
 
 
 def test_lists_become_arrays_where_arrays_are_declared():

@@ -198,6 +198,11 @@ def test_what_never_recurs_is_said(monkeypatch, tmp_path):
     assert "Hardly any observation came twice" in text
 
 
+def test_masks_within_the_observation_are_found(tmp_path):
+    environment = of_id(tmp_path, "problems:Choosy")["environment"]
+    assert (environment["action_mask"], environment["mask_key"]) == (True, "action_mask")
+
+
 def test_a_digest_of_floats_is_taken_where_it_is_asked_for(tmp_path):
     job = of_id(tmp_path, "CartPole-v1", {"environment": {"codec": "digest"}})
     assert job["environment"]["codec"] == "digest"
