@@ -69,6 +69,10 @@ class EnvironmentFault(HpcqError):
     exit_code = ExitCode.INTERNAL
 
 
+class UnseededFault(EnvironmentFault):
+    """A seed does not decide the environment's first observation."""
+
+
 class RunDirectoryError(HpcqError):
     """The run directory is taken, missing or not writable."""
 

@@ -1,3 +1,4 @@
+import importlib
 import os
 import sys
 import tempfile
@@ -15,6 +16,8 @@ if "OMPI_COMM_WORLD_SIZE" not in os.environ:
     # starts: one folder for each pytest of several at once.
     folder = f"{tempfile.gettempdir()}/ompi.tests.{os.getpid()}"
     os.environ["OMPI_MCA_orte_top_session_dir"] = folder
+
+importlib.import_module("newer_ids").register()
 
 # Speed is a matter for benchmarks; the first call of a kernel compiles it.
 settings.register_profile("default", deadline=None)

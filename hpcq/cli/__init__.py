@@ -1,5 +1,6 @@
 """The command line. Commands that need MPI start it themselves; the others never do."""
 
+import os
 import sys
 import traceback
 import warnings
@@ -10,9 +11,9 @@ import click
 from hpcq._version import __version__
 from hpcq.bench.cli import bench
 from hpcq.cli import analysis, checkpoint, cluster, jobs, training
-from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import INTERRUPTED, ExitCode, FileWarning, HpcqError
+from hpcq.output import complain, protect, settle
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -82,6 +83,13 @@ def _show_warning(message: Any, category: type[Warning], *place: Any, **options:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
+    protect()
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        complain(
+            "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "
+            "NUMBA_DISABLE_JIT"
+        )
+        sys.exit(int(ExitCode.DEPENDENCY))
     import mpi4py
 
     # An h5py with MPI imports mpi4py, which must not initialise MPI.
@@ -103,10 +111,11 @@ def main(arguments: list[str] | None = None) -> Any:
         if first_rank():
             complain(str(error))
         code = error.exit_code
-    except BrokenPipeError:
-        discard_output()
-        code = ExitCode.DONE
     except Exception:
         complain(f"internal error\n{traceback.format_exc().rstrip()}")
         code = ExitCode.INTERNAL
+    # Of a run, the files are the result; of other commands it is what they print.
+    if (why := settle()) and arguments[:1] not in (["run"], ["resume"]):
+        complain(f"standard output cannot be written: {why}")
+        code = code or ExitCode.STORAGE
     sys.exit(int(code or 0))

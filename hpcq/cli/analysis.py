@@ -6,6 +6,7 @@ import click
 
 from hpcq.cli.options import AS_JSON, FILE
 from hpcq.errors import ExitCode
+from hpcq.output import echo
 from hpcq.run.formatting import json_text
 
 RUN_DIR = click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
@@ -41,9 +42,9 @@ def evaluate(
         from hpcq.view.render import render as draw
 
         frames = draw(file, render, seed, job)
-        click.echo(f"{render}: {frames} frames", err=as_json)
+        echo(f"{render}: {frames} frames", err=as_json)
     found = play(file, episodes, seed, job)
-    click.echo(json_text(found) if as_json else evaluation_text(found))
+    echo(json_text(found) if as_json else evaluation_text(found))
     return ExitCode.DONE
 
 
@@ -59,7 +60,7 @@ def plot(directory: Path, output: Path | None) -> ExitCode:
     from hpcq.view.report import plot as draw
 
     for path in draw(directory, output):
-        click.echo(path)
+        echo(path)
     return ExitCode.DONE
 
 
@@ -74,5 +75,5 @@ def report(directory: Path, output: Path | None) -> ExitCode:
     """
     from hpcq.view.report import report as write
 
-    click.echo(write(directory, output))
+    echo(write(directory, output))
     return ExitCode.DONE

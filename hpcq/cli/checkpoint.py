@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from hpcq.cli.options import AS_JSON, FILE
-from hpcq.cluster.launch import complain
 from hpcq.errors import ExitCode, HpcqError
+from hpcq.output import complain, echo
 from hpcq.printable import printable
 from hpcq.run.formatting import json_text
 
@@ -49,10 +49,10 @@ def inspect(
             (found,) = inspection.query(file, [_observation(row)])
         else:
             found = inspection.query_key(file, key or 0)
-        click.echo(json_text(found) if as_json else row_text(found))
+        echo(json_text(found) if as_json else row_text(found))
     else:
         summary = inspection.inspect(file, top, whole)
-        click.echo(json_text(summary) if as_json else summary_text(summary))
+        echo(json_text(summary) if as_json else summary_text(summary))
     return ExitCode.DONE
 
 
@@ -64,7 +64,7 @@ def inspect(
 def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     """Show the Q-values of observations, given as JSON, without loading the table.
 
-    For each one that is not in the table there is an error, and the exit code is 64.
+    For each one that is none of the environment's there is an error, and the exit code is 64.
 
     \b
     hpcq query runs/taxi 328
@@ -81,10 +81,10 @@ def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
         for given in requested:
             try:
                 found = inspection.row_of(table, given)
-                click.echo(json_text(found) if as_json else row_text(found))
+                echo(json_text(found) if as_json else row_text(found))
             except JobError as error:
                 if as_json:
-                    click.echo(json_text({"observation": given, "error": str(error)}))
+                    echo(json_text({"observation": given, "error": str(error)}))
                 complain(str(error))
                 code = ExitCode.USAGE
     return code
@@ -105,7 +105,7 @@ def diff(a: Path, b: Path, as_json: bool, top: int) -> ExitCode:
     from hpcq.view.present import difference_text
 
     found = difference(a, b, top)
-    click.echo(json_text(found) if as_json else difference_text(found))
+    echo(json_text(found) if as_json else difference_text(found))
     return ExitCode.DONE
 
 
@@ -128,7 +128,7 @@ def export(file: Path, output: Path, what: str) -> ExitCode:
     from hpcq.view.export import export as write
 
     rows = write(file, output, what)
-    click.echo(f"{output}: {rows:,} states")
+    echo(f"{output}: {rows:,} states")
     return ExitCode.DONE
 
 
@@ -156,5 +156,5 @@ def verify(files: tuple[str, ...]) -> ExitCode:
             code = code if code == ExitCode.CHECKPOINT else error.exit_code
             continue
         lie = " (not that of its name)" if claims_other_step(file, header.step) else ""
-        click.echo(f"{printable(file)}: whole, step {header.step:,}{lie}, digest {digest}")
+        echo(f"{printable(file)}: whole, step {header.step:,}{lie}, digest {digest}")
     return code

@@ -9,6 +9,7 @@ from hpcq.cli.options import SET
 from hpcq.cluster.launch import on_ranks
 from hpcq.cluster.launcher import first_rank, launched
 from hpcq.errors import DependencyError, ExitCode
+from hpcq.output import echo
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -44,7 +45,7 @@ def doctor(directory: Path) -> ExitCode:
         return ExitCode.DONE
     ranks = ranks or examine_here(directory)
     findings = examine(ranks)
-    click.echo(report_text(ranks, findings))
+    echo(report_text(ranks, findings))
     serious = any(finding.level == "problem" for finding in findings)
     return ExitCode.DEPENDENCY if serious else ExitCode.DONE
 
@@ -78,13 +79,13 @@ def submit(job: Path, overrides: tuple[str, ...], dry_run: bool, **options: Any)
 
     submission = prepare(job, overrides, Request(**options))
     for note in submission.notes:
-        click.echo(note, err=dry_run)
+        echo(note, err=dry_run)
     if dry_run:
-        click.echo(submission.script, nl=False)
+        echo(submission.script, nl=False)
         return ExitCode.DONE
-    click.echo(header_text(submission.script))
+    echo(header_text(submission.script))
     number = send(submission)
-    click.echo(f"submitted as {number}; see: squeue --me, hpcq-{number}*.log")
+    echo(f"submitted as {number}; see: squeue --me, hpcq-{number}*.log")
     return ExitCode.DONE
 
 
@@ -109,7 +110,7 @@ def list_(job: Path, overrides: tuple[str, ...]) -> ExitCode:
     from hpcq.cluster.collect import list_text
     from hpcq.cluster.sweep import load
 
-    click.echo(list_text(load(job, overrides)))
+    echo(list_text(load(job, overrides)))
     return ExitCode.DONE
 
 
@@ -125,7 +126,7 @@ def collect(job: Path, overrides: tuple[str, ...]) -> ExitCode:
     from hpcq.cluster.collect import collect as make_table
     from hpcq.cluster.sweep import load
 
-    click.echo(make_table(load(job, overrides)))
+    echo(make_table(load(job, overrides)))
     return ExitCode.DONE
 
 
@@ -159,7 +160,7 @@ def plan(job: Path, overrides: tuple[str, ...], ranks: int, repeat: int) -> Exit
     from hpcq.cluster.scaling import plan_text
     from hpcq.job.job import Job
 
-    click.echo(plan_text(Job.load(job, overrides), ranks, repeat))
+    echo(plan_text(Job.load(job, overrides), ranks, repeat))
     return ExitCode.DONE
 
 
@@ -173,5 +174,5 @@ def report(directory: Path) -> ExitCode:
     """
     from hpcq.cluster.scaling import report as make_report
 
-    click.echo(make_report(directory))
+    echo(make_report(directory))
     return ExitCode.DONE

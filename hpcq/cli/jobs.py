@@ -8,6 +8,7 @@ import click
 
 from hpcq.cli.options import SET
 from hpcq.errors import ExitCode
+from hpcq.output import echo
 
 
 @click.group("jobs", invoke_without_command=True)
@@ -22,7 +23,7 @@ def jobs(context: click.Context) -> None:
     from hpcq.job import library
 
     if context.invoked_subcommand is None:
-        click.echo(library.list_text())
+        echo(library.list_text())
 
 
 @jobs.command()
@@ -38,7 +39,7 @@ def copy(name: str, folder: Path) -> ExitCode:
     from hpcq.job import library
 
     file = library.copy(name, folder)
-    click.echo(f"{file}; train it with `hpcq run -n 2 {file}`")
+    echo(f"{file}; train it with `hpcq run -n 2 {file}`")
     return ExitCode.DONE
 
 
@@ -60,9 +61,9 @@ def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
     from hpcq.job.schema import job_schema
 
     if schema:
-        click.echo(json.dumps(job_schema(), indent=2))
+        echo(json.dumps(job_schema(), indent=2))
     else:
-        click.echo(reference_markdown() if markdown else reference_text(words))
+        echo(reference_markdown() if markdown else reference_text(words))
     return ExitCode.DONE
 
 
@@ -89,8 +90,8 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     path = output or Path(write.default_name(environment))
     text = write.job_text(given, path.parent)
     if str(path) == "-":
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         return ExitCode.DONE
     write.write(text, path)
-    click.echo(f"{text}\nThis is {path}; train it with `hpcq run -n 2 {path}`")
+    echo(f"{text}\nThis is {path}; train it with `hpcq run -n 2 {path}`")
     return ExitCode.DONE

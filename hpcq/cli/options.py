@@ -13,7 +13,8 @@ SET = click.option(
     "overrides",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="Change a key of the job, for example run.steps=1000000. May be repeated.",
+    help="Change a key of the job, for example run.steps=1e6; KEY= for its default. May be "
+    "repeated.",
 )
 
 LIVE = click.option(

@@ -11,6 +11,7 @@ from hpcq.cli.options import LIVE, RANKS, SET
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.cluster.mpirun import is_rank, run_on_ranks
 from hpcq.errors import ExitCode
+from hpcq.output import echo, stdout
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 
 def _output(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
     """Return the function for messages: on rank 0 the live view, or plain lines."""
-    from hpcq.run import terminal
-
-    if comm.rank == 0 and (terminal.is_terminal() if live is None else live):
+    if comm.rank == 0 and (_can_show() if live is None else live):
         from hpcq.run.live import LiveView
 
         return LiveView()
     return speaker(comm)
+
+
+def _can_show() -> bool:
+    """Return whether output ends on a terminal that has the characters of the live view."""
+    from hpcq.run import terminal
+
+    encoding = (stdout().encoding or "").lower().replace("-", "")
+    return encoding == "utf8" and terminal.is_terminal()
 
 
 @click.command()
@@ -134,5 +141,5 @@ def estimate(
     from hpcq.run.estimate import estimate_text
 
     found = compute(Job.load(job, overrides), states, ranks, ranks_per_node or ranks)
-    click.echo(json.dumps(found) if as_json else estimate_text(found))
+    echo(json.dumps(found) if as_json else estimate_text(found))
     return ExitCode.DONE

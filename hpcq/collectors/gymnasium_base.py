@@ -3,7 +3,6 @@
 They gather the results of all environments into arrays; one kernel records these in the batch.
 """
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,15 @@ from numpy.typing import NDArray
 from hpcq.collectors.base import EnvBlock, end_episode
 from hpcq.collectors.batch import Outcome, make_batch
 from hpcq.collectors.validation import ValidatingCollector
+from hpcq.envs.guest import attempt
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import MAX_REWARD
-from hpcq.errors import CheckpointError
+from hpcq.errors import CheckpointError, UnseededFault
 from hpcq.hashing import mix64
 from hpcq.jit.compiler import PrecompiledCall, kernel
 from hpcq.rng import Purpose, tick_word
 from hpcq.spaces.codec import Codec
+from hpcq.spaces.masks import legal_actions
 
 # What `inspect_step` finds, as bits.
 ENDED, INVALID_RESET = 1, 2
@@ -130,7 +131,7 @@ class GymnasiumCollector(ValidatingCollector):
 
     def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
         super().__init__(environment, env_block)
-        self._masked = environment.masked
+        self._masked, self._reproducible = environment.masked, environment.reproducible
         self._resetting = np.zeros(env_block.count, np.bool_)
         self._ended = np.zeros(env_block.count + 1, np.int64)
         self._environments: list[Any] = []
@@ -155,10 +156,9 @@ class GymnasiumCollector(ValidatingCollector):
             return
         keys = self._reset_all()
         # The first one twice: a run of an environment that ignores its seed cannot be resumed.
-        again = self._reset_first()
+        again = self._reset_first() if self._reproducible else keys[:0]
         if not np.array_equal(again, keys[: again.size]):
-            problem = f"seed {self._seeds()[0]} gave two different first observations"
-            raise self._fault(0, "reset", problem)
+            raise UnseededFault(str(self._fault(0, "reset", self._unseeded())))
         self.batch.next_hash[:] = mix64.py_func(keys)
         self.batch.outcome[:] = Outcome.RESET
 
@@ -167,18 +167,38 @@ class GymnasiumCollector(ValidatingCollector):
         self._tick = tick
         keys = self._reset_all()
         wrong = np.flatnonzero(mix64.py_func(keys) != self.batch.hash)
-        if wrong.size:
+        if not self._reproducible:
+            self._begin_elsewhere(keys)
+        elif wrong.size:
             raise CheckpointError(
                 f"environment {self._start + wrong[0]} ({self._id}) does not restart in the state "
                 f"in which tick {tick} was saved; reset(seed=...) must decide the first "
                 "observation, or the run cannot be resumed"
             )
 
+    def _unseeded(self) -> str:
+        """Return what to say of a seed that does not decide the first observation."""
+        return (
+            f"seed {self._seeds()[0]} gave two different first observations: its runs would not "
+            "repeat. Take all randomness from self.np_random; if it draws from random or "
+            "numpy.random, set environment.seed_globals = true; if nothing can seed it, "
+            "environment.reproducible = false accepts that"
+        )
+
+    def _begin_elsewhere(self, keys: NDArray[np.uint64]) -> None:
+        """Go on in first states that are others than the saved ones; actions become legal."""
+        batch = self.batch
+        batch.hash[:] = batch.next_hash[:] = mix64.py_func(keys)
+        if self._masked:
+            batch.mask[:] = batch.next_mask
+            legal = legal_actions(batch.mask, self._actions.count)
+            wrong = ~legal[np.arange(len(legal)), batch.action]
+            batch.action[wrong] = legal[wrong].argmax(axis=1)
+
     def close(self) -> None:
         """Close every environment; errors there are ignored."""
         for environment in self._environments:
-            with contextlib.suppress(Exception):
-                environment.close()
+            attempt(lambda environment=environment: environment.close())
 
     def _record(
         self,

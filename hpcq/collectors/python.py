@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
 from hpcq.collectors.gymnasium_base import GymnasiumCollector
-from hpcq.collectors.validation import cut_short, is_reset, shape_of
+from hpcq.collectors.validation import is_reset, kind_of
+from hpcq.envs.guest import attempt, cut_short
 from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.loading import takes
+from hpcq.envs.old_gym import OLD_GYM
+from hpcq.errors import EnvironmentFault
 
 _NOTHING: Any = object()
+_OLD_API = f"; this is the interface of the old package gym: {OLD_GYM}"
 
 
 class PythonCollector(GymnasiumCollector):
@@ -26,7 +31,7 @@ class PythonCollector(GymnasiumCollector):
         count = env_block.count
         self._all = range(count)
         for i in self._all:
-            made = self._guard(range(i, i + 1), "make", environment.make)
+            made = self._guard(range(i, i + 1), "make", environment.make, self._start + i)
             self._environments.append(made)
         self._steps = [env.step for env in self._environments]
         self._resets = [env.reset for env in self._environments]
@@ -89,18 +94,24 @@ class PythonCollector(GymnasiumCollector):
                 observations[i], rewards[i], terminated, truncated, infos[at] = taken
                 if terminated or truncated:
                     ended.append((i, terminated, truncated))
-        except (Exception, SystemExit) as error:
-            if taken is _NOTHING:
-                raise self._raised(range(i, i + 1), "step", error) from error
-            self._check_flags(i, taken)
-            raise self._fault(
-                i,
-                "step",
-                f"returned {shape_of(taken)}, expected (obs, reward, terminated, truncated, info)",
-            ) from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._step_fault(i, taken, error) from error
         for i, terminated, truncated in ended:
             self._check_flags(i, (None, None, terminated, truncated, None))
             self._terminated[i], self._truncated[i] = terminated, truncated
+
+    def _step_fault(self, i: int, taken: Any, error: BaseException) -> EnvironmentFault:
+        """Return the error of a step that raised, or did not return what it should."""
+        if taken is _NOTHING:
+            return self._raised(range(i, i + 1), "step", error)
+        self._check_flags(i, taken)
+        if isinstance(taken, tuple) and len(taken) == 5:
+            return self._raised(range(i, i + 1), "step", error)
+        old = _OLD_API if isinstance(taken, tuple) and len(taken) == 4 else ""
+        expected = "expected (obs, reward, terminated, truncated, info)"
+        return self._fault(i, "step", f"returned {kind_of(taken)}, {expected}{old}")
 
     def _check_flags(self, i: int, taken: Any) -> None:
         if isinstance(taken, tuple) and len(taken) == 5:
@@ -121,15 +132,26 @@ class PythonCollector(GymnasiumCollector):
         try:
             for i in places:
                 resets.append(self._resets[i](seed=None if seeds is None else seeds[i]))
-        except (Exception, SystemExit) as error:
-            raise self._raised(range(i, i + 1), "reset", error) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._reset_fault(i, error) from error
         for i, found in zip(places, resets, strict=True):
             if not is_reset(found):
-                raise self._fault(i, "reset", f"returned {shape_of(found)}, expected (obs, info)")
+                old = "" if isinstance(found, tuple) else _OLD_API
+                problem = f"returned {kind_of(found)}, expected (obs, info){old}"
+                raise self._fault(i, "reset", problem)
         observations, infos = [found[0] for found in resets], [found[1] for found in resets]
         if self._masked:
             self.batch.next_mask[list(places)] = self._masks(places, "reset", infos)
         return self._keys(places, "reset", observations)
+
+    def _reset_fault(self, i: int, error: BaseException) -> EnvironmentFault:
+        """Return the error of a reset that raised."""
+        if isinstance(error, TypeError) and not takes(self._resets[i], "seed"):
+            problem = "takes no seed, expected reset(self, *, seed=None, options=None)"
+            return self._fault(i, "reset", problem + _OLD_API)
+        return self._raised(range(i, i + 1), "reset", error)
 
     def _masks(
         self,
@@ -141,11 +163,10 @@ class PythonCollector(GymnasiumCollector):
         """Return the legal actions from the infos of the environments `places`, as bitsets."""
         if len(places) == 0:
             return np.empty(0, np.uint64)
-        try:
-            masks = [info["action_mask"] for info in infos]
-        except (KeyError, TypeError, IndexError):
+        masks, failed = attempt(lambda: [info["action_mask"] for info in infos])
+        if failed:
             for i, info in zip(places, infos, strict=True):
                 if not isinstance(info, dict) or "action_mask" not in info:
                     raise self._no_mask(i, what, info) from None
-            raise
+            raise self._raised(range(places[0], places[-1] + 1), what, failed) from failed
         return self._bitsets(places, what, masks, ended)

@@ -3,7 +3,7 @@
 All results are converted at once; only if that fails is the offending one looked for.
 """
 
-import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.base import Collector, EnvBlock
+from hpcq.envs.guest import attempt, brief, cut_short, format_error, shape_of
 from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.loading import format_error
 from hpcq.envs.protocol import MAX_REWARD
 from hpcq.errors import EnvironmentFault
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import bitsets
+
+_MASKS = (
+    "; if it marks an illegal action, let hpcq take legal ones alone: environment.action_mask "
+    "(and mask_key, if the observation holds the mask)"
+)
+_ONE_REWARD = (
+    "a table learns from one number: add its parts up, each by its weight, in a wrapper "
+    "(environment.wrappers)"
+)
 
 
 class ValidatingCollector(Collector):
@@ -40,40 +49,40 @@ class ValidatingCollector(Collector):
 
     def _numbers(self, places: range, rewards: Any) -> NDArray[np.float64]:
         """Return rewards as an array, or name the first that is not a number."""
-        try:
-            numbers = np.array(rewards, np.float64)
-            if numbers.shape == (len(places),):
-                return numbers
-        except (TypeError, ValueError, OverflowError):
-            pass
-        raise self._invalid_reward(places, rewards)
+        numbers, failed = attempt(np.array, rewards, np.float64)
+        if failed or numbers.shape != (len(places),):
+            raise self._invalid_reward(places, rewards)
+        return numbers
 
     def _invalid_reward(self, places: range, rewards: Any) -> EnvironmentFault:
         """Return the error of the first reward that is not a finite number."""
         expected = f"expected a finite number of at most {MAX_REWARD:g} in size"
         for i, reward in self._each(places, rewards, "rewards"):
-            try:
-                fine = abs(float(reward)) <= MAX_REWARD
-            except (TypeError, ValueError, OverflowError):
-                fine = False
-            if not fine or np.ndim(reward) > 0:
-                return self._fault(i, "step", f"reward {cut_short(reward)}, {expected}")
-        raise AssertionError("no reward is wrong, but all together are")
+            number, failed = attempt(float, reward)
+            if shape := shape_of(reward):
+                return self._fault(i, "step", f"reward of shape {shape}, {expected}; {_ONE_REWARD}")
+            if failed or not abs(number) <= MAX_REWARD:
+                # float() itself raises these.
+                plain = isinstance(failed, TypeError | ValueError | OverflowError)
+                why = f" ({brief(failed)})" if failed and not plain else ""
+                hint = "" if failed or number != -math.inf else _MASKS
+                problem = f"reward {cut_short(reward)}{why}, {expected}{hint}"
+                return self._fault(i, "step", problem)
+        return self._unit_fault(places, "step", f"rewards {cut_short(rewards)}: {expected}, each")
 
     def _booleans(self, places: range, flags: Any, name: str) -> NDArray[np.bool_]:
         """Return flags as an array, or name the first that is not one."""
-        with contextlib.suppress(ValueError):
-            array = np.array(flags)
-            if array.dtype == np.bool_ and array.shape == (len(places),):
-                return array
+        array, failed = attempt(np.array, flags)
+        if not failed and array.dtype == np.bool_ and array.shape == (len(places),):
+            return array
         for i, flag in self._each(places, flags, name):
-            if np.ndim(flag) > 0 or not isinstance(flag, bool | int | np.bool_ | np.integer):
+            if shape_of(flag) != () or not isinstance(flag, bool | int | np.bool_ | np.integer):
                 raise self._fault(i, "step", f"{name} is {cut_short(flag)}, expected a bool")
-        return np.array(flags, np.bool_)
+        return self._guard(places, "step", np.array, flags, np.bool_)
 
     def _each(self, places: range, values: Any, name: str) -> Any:
         """Return pairs of environment and value; there must be one for each."""
-        if np.ndim(values) == 0 or len(values) != len(places):
+        if not is_batch(values, len(places)):
             raise self._unit_fault(
                 places, "step", f"{name} are {cut_short(values)}, expected {len(places)} of them"
             )
@@ -99,14 +108,13 @@ class ValidatingCollector(Collector):
         Where an episode has `ended`, none need be legal.
         """
         actions = self._actions.count
-        with contextlib.suppress(ValueError, TypeError):
-            array = np.array(masks)
-            fits = array.shape == (len(places), actions) and array.dtype.kind in "biu"
-            if fits and (array.any(axis=1) | (False if ended is None else ended)).all():
-                return bitsets(array)
+        array, failed = attempt(np.array, masks)
+        fits = not failed and array.shape == (len(places), actions) and array.dtype.kind in "biu"
+        if fits and (array.any(axis=1) | (False if ended is None else ended)).all():
+            return bitsets(array)
         for place, i in enumerate(places):
-            mask = np.array(masks[place])
-            if mask.shape != (actions,) or mask.dtype.kind not in "biu":
+            mask, failed = attempt(np.array, masks[place])
+            if failed or mask.shape != (actions,) or mask.dtype.kind not in "biu":
                 problem = (
                     f"info['action_mask'] is {cut_short(masks[place])}, expected {actions} numbers "
                     "0 or 1, such as np.ones(n, np.int8)"
@@ -116,32 +124,33 @@ class ValidatingCollector(Collector):
             else:
                 continue
             raise self._fault(i, what, problem)
-        raise AssertionError("no mask is wrong, but all together are")
+        problem = "info['action_mask'] is another one each time that it is read"
+        raise self._fault(places[0], what, problem)
 
     def _no_mask(self, i: int, what: str, info: Any) -> EnvironmentFault:
         """Return the error of an info without a mask."""
-        found = (
-            f"info has {cut_short(sorted(map(str, info)))}"
-            if isinstance(info, dict)
-            else (f"info is a {type(info).__name__}")
-        )
+        found = f"info is a {type(info).__name__}"
+        if isinstance(info, dict):
+            found = f"info has {cut_short(attempt(lambda: sorted(map(str, info)))[0])}"
         return self._fault(
             i, what, f"{found}, expected 'action_mask', since environment.action_mask = true"
         )
 
     def _key(self, i: int, what: str, observation: Any) -> int:
-        try:
-            return self._codec.encode(observation)
-        except ValueError as error:
-            problem = f"observation {cut_short(observation)} is not in the space: {error}"
-            raise self._fault(i, what, problem) from None
+        key, failed = attempt(self._codec.encode, observation)
+        if not failed:
+            return key
+        # A ValueError is the codec's; anything else, what the observation raised.
+        why = failed if isinstance(failed, ValueError) else brief(failed)
+        problem = f"observation {cut_short(observation)} is not in the space: {why}"
+        raise self._fault(i, what, problem) from None
 
     def _guard(self, places: range, what: str, call: Callable, *values: Any, **kwargs: Any) -> Any:
         """Call the user's code; an exception is raised with the place and the traceback."""
-        try:
-            return call(*values, **kwargs)
-        except (Exception, SystemExit) as error:
+        result, error = attempt(call, *values, **kwargs)
+        if error is not None:
             raise self._raised(places, what, error) from error
+        return result
 
     def _raised(self, places: range, what: str, error: BaseException) -> EnvironmentFault:
         return self._unit_fault(places, what, f"raised\n{format_error(error)}")
@@ -171,13 +180,13 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} ... {last}"
 
 
-def cut_short(value: Any, most: int = 200) -> str:
-    """Return a value as text of bounded length."""
-    text = str(value) if isinstance(value, np.generic) else repr(value)
-    return text if len(text) <= most else f"{text[:most]} ..."
+def is_batch(values: Any, count: int) -> bool:
+    """Return whether `values` is a sequence of so many."""
+    several = isinstance(values, list | tuple) or bool(shape_of(values))
+    return several and attempt(len, values)[0] == count
 
 
-def shape_of(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Return a value's type, for an error: a tuple with its length."""
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 

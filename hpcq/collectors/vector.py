@@ -12,17 +12,30 @@ A VectorEnv draws for all its environments from one generator: it is never split
 its size belongs to the job.
 """
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
 from hpcq.collectors.gymnasium_base import ENDED, INVALID_RESET, GymnasiumCollector
-from hpcq.collectors.validation import is_reset, shape_of
+from hpcq.collectors.validation import is_batch, is_reset, kind_of
+from hpcq.envs.guest import attempt, brief
 from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.versions import gymnasium_version, numbers
 from hpcq.errors import EnvironmentFault
+
+# The first Gymnasium whose VectorEnvs say their mode; older ones know NEXT_STEP alone.
+_WITH_MODES = (1, 1)
+
+
+class AutoresetMode(Enum):
+    """The values of Gymnasium's enumeration, which Gymnasium 1.0 has not."""
+
+    NEXT_STEP = "NextStep"
+    SAME_STEP = "SameStep"
+    DISABLED = "Disabled"
 
 
 class VectorCollector(GymnasiumCollector):
@@ -35,7 +48,7 @@ class VectorCollector(GymnasiumCollector):
         self._units = [range(i, i + size) for i in range(0, count, size)]
         self._modes: list[AutoresetMode] = []
         for places in self._units:
-            made = self._guard(places, "make", environment.make)
+            made = self._guard(places, "make", environment.make, self._start + places.start)
             self._environments.append(made)
             self._modes.append(self._mode(places, made))
         next_step = [mode == AutoresetMode.NEXT_STEP for mode in self._modes]
@@ -68,7 +81,7 @@ class VectorCollector(GymnasiumCollector):
         taken = self._guard(places, "step", env.step, actions)
         if not isinstance(taken, tuple) or len(taken) != 5:
             problem = "expected (observations, rewards, terminations, truncations, infos)"
-            raise self._unit_fault(places, "step", f"returned {shape_of(taken)}, {problem}")
+            raise self._unit_fault(places, "step", f"returned {kind_of(taken)}, {problem}")
         observations, rewards, terminations, truncations, infos = taken
         if not _is_array(rewards, (np.float32, np.float64), len(places)):
             rewards = self._numbers(places, rewards)
@@ -175,7 +188,7 @@ class VectorCollector(GymnasiumCollector):
     def _first_keys(self, places: range, found: Any) -> NDArray[np.uint64]:
         if not is_reset(found):
             raise self._unit_fault(
-                places, "reset", f"returned {shape_of(found)}, expected (observations, infos)"
+                places, "reset", f"returned {kind_of(found)}, expected (observations, infos)"
             )
         return self._batch_keys(places, "reset", found[0])
 
@@ -184,10 +197,11 @@ class VectorCollector(GymnasiumCollector):
         keys = self._codec.encode_batch(batch, len(places))
         if keys is not None:
             return keys
-        try:
-            observations = [self._codec.item(batch, i) for i in range(len(places))]
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            problem = f"no batch of {len(places)} observations: {type(error).__name__}: {error}"
+        observations, failed = attempt(
+            lambda: [self._codec.item(batch, i) for i in range(len(places))]
+        )
+        if failed:
+            problem = f"no batch of {len(places)} observations: {brief(failed)}"
             raise self._unit_fault(places, what, problem) from None
         return self._keys(places, what, observations)
 
@@ -198,8 +212,8 @@ class VectorCollector(GymnasiumCollector):
         if not isinstance(infos, dict) or "action_mask" not in infos:
             raise self._no_mask(places[0], what, infos)
         masks = infos["action_mask"]
-        if np.ndim(masks) == 0 or len(masks) != len(places):
-            problem = f"infos['action_mask'] is {shape_of(masks)}, expected {len(places)} masks"
+        if not is_batch(masks, len(places)):
+            problem = f"infos['action_mask'] is {kind_of(masks)}, expected {len(places)} masks"
             raise self._unit_fault(places, what, problem)
         return self._bitsets(places, what, masks, ended)
 
@@ -211,9 +225,11 @@ class VectorCollector(GymnasiumCollector):
         self.batch.final_mask[places.start : places.stop][truncated] = masks[truncated]
 
     def _mode(self, places: range, env: Any) -> AutoresetMode:
-        given = getattr(env, "metadata", {}).get("autoreset_mode")
+        given = self._guard(places, "make", lambda: env.metadata.get("autoreset_mode"))
+        if given is None and numbers(gymnasium_version()) < _WITH_MODES:
+            return AutoresetMode.NEXT_STEP
         try:
-            return AutoresetMode(given)
+            return AutoresetMode(getattr(given, "value", given))
         except ValueError:
             raise self._unit_fault(
                 places,

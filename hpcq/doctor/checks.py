@@ -201,6 +201,17 @@ def same(ranks: Sequence[Facts]) -> Iterator[Finding]:
         )
 
 
+def libraries(ranks: Sequence[Facts]) -> Iterator[Finding]:
+    """Check that what hpcq needs is installed, and new enough."""
+    for name, (installed, least) in ranks[0].below.items():
+        yield Finding(
+            "problem",
+            f"{name} is {installed}, hpcq needs {least} or newer",
+            "a package that was installed later may have replaced it",
+            f"pip install '{name}>={least}'",
+        )
+
+
 def memory(ranks: Sequence[Facts]) -> Iterator[Finding]:
     """Check that there is memory, in big pages."""
     for host, here in _by_host(ranks).items():
@@ -292,4 +303,14 @@ def clocks(ranks: Sequence[Facts]) -> Iterator[Finding]:
             )
 
 
-CHECKS: tuple[Check, ...] = (mpi, checkpoints, processors, same, memory, cache, disk, clocks)
+CHECKS: tuple[Check, ...] = (
+    mpi,
+    libraries,
+    checkpoints,
+    processors,
+    same,
+    memory,
+    cache,
+    disk,
+    clocks,
+)

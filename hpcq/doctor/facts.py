@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from hpcq.cluster.launcher import mapped_mpi_libraries, short_name
+from hpcq.envs.versions import below_bounds
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 PACKAGES = ("hpcq", "numpy", "numba", "h5py", "mpi4py", "gymnasium")
@@ -46,6 +47,8 @@ class Facts:
     locking: str = ""
     """HDF5_USE_FILE_LOCKING as set by the user"""
     versions: dict[str, str] = field(default_factory=dict)
+    below: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """libraries older than hpcq needs: installed, least"""
     cpu: str = ""
     cpus: list[int] = field(default_factory=list)
     """on which this process may run"""
@@ -81,6 +84,7 @@ def survey(directory: Path) -> Facts:
         nodes=int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
         locking=locking,
         versions=dict(_versions()),
+        below=below_bounds(),
         cpu=_cpu(),
         cpus=sorted(os.sched_getaffinity(0)),
         threads={name: os.environ[name] for name in THREADS if name in os.environ},

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpcq.envs.loading import call, check_arguments, format_error, load, takes
+from hpcq.envs.guest import attempt, cut_short, format_error
+from hpcq.envs.loading import call, check_arguments, takes, with_arrays
+from hpcq.envs.old_gym import OLD_GYM, is_old_gym, where_registered
+from hpcq.envs.wrapping import indexed
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces.actions import Actions
@@ -20,8 +23,9 @@ class PythonEnvironment:
     observation: dict[str, Any]
     """the observation space, as `codec.describe` gives it"""
     action_set: Actions
-    make: Callable[[], Any]
-    """returns a new instance: an Env, or a VectorEnv of `vector` environments"""
+    make: Callable[..., Any]
+    """returns a new instance: an Env, or a VectorEnv of `vector` environments. Its argument is the
+    number of the (first) environment; default 0"""
     max_episode_steps: int | None
     vector: int | None
     """environments in a native VectorEnv; None: hpcq steps Envs itself"""
@@ -29,6 +33,8 @@ class PythonEnvironment:
     """whether every observation is that of the player to move; None: unknown"""
     masked: bool = False
     """whether info["action_mask"] says which actions are legal"""
+    reproducible: bool = True
+    """whether a seed must decide the first observation"""
 
     @property
     def actions(self) -> int:
@@ -41,7 +47,7 @@ class PythonEnvironment:
         return self.action_set.description
 
 
-def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
+def registered(section: EnvironmentSection, id_: str) -> Callable[..., Any]:
     """Return a function that makes the environment registered as `id_`."""
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
@@ -51,26 +57,25 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
     if section.max_episode_steps is not None:
         kwargs["max_episode_steps"] = section.max_episode_steps
 
-    def make() -> Any:
+    def make(index: int = 0) -> Any:
+        own = indexed(kwargs, index)
         try:
             if vector is None:
-                return gymnasium.make(id_, disable_env_checker=True, **kwargs)
+                return gymnasium.make(id_, disable_env_checker=True, **own)
             mode = "vector_entry_point"
-            return gymnasium.make_vec(id_, vector, vectorization_mode=mode, **kwargs)
-        except HpcqError:
+            return gymnasium.make_vec(id_, vector, vectorization_mode=mode, **own)
+        except (HpcqError, KeyboardInterrupt):
             raise
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise DependencyError(f"{name}: {error}") from error
         except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
-            raise JobError(
-                f"{name}: {error} Gymnasium knows the environments of a package once it is "
-                f"imported: name its module, too, as in 'package:{id_}'"
-            ) from error
+            raise JobError(f"{name}: {error} {where_registered(section.id, id_)}") from error
         except gymnasium.error.Error as error:
             raise JobError(
-                f"{name}: gymnasium.make failed: {type(error).__name__}: {error}"
+                f"{name}: gymnasium.make failed (Gymnasium {gymnasium.__version__}): "
+                f"{type(error).__name__}: {error}"
             ) from error
-        except Exception as error:
+        except BaseException as error:
             raise EnvironmentFault(
                 f"{section.id} cannot be made:\n{format_error(error)}"
             ) from error
@@ -93,10 +98,11 @@ def registered(section: EnvironmentSection, id_: str) -> Callable[[], Any]:
             if given["max_episode_steps"] is None:
                 del given["max_episode_steps"]
         check_arguments(section.id, entry, **given)
+        kwargs = with_arrays(entry, kwargs)
     return make
 
 
-def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[[], Any]:
+def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[..., Any]:
     """Return a function that makes an environment by calling the user's `constructor`."""
     import gymnasium
 
@@ -112,8 +118,8 @@ def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[
         if section.max_episode_steps is not None:
             kwargs["max_episode_steps"] = section.max_episode_steps
 
-    def make() -> Any:
-        env = call(section.id, constructor, **kwargs)
+    def make(index: int = 0) -> Any:
+        env = call(section.id, constructor, **indexed(kwargs, index))
         if section.vector is None and section.max_episode_steps is not None:
             env = gymnasium.wrappers.TimeLimit(env, section.max_episode_steps)
         return env
@@ -121,26 +127,8 @@ def constructed(section: EnvironmentSection, constructor: Callable) -> Callable[
     return make
 
 
-def wrapped(section: EnvironmentSection, make: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a function that makes the environment with the job's wrappers around it."""
-    if not section.wrappers:
-        return make
-    try:
-        layers = [(wrapper, load(wrapper.entry)) for wrapper in section.wrappers]
-    except JobError as error:
-        raise JobError(f"environment.wrappers: {error}") from None
-
-    def made() -> Any:
-        env = make()
-        for wrapper, layer in layers:
-            env = call(wrapper.entry, layer, env, **wrapper.kwargs)
-        return env
-
-    return made
-
-
 def python_environment(
-    section: EnvironmentSection, name: str, make: Callable[[], Any], first: Any
+    section: EnvironmentSection, name: str, make: Callable[..., Any], first: Any
 ) -> PythonEnvironment:
     """Describe an environment by a first instance of it.
 
@@ -160,6 +148,8 @@ def python_environment(
         hint = ""
         if isinstance(first, VectorEnv):
             hint = "; give its size as environment.vector"
+        elif is_old_gym(first):
+            hint = f"; it is one of the old package gym: {OLD_GYM}"
         raise EnvironmentFault(
             f"{name} is a {type(first).__name__}, expected a gymnasium.{expected.__name__}{hint}"
         )
@@ -171,26 +161,41 @@ def python_environment(
     spaces = []
     for kind in ("observation_space", "action_space"):
         attribute = kind if vector is None else f"single_{kind}"
-        space = getattr(first, attribute, None)
+        space, failed = attempt(getattr, first, attribute, None)
+        if failed:
+            raise EnvironmentFault(f"{name}: {attribute} raised\n{format_error(failed)}")
         if not isinstance(space, gymnasium.Space):
-            raise EnvironmentFault(f"{name}: {attribute} is {space!r}, expected a gymnasium.Space")
+            hint = f"; it is one of the old package gym: {OLD_GYM}" if is_old_gym(space) else ""
+            raise EnvironmentFault(
+                f"{name}: {attribute} is {cut_short(space)}, expected a gymnasium.Space{hint}"
+            )
         spaces.append(space)
     try:
         observation = describe(spaces[0], section.discretise, section.codec)
         action_set = Actions(spaces[1], section.discretise_actions)
     except JobError as error:
         raise JobError(f"{name}: {error}") from None
-    spec = getattr(first, "spec", None)
-    limit = spec.max_episode_steps if spec else section.max_episode_steps
+    spec, _ = attempt(getattr, first, "spec", None)
+    limit = getattr(spec, "max_episode_steps", section.max_episode_steps if spec is None else None)
     self_play = _self_play(first)
     masked = section.action_mask
-    return PythonEnvironment(name, observation, action_set, make, limit, vector, self_play, masked)
+    return PythonEnvironment(
+        name,
+        observation,
+        action_set,
+        make,
+        limit,
+        vector,
+        self_play,
+        masked,
+        section.reproducible,
+    )
 
 
 def _self_play(env: Any) -> bool | None:
     """Return metadata["self_play"]; Gymnasium's own environments have one player."""
-    said = (getattr(env, "metadata", None) or {}).get("self_play")
+    said, _ = attempt(lambda: env.metadata.get("self_play"))
     if isinstance(said, bool):
         return said
-    home = type(getattr(env, "unwrapped", env)).__module__
+    home = type(attempt(lambda: env.unwrapped)[0]).__module__
     return False if home.startswith("gymnasium.") else None

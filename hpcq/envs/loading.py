@@ -4,21 +4,17 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
+from hpcq.envs.guest import format_error
 from hpcq.errors import EnvironmentFault, HpcqError, JobError
-
-
-def format_error(error: BaseException) -> str:
-    """Return the text of an exception of the user's code: the traceback, or the syntax error."""
-    if isinstance(error, SyntaxError):
-        return "".join(traceback.format_exception_only(error)).rstrip()
-    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def is_file(place: str) -> bool:
@@ -49,9 +45,9 @@ def load_module(place: str) -> ModuleType:
         if not Path(place).exists():
             raise JobError(f"no file {place}") from None
         raise
-    except HpcqError:
+    except (HpcqError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
 
 
@@ -112,11 +108,12 @@ def call(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
         if it raises, with its traceback.
     """
     check_arguments(what, function, *arguments, **kwargs)
+    kwargs = with_arrays(function, kwargs)
     try:
         return function(*arguments, **kwargs)
-    except HpcqError:
+    except (HpcqError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFault(f"{what} cannot be made:\n{format_error(error)}") from error
 
 
@@ -127,6 +124,31 @@ def takes(function: Callable, name: str) -> bool:
     except (TypeError, ValueError):
         return True
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def with_arrays(function: Callable, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments with an array for each list where `function` declares an array.
+
+    A job file has no arrays. An annotation declares one, or the default that is one.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return kwargs
+    return {
+        name: np.array(value)
+        if isinstance(value, list) and name in parameters and _is_array(parameters[name])
+        else value
+        for name, value in kwargs.items()
+    }
+
+
+def _is_array(parameter: inspect.Parameter) -> bool:
+    """Return whether a parameter is for an array, and not for a list, too."""
+    annotation = str(parameter.annotation)
+    named = re.search(r"\bndarray\b|\bNDArray\b", annotation)
+    lists = re.search(r"\blist\b|\bList\b|\bSequence\b|\bArrayLike\b", annotation)
+    return isinstance(parameter.default, np.ndarray) or bool(named and not lists)
 
 
 def check_arguments(what: str, function: Callable, *arguments: Any, **kwargs: Any) -> None:

@@ -2,23 +2,33 @@
 
 import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
+from hpcq.envs.guest import attempt
 from hpcq.envs.gymnasium_env import (
     PythonEnvironment,
     constructed,
     python_environment,
     registered,
-    wrapped,
 )
 from hpcq.envs.loading import call, is_file, load, load_module
 from hpcq.envs.protocol import CompiledEnvironment
+from hpcq.envs.versions import check_gymnasium
+from hpcq.envs.wrapping import indexed, wrapped
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.spaces import masks
 
-_PYTHON_ONLY = ("wrappers", "discretise", "discretise_actions", "vector")
+_PYTHON_ONLY = (
+    "wrappers",
+    "discretise",
+    "discretise_actions",
+    "vector",
+    "seed_globals",
+    "mask_key",
+)
 
 
 def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironment:
@@ -62,6 +72,8 @@ def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironmen
             f"environment.id = {section.id!r} is a file's name; expected an id such as Taxi-v4, "
             "module:Name, or file.py:Name"
         )
+    check_gymnasium()
+    before = _registered_before()
     try:
         module = load_module(place) if place else None
     except JobError as error:
@@ -69,6 +81,8 @@ def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironmen
     shown = f"{Path(place).name}:{name}" if is_file(place) else section.id
     import gymnasium
 
+    if module is not None and not place.startswith("gymnasium"):
+        _refuse_gymnasiums_own(section, name, before.get(name), gymnasium.registry.get(name))
     if module is None or name in gymnasium.registry or not name.isidentifier():
         return _registered(section, name, shown)
     try:
@@ -76,6 +90,23 @@ def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironmen
     except JobError as error:
         raise JobError(f"environment.id = {section.id!r}: {error}") from None
     return _own(section, found, shown)
+
+
+@functools.cache
+def _registered_before() -> dict[str, Any]:
+    """Return what is registered before hpcq imports anything of the user's."""
+    import gymnasium
+
+    return dict(gymnasium.registry)
+
+
+def _refuse_gymnasiums_own(section: EnvironmentSection, id_: str, before: Any, now: Any) -> None:
+    """Refuse an id that is Gymnasium's, and not one of the named module's."""
+    if before is not None and before is now and str(now.entry_point).startswith("gymnasium."):
+        raise JobError(
+            f"environment.id = {section.id!r}: {id_} is Gymnasium's own; the module that is named "
+            f"has registered none of that id. Give {id_!r} alone, or 'module:Class'"
+        )
 
 
 def _refuse_python_keys(section: EnvironmentSection, name: str) -> None:
@@ -118,8 +149,9 @@ def _own(
                 f"environment.id = {section.id!r} is a {type(found).__name__}, expected a "
                 "gymnasium.Env, a CompiledEnvironment, or a function that returns one"
             )
+        _want_size(section, found)
         make = constructed(section, found)
-        first = make() if section.vector else call(section.id, found, **section.kwargs)
+        first = make() if section.vector else call(section.id, found, **indexed(section.kwargs, 0))
     elif section.kwargs:
         raise JobError(f"environment.kwargs are given, but {shown} is not a function")
     if isinstance(first, CompiledEnvironment):
@@ -133,11 +165,21 @@ def _own(
     close = getattr(first, "close", None)
     if close is None:
         raise EnvironmentFault(f"{shown} gave a {type(first).__name__}, expected a gymnasium.Env")
-    with contextlib.suppress(Exception):
-        close()
+    attempt(close)
     make = wrapped(section, make)
     with _closing(make()) as first:
         return python_environment(section, shown, make, first)
+
+
+def _want_size(section: EnvironmentSection, found: Any) -> None:
+    """Refuse the class of a VectorEnv without a size."""
+    from gymnasium.vector import VectorEnv
+
+    if section.vector is None and isinstance(found, type) and issubclass(found, VectorEnv):
+        raise JobError(
+            f"environment.id = {section.id!r} is a VectorEnv: give the number of environments in "
+            "each as environment.vector, and a multiple of it as environment.count"
+        )
 
 
 @contextlib.contextmanager
@@ -145,5 +187,4 @@ def _closing(env: Any) -> Any:
     try:
         yield env
     finally:
-        with contextlib.suppress(Exception):
-            env.close()
+        attempt(lambda: env.close())

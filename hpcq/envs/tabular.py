@@ -196,11 +196,14 @@ def table_environment(
     )
 
 
+# Of all versions of Gymnasium.
 TOY_TEXT = (
     "Taxi-v4",
+    "Taxi-v3",
     "FrozenLake-v1",
     "FrozenLake8x8-v1",
     "CliffWalking-v1",
+    "CliffWalking-v0",
     "CliffWalkingSlippery-v1",
 )
 

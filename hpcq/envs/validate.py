@@ -8,7 +8,7 @@ import numpy as np
 from numba.core import types as numba_types
 from numpy.typing import NDArray
 
-from hpcq.envs.loading import format_error
+from hpcq.envs.guest import format_error
 from hpcq.envs.protocol import MAX_REWARD, CompiledEnvironment, all_legal
 from hpcq.errors import EnvironmentFault
 from hpcq.jit.compiler import kernel

@@ -1,9 +1,18 @@
 """The sections of a job file and their keys: types, ranges, defaults."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
 
 from hpcq.job.choices import (
     POLICY_MEANINGS,
@@ -15,6 +24,28 @@ from hpcq.job.choices import (
     rule_options,
 )
 from hpcq.job.schedules import Constant, Fraction, LearningRate, PositiveSchedule, Schedule
+
+
+def _whole(model: type[BaseModel], data: Any) -> Any:
+    """Return data with whole numbers for those that are written as 1e6, where they are expected."""
+    if not isinstance(data, dict):
+        return data
+    fields = model.model_fields.items()
+    integers = {name for name, field in fields if _kinds(field.annotation) <= {int, type(None)}}
+    return {
+        key: int(value)
+        if key in integers and isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+        else value
+        for key, value in data.items()
+    }
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
 
 
 class Section(BaseModel):
@@ -30,6 +61,11 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, data: Any) -> Any:
+        return _whole(cls, data)
 
 
 def _not_nan(token: str) -> float:
@@ -111,13 +147,21 @@ class Wrapper(Section):
     """keyword arguments passed to it, after the environment"""
 
 
+def _place_of(value: Any) -> Any:
+    """Return "module:Name" for a class or function, which Python can give."""
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return value
+
+
 class EnvironmentSection(Section):
     """What is learned: an environment, and how many of it run at once."""
 
-    id: str
+    id: Annotated[str, BeforeValidator(_place_of)]
     """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
     kwargs: Kwargs = {}
-    """keyword arguments passed to the environment"""
+    """keyword arguments passed to the environment; a text "{index}" in them becomes the number of
+    the environment, counted over all ranks: for ports and folders"""
     wrappers: list[Wrapper] = []
     """around the environment, the first one innermost"""
     codec: Literal["exact", "digest"] = "exact"
@@ -138,9 +182,24 @@ class EnvironmentSection(Section):
     reset_every: Annotated[int, Field(ge=1)] = 1000
     """Python environments: all episodes end (truncated) every so many ticks; only there can the
     job be saved, since a Python environment's own state cannot"""
+    reproducible: bool = True
+    """false: accept an environment whose reset(seed=...) does not decide its first observation;
+    then two runs of a job differ, and a resumed run goes on in other episodes"""
+    seed_globals: bool = False
+    """Python environments that draw from `random` or `numpy.random`: give each of them generators
+    of its own, seeded at its resets"""
     action_mask: bool = False
     """take only actions that are legal: by the rules of a bundled game, or by
     info["action_mask"]; up to 64 actions"""
+    mask_key: str | None = None
+    """with action_mask: the key of a Dict observation that holds the legal actions; it is no part
+    of the state then. Default: they are in info["action_mask"]"""
+
+    @model_validator(mode="after")
+    def _masks_together(self) -> "EnvironmentSection":
+        if self.mask_key is not None and not self.action_mask:
+            raise ValueError("mask_key belongs to masks: give action_mask = true, too")
+        return self
 
 
 class _LearningSection(Section):
@@ -226,9 +285,13 @@ class ExplorationSection(Section):
         for key, policy in (("temperature", "boltzmann"), ("confidence", "ucb")):
             if (getattr(self, key) is not None) != (self.policy == policy):
                 verb = "needs" if self.policy == policy else "has no"
-                raise ValueError(f"policy {self.policy!r} {verb} {key}")
+                away = "" if verb == "needs" else f" (`--set exploration.{key}=` takes it away)"
+                raise ValueError(f"policy {self.policy!r} {verb} {key}{away}")
         if self.policy != "epsilon_greedy" and self.epsilon != Constant(value=0.1):
-            raise ValueError(f"policy {self.policy!r} has no epsilon")
+            raise ValueError(
+                f"policy {self.policy!r} has no epsilon (on the command line, `--set "
+                "exploration.epsilon=` takes it away)"
+            )
         return self
 
 

@@ -43,16 +43,34 @@ def _where_from(path: Path) -> str:
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
-    """Apply assignments like ``run.steps=1000`` in place; values are TOML, or else text."""
+    """Apply assignments like ``run.steps=1000`` in place; values are TOML, or else text.
+
+    No value at all takes the key away.
+    """
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise JobError(f"--set {assignment}: expected SECTION.KEY=VALUE")
+        if not text.strip():
+            _remove(data, key.strip(), f"--set {assignment}")
+            continue
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):
             value = text
         override_key(data, key.strip(), value, f"--set {assignment}")
+
+
+def _remove(data: dict[str, Any], key: str, source: str) -> None:
+    """Take one ``section.key`` away, so that its default holds."""
+    *sections, name = key.split(".")
+    place: Any = data
+    for part in sections:
+        place = place.get(part, {}) if isinstance(place, dict) else {}
+    if not sections or not name:
+        raise JobError(f"{source}: expected SECTION.KEY=VALUE, or SECTION.KEY= for its default")
+    if isinstance(place, dict):
+        place.pop(name, None)
 
 
 def override_key(data: dict[str, Any], key: str, value: Any, source: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from numba.core.errors import NumbaError
 
+from hpcq.envs.guest import format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.loading import format_error
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.validate import check_compiled
 from hpcq.errors import EnvironmentFault

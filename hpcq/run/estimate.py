@@ -12,6 +12,7 @@ from hpcq.job.job import Job
 from hpcq.learning import saved_state
 from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.periodic import record_types
+from hpcq.run.formatting import ranks_text
 from hpcq.table.shard import Shard
 
 # Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
@@ -92,12 +93,13 @@ def estimate_text(found: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{found['environment']}, {found['actions']} actions, {found['states']:,} states on "
-            f"{found['ranks']} ranks",
+            f"{ranks_text(found['ranks'])}",
             f"a state        {found['state_bytes']:.0f} bytes, with free places of the hash table",
             f"a rank         {size(found['rank_bytes'])}: table {size(found['table_bytes'])} for "
             f"at most {found['rank_states']:,} states, {size(found['growing_bytes'])} while it "
             f"grows; messages {size(found['message_bytes'])}{copies}",
-            f"a node         {size(found['node_bytes'])} with {found['ranks_per_node']} ranks",
+            f"a node         {size(found['node_bytes'])} with "
+            f"{ranks_text(found['ranks_per_node'])}",
             f"a checkpoint   {size(found['checkpoint_bytes'])}; the run directory up to "
             f"{size(disk)} with {found['checkpoints']} of them",
         ]

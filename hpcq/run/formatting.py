@@ -8,6 +8,11 @@ from typing import Any
 EXPLORATION = ("epsilon", "temperature", "confidence")
 
 
+def ranks_text(ranks: int) -> str:
+    """Return a number of ranks."""
+    return f"{ranks:,} rank{'s' * (ranks != 1)}"
+
+
 def rate_text(value: float) -> str:
     """Return a rate, three digits and a unit."""
     for unit, size in (("M", 1e6), ("k", 1e3)):

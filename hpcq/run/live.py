@@ -6,7 +6,6 @@ learns: no second thread, and no damaged terminal if the run is killed.
 
 import contextlib
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hpcq.output import stdout
 from hpcq.printable import printable, printable_lines
 from hpcq.run import terminal
 from hpcq.run.estimate import size
@@ -50,7 +50,7 @@ class LiveView:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Terminal(file=sys.stdout)
+        self._console = console or Terminal(file=stdout())
         self._live: Live | None = None
         self._line: dict[str, Any] = {}
         self._title, self._total, self._step = "", 1, 0

@@ -24,11 +24,20 @@ def check(
     EnvironmentFault
         naming the environment, the tick, the episode and the action.
     """
-    if isinstance(environment, CompiledEnvironment):
-        return
+    if isinstance(environment, PythonEnvironment):
+        start, _ = block(rank, ranks, job.environment.count, environment.vector or 1)
+        try_out(environment, seed_word(job.run.seed), start)
+
+
+def try_out(environment: PythonEnvironment, seed: np.uint64, start: int = 0) -> None:
+    """Reset environment `start` (or its VectorEnv) and take a few steps with every action.
+
+    Raises
+    ------
+    EnvironmentFault
+        as `check`.
+    """
     unit = environment.vector or 1
-    start, _ = block(rank, ranks, job.environment.count, unit)
-    seed = seed_word(job.run.seed)
     collector = make_collector(environment, seed, start, unit, STEPS)
     try:
         collector.begin()

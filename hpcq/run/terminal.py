@@ -7,8 +7,9 @@ node than mpirun's no terminal is assumed.
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
+
+from hpcq.output import stdout
 
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
@@ -17,7 +18,7 @@ _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 def _output() -> Iterator[int]:
     """Yield a descriptor of the output that people see."""
     if not any(name in os.environ for name in _LAUNCHED):
-        yield sys.stdout.fileno()
+        yield stdout().fileno()
         return
     descriptor = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
     try:

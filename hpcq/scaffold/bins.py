@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcq.errors import JobError
 from hpcq.scaffold.profile import EnvironmentProfile
@@ -18,6 +19,10 @@ MIN_BINS, MAX_BINS = 2, 48
 MAX_FLOATS = 24
 # A bound beyond this does not tell where the observations are.
 MAX_BOUND = 1e4
+# Bins that hold so many different observations each, on average, hide what they differ in.
+SPREAD = 50
+# States that are too few to learn from.
+FEW = 20
 
 
 def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
@@ -28,7 +33,7 @@ def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
     JobError
         if there are too many floats.
     """
-    if not profile.floats:
+    if not profile.floats or profile.section.codec == "digest":
         return []
     count = len(profile.floats)
     if count > MAX_FLOATS or not profile.exact:
@@ -40,9 +45,43 @@ def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
         )
     bins = int(min(MAX_BINS, max(MIN_BINS, STATES ** (1 / count))))
     sampled = np.array(profile.rollout.floats)
+    sampled = sampled[np.isfinite(sampled).all(axis=1)]
+    if not len(sampled):
+        raise JobError(f"{profile.section.id}: all its observations hold an infinite float or NaN")
+    ranges, guessed = _ranges(profile, sampled)
+    met = _count_bins(sampled, ranges, bins)
+    why_ranges = ""
+    if guessed:
+        why_ranges = (
+            f"their ranges; {', '.join(guessed)} have no useful bounds: what random steps reached, "
+            "and half as much again; a value outside counts as the outermost bin"
+        )
+    if SPREAD * met < min(len(profile.rollout.states), bins**count):
+        # Bounds far from where the values are: all would look alike.
+        narrow = [_widened(float(column.min()), float(column.max())) for column in sampled.T]
+        narrow_met = _count_bins(sampled, narrow, bins)
+        if narrow_met > met:
+            ranges, met = narrow, narrow_met
+            why_ranges = (
+                "the space's bounds lie far from what random steps reached: these are what they "
+                "reached, and half as much again; widen them to where a good policy comes"
+            )
     names = ", ".join(name for name, _, _ in profile.floats)
-    why = f"equal parts of each float ({names}): {bins**count:,} states; more of those that matter"
+    why = f"equal parts of each float ({names}): {bins**count:,} states; "
+    why += _recurrence(met, sampled)
     keys: list[tuple[str, Any, str]] = [("bins", [bins] * count, why)]
+    if why_ranges:
+        keys += [
+            ("low", [low for low, _ in ranges], why_ranges),
+            ("high", [high for _, high in ranges], ""),
+        ]
+    return keys
+
+
+def _ranges(
+    profile: EnvironmentProfile, sampled: NDArray[np.float64]
+) -> tuple[list[tuple[float, float]], list[str]]:
+    """Return the range of every float, and the names of those without useful bounds."""
     ranges, guessed = [], []
     for column, (name, low, high) in zip(sampled.T, profile.floats, strict=True):
         if low is None or high is None or max(-low, high) > MAX_BOUND:
@@ -50,16 +89,25 @@ def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
             guessed.append(name)
         else:
             ranges.append((_float32(low), _float32(high)))
-    if guessed:
-        why = (
-            f"their ranges; {', '.join(guessed)} have no useful bounds: what random steps reached, "
-            "and half as much again; a value outside counts as the outermost bin"
-        )
-        keys += [
-            ("low", [low for low, _ in ranges], why),
-            ("high", [high for _, high in ranges], ""),
-        ]
-    return keys
+    return ranges, guessed
+
+
+def _count_bins(sampled: NDArray[np.float64], ranges: list[tuple[float, float]], bins: int) -> int:
+    """Return how many different states equal parts of these ranges make of what was sampled."""
+    low, high = np.array(ranges).T
+    width = np.where(high > low, high - low, 1.0)
+    places = np.clip(np.floor((sampled - low) / width * bins), 0, bins - 1)
+    return len(np.unique(places, axis=0))
+
+
+def _recurrence(met: int, sampled: NDArray[np.float64]) -> str:
+    """Return what the random steps say of so many bins."""
+    text = f"{len(sampled):,} random observations fell into {met:,} of them"
+    if met < FEW:
+        return f"{text}: very few; give more bins, or edges, to the floats that matter"
+    if 2 * met > len(sampled):
+        return f"{text}: they hardly recur; fewer bins, or 1 for what does not matter"
+    return f"{text}; more bins for the floats that matter"
 
 
 def _float32(value: float) -> float:

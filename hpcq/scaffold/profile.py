@@ -1,19 +1,23 @@
 """Profile an environment: its spaces, and a rollout of random actions."""
 
 import contextlib
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from hpcq.envs.guest import attempt, format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.loading import format_error
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
-from hpcq.errors import EnvironmentFault, HpcqError, JobError
+from hpcq.errors import EnvironmentFault, HpcqError, JobError, UnseededFault
 from hpcq.job.sections import Discretise, EnvironmentSection, Levels
+from hpcq.rng import seed_word
+from hpcq.run.preflight import try_out
 from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.discretise import components
+from hpcq.spaces.masks import BITS
 from hpcq.spaces.spaces import describe
 
 
@@ -34,6 +38,8 @@ class EnvironmentProfile:
     vector: bool
     """whether Gymnasium has a VectorEnv of it"""
     rollout: Rollout
+    seeding: dict[str, bool] = field(default_factory=dict)
+    """what it needs since its seed does not decide its first observation"""
 
     @property
     def states(self) -> int | None:
@@ -53,6 +59,12 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
+# What masks are called within observations.
+_MASK_KEYS = ("action_mask", "legal_actions", "mask")
+# How to live with a seed that decides nothing, in this order.
+_SEEDINGS: tuple[dict[str, bool], ...] = ({}, {"seed_globals": True}, {"reproducible": False})
+
+
 def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
     """Make the environment, and step it with random actions.
 
@@ -63,18 +75,31 @@ def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
     EnvironmentFault
         if the user's code raises.
     """
+    for seeding in _SEEDINGS:
+        with contextlib.suppress(UnseededFault):
+            return _profile(section.model_copy(update=seeding), seeding)
+    raise AssertionError("the last way accepts everything")
+
+
+def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> EnvironmentProfile:
     environment = _resolve(section)
     if isinstance(environment, CompiledEnvironment):
         return _profile_compiled(section, environment)
     env = environment.make()
+    if key := _mask_key(env, environment.actions):
+        attempt(lambda: env.close())
+        masked = {"mask_key": key, "action_mask": True}
+        return _profile(section.model_copy(update=masked), seeding)
     try:
+        if not _gives_masks(env):
+            # Its checks explain what would fail further down; it takes illegal actions, too.
+            try_out(environment, seed_word(0))
         spaces = (env.observation_space, env.action_space)
         description = describe(spaces[0])
         stepper = GymnasiumStepper(env, environment, description)
         rollout = _faults_named(environment.id, lambda: roll_out(stepper, environment.actions))
     finally:
-        with contextlib.suppress(Exception):
-            env.close()
+        attempt(lambda: env.close())
     spec = getattr(env, "spec", None)
     return EnvironmentProfile(
         section,
@@ -85,7 +110,22 @@ def profile_environment(section: EnvironmentSection) -> EnvironmentProfile:
         _is_exact(section),
         bool(spec and spec.vector_entry_point),
         rollout,
+        seeding,
     )
+
+
+def _mask_key(env: Any, actions: int) -> str | None:
+    """Return the key of a Dict observation that seems to hold the legal actions."""
+    parts = getattr(env.observation_space, "spaces", None)
+    if not isinstance(parts, dict) or len(parts) < 2 or actions > BITS:
+        return None
+    keys = (key for key in _MASK_KEYS if key in parts and parts[key].shape == (actions,))
+    return next(keys, None)
+
+
+def _gives_masks(env: Any) -> bool:
+    """Return whether infos seem to say which actions are legal."""
+    return attempt(lambda: "action_mask" in env.reset(seed=0)[1])[0] is True
 
 
 def _profile_compiled(
@@ -130,16 +170,17 @@ def _faults_named(name: str, function: Callable[[], Rollout]) -> Rollout:
     """Call a function; what the user's code raises becomes an `EnvironmentFault`."""
     try:
         return function()
-    except HpcqError:
+    except (HpcqError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFault(
             f"{name} failed within {STEPS:,} random steps:\n{format_error(error)}"
         ) from error
 
 
 def _abbreviated(space: Any) -> str:
-    text = " ".join(str(space).split())
+    # Without memory addresses: the same text each time.
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(space).split()))
     return text if len(text) <= 160 else f"{text[:160]} ..."
 
 

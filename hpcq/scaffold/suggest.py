@@ -4,14 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.scaffold.bins import bin_keys, level_keys
 from hpcq.scaffold.profile import EnvironmentProfile, count_text
-
-MINUTES = 2.0
-COMPILED_RATE = 5e6
+from hpcq.scaffold.sizes import Sizes, mean_length, sizes, time_limit
 
 
 @dataclass(frozen=True)
@@ -24,6 +19,15 @@ class Suggestion:
     why: str
     optional: bool = False
     """whether the key is written as a comment, to be enabled by the user"""
+
+
+_SEEDINGS = {
+    "seed_globals": "it draws from random or numpy.random: each copy gets generators of its own",
+    "reproducible": (
+        "its seed does not decide its first observation: two runs of this job differ, and so does "
+        "a run that was stopped and resumed"
+    ),
+}
 
 
 def suggest(profile: EnvironmentProfile, steps: int | None = None) -> list[Suggestion]:
@@ -41,9 +45,10 @@ def suggest(profile: EnvironmentProfile, steps: int | None = None) -> list[Sugge
     """
     bins = [Suggestion("environment.discretise", *key) for key in bin_keys(profile)]
     states = math.prod(bins[0].value) if bins else _states(profile)
-    steps = steps or _steps(profile, states)
+    size = sizes(profile, states, steps)
+    steps = size.steps
     return [
-        *_environment(profile, bins),
+        *_environment(profile, bins, size),
         *_learning(profile, steps, bool(bins)),
         Suggestion(
             "exploration",
@@ -51,9 +56,9 @@ def suggest(profile: EnvironmentProfile, steps: int | None = None) -> list[Sugge
             {"schedule": "linear", "start": 1.0, "end": 0.1, "steps": steps // 2},
             "probability of a random action: 1 at first, one in ten from half time on",
         ),
-        *_evaluation(profile, steps),
+        *_evaluation(profile, size),
         Suggestion("checkpoint", "minutes", 10.0, "between checkpoints; one more at the end"),
-        Suggestion("run", "steps", steps, _about_steps(profile, steps, states)),
+        Suggestion("run", "steps", steps, _about_steps(profile, size, states)),
         Suggestion("run", "seed", 1, "the same seed, the same table, on any number of ranks"),
     ]
 
@@ -65,7 +70,9 @@ def _states(profile: EnvironmentProfile) -> int:
     return min(total, 4 * seen) if 10 * seen < steps else total
 
 
-def _environment(profile: EnvironmentProfile, bins: list[Suggestion]) -> list[Suggestion]:
+def _environment(
+    profile: EnvironmentProfile, bins: list[Suggestion], size: Sizes
+) -> list[Suggestion]:
     def key(name: str, value: Any, why: str, optional: bool = False) -> Suggestion:
         return Suggestion("environment", name, value, why, optional)
 
@@ -76,64 +83,46 @@ def _environment(profile: EnvironmentProfile, bins: list[Suggestion]) -> list[Su
     keys += bins
     keys += [Suggestion("environment.discretise_actions", *each) for each in level_keys(profile)]
     why = "environments at once, over all ranks together; part of the job, whatever the ranks"
-    keys.append(key("count", _count(profile), why))
+    keys.append(key("count", size.count, why))
     if profile.vector:
-        why = "Gymnasium has a VectorEnv of it, which steps faster: 32 at a time"
-        keys.append(key("vector", 32, why, optional=True))
+        several = min(32, size.count)
+        why = f"Gymnasium has a VectorEnv of it, which steps faster: {several} at a time"
+        keys.append(key("vector", several, why, optional=True))
+    for name in profile.seeding:
+        keys.append(key(name, profile.seeding[name], _SEEDINGS[name]))
     rollout = profile.rollout
-    if rollout.masked and rollout.has_illegal_actions:
+    mask_key = profile.section.mask_key
+    if mask_key is not None or (rollout.masked and rollout.has_illegal_actions):
         why = "it gives the legal actions: only they are taken and learned from"
         keys.append(key("action_mask", True, why))
-    limit = _time_limit(profile)
+    if mask_key is not None:
+        keys.append(key("mask_key", mask_key, "the part of the observation that holds them"))
+    limit = time_limit(profile)
     if limit and not rollout.lengths and not profile.environment.max_episode_steps:
         why = f"it has no time limit, and no episode ended in {rollout.steps:,} random steps"
         keys.append(key("max_episode_steps", limit, why))
-    if not isinstance(profile.environment, CompiledEnvironment):
-        ticks = _reset_every(profile)
-        why = "ticks after which all episodes start anew: the run can be saved at these alone"
-        if ticks > 1000:
-            why += f"; four episodes of {limit:,} steps"
-        keys.append(key("reset_every", ticks, why))
+    if size.reset_every is not None:
+        why = (
+            "ticks after which all episodes start anew: the run can be saved and stopped at these "
+            f"alone, about every {max(size.reset_seconds, 1):,.0f} s"
+        )
+        keys.append(key("reset_every", size.reset_every, why))
     return keys
-
-
-def _time_limit(profile: EnvironmentProfile) -> int | None:
-    """Return the time limit: the environment's own, or one for episodes that do not end."""
-    rollout = profile.rollout
-    own = profile.environment.max_episode_steps or rollout.time_limit
-    return own or (None if rollout.lengths else 1000)
-
-
-def _mean_length(profile: EnvironmentProfile) -> float:
-    return float(np.mean(profile.rollout.lengths)) if profile.rollout.lengths else 1000.0
-
-
-def _count(profile: EnvironmentProfile) -> int:
-    if "count" in profile.section.model_fields_set:
-        return profile.section.count
-    return 1024 if isinstance(profile.environment, CompiledEnvironment) else 64
-
-
-def _reset_every(profile: EnvironmentProfile) -> int:
-    """Return the ticks between two reset ticks: enough for a few episodes."""
-    if "reset_every" in profile.section.model_fields_set:
-        return profile.section.reset_every
-    return max(1000, 4 * (_time_limit(profile) or 0))
 
 
 def _learning(profile: EnvironmentProfile, steps: int, binned: bool) -> list[Suggestion]:
     def key(name: str, value: Any, why: str, optional: bool = False) -> Suggestion:
         return Suggestion("learning", name, value, why, optional)
 
-    rollout, limit = profile.rollout, _time_limit(profile)
+    rollout, limit = profile.rollout, time_limit(profile)
     # Random episodes take about five times as long as those of a good policy. A horizon far beyond
     # a good episode slows learning down, and makes rewards that fall with time misleading.
-    horizon = min(max((limit or 5 * _mean_length(profile)) / 5, 10), 1000)
+    horizon = min(max((limit or 5 * mean_length(profile)) / 5, 10), 1000)
     gamma = float(f"{1 - float(f'{1 / horizon:.1g}'):.4g}")
     episodes = (
         f"a time limit of {limit:,}"
         if limit
-        else f"episodes of about {count_text(_mean_length(profile))}"
+        else f"episodes of about {count_text(mean_length(profile))}"
     )
     keys = []
     if profile.environment.self_play:
@@ -170,12 +159,10 @@ def _learning_rate(profile: EnvironmentProfile, steps: int, binned: bool) -> tup
     return {"schedule": "visits", "exponent": 0.7}, why
 
 
-def _evaluation(profile: EnvironmentProfile, steps: int) -> list[Suggestion]:
+def _evaluation(profile: EnvironmentProfile, size: Sizes) -> list[Suggestion]:
     """Return ten evaluations, of so few episodes that they cost little beside the training."""
-    every = max(steps // 10, 1)
-    if not isinstance(profile.environment, CompiledEnvironment):
-        every = max(every, _count(profile) * _reset_every(profile))
-    length = _time_limit(profile) or 5 * _mean_length(profile)
+    every = max(size.steps // 10, size.count * (size.reset_every or 1))
+    length = time_limit(profile) or 5 * mean_length(profile)
     episodes = int(min(max(every / (10 * length), 20), 100))
     return [
         Suggestion(
@@ -199,26 +186,9 @@ def _evaluation(profile: EnvironmentProfile, steps: int) -> list[Suggestion]:
     ]
 
 
-def _rate(profile: EnvironmentProfile) -> float:
-    """Return steps per second on two ranks, roughly."""
-    if isinstance(profile.environment, CompiledEnvironment):
-        return 2 * COMPILED_RATE
-    return 2 * 0.7 * profile.rollout.steps / max(profile.rollout.seconds, 1e-9)
-
-
-def _steps(profile: EnvironmentProfile, states: int) -> int:
-    """Return a round number of steps: enough for the states, but of a few minutes at most."""
+def _about_steps(profile: EnvironmentProfile, size: Sizes, states: int) -> str:
+    text = f"about {max(size.steps / size.rate, 1):,.0f} s on 2 ranks here"
     pairs = states * profile.environment.actions
-    wanted = min(max(200 * pairs, 200_000), 50_000_000, _rate(profile) * 60 * MINUTES)
-    wanted = max(wanted, 10_000)
-    scale = 10 ** math.floor(math.log10(wanted))
-    return int(next(m for m in (5, 2, 1) if m * scale <= wanted) * scale)
-
-
-def _about_steps(profile: EnvironmentProfile, steps: int, states: int) -> str:
-    seconds = steps / _rate(profile)
-    text = f"about {max(seconds, 1):,.0f} s on 2 ranks here"
-    pairs = states * profile.environment.actions
-    if steps < 100 * pairs:
+    if size.steps < 100 * pairs:
         text += f"; {pairs:,} values can be learned, so this may be a beginning: resume with more"
     return text

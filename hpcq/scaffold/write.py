@@ -129,8 +129,25 @@ def _summary(profile: EnvironmentProfile, folder: Path) -> str:
         f"A first job for {_relative(profile.section.id, folder)}: a start, not the best possible. "
         f"Observations: {profile.spaces[0]}; actions: {profile.spaces[1]}. {rollout.steps:,} "
         f"random steps{speed} gave {len(rollout.states):,} different observations and "
-        f"{rewards}{episodes}. `hpcq reference` explains every key."
+        f"{rewards}{episodes}.{_warnings(profile)} `hpcq reference` explains every key."
     )
+
+
+def _warnings(profile: EnvironmentProfile) -> str:
+    """Return what makes a table unfit, as far as random steps can tell."""
+    rollout, text = profile.rollout, ""
+    if not profile.floats and len(rollout.states) > 0.8 * rollout.steps > 80:
+        text += (
+            " Hardly any observation came twice: a table learns only from those that do. Leave out "
+            "of the observation what the agent does not need (environment.wrappers)."
+        )
+    if not profile.floats and rollout.differing_repeats > max(20, 0.5 * rollout.repeats):
+        text += (
+            f" Of {rollout.repeats:,} repeated steps {rollout.differing_repeats:,} had another "
+            "outcome: much chance, or an observation that shows a part of the state alone; a table "
+            "can act on nothing else than the observation."
+        )
+    return text
 
 
 def _sections(keys: list[Suggestion]) -> list[str]:

@@ -178,7 +178,9 @@ class Codec:
             for observation in observations:
                 rows.append([])
                 _parts(self.description, observation, rows[-1])
-        except ValueError:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             return None
         return self._encode(len(rows), list(zip(*rows, strict=True)))
 
@@ -190,7 +192,9 @@ class Codec:
                 columns = [[self.item(batch, i) for i in range(count)]]
             else:
                 _parts(self.description, batch, columns)
-        except (TypeError, ValueError, KeyError, IndexError):
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             return None
         return self._encode(count, columns)
 
@@ -209,7 +213,10 @@ class Codec:
                 clipped.append(part.append(keys, column))
                 if clipped[-1] < 0:
                     return None
-        except (TypeError, ValueError, OverflowError):
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            # An observation's conversion may raise anything.
             return None
         for part, n in zip(self._leaves, clipped, strict=True):
             if isinstance(part, Bins):

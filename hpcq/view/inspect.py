@@ -158,7 +158,7 @@ def query(path: str | Path, observations: Iterable[Any]) -> list[dict[str, Any]]
     Raises
     ------
     JobError
-        if an observation is not in the space, or has no row.
+        if an observation is not in the space.
     """
     with Table(path) as table:
         return [row_of(table, given) for given in observations]
@@ -166,7 +166,7 @@ def query(path: str | Path, observations: Iterable[Any]) -> list[dict[str, Any]]
 
 def row_of(table: Table, observation: Any) -> dict[str, Any]:
     """Return the row of one observation; see `query`."""
-    return _row(table, table.key(observation), f"{observation!r}")
+    return _row(table, table.key(observation))
 
 
 def query_key(path: str | Path, key: int) -> dict[str, Any]:
@@ -174,14 +174,22 @@ def query_key(path: str | Path, key: int) -> dict[str, Any]:
     with Table(path) as table:
         if not 0 <= key < table.codec.size:
             raise JobError(f"key {key} is not in 0 ... {table.codec.size - 1}")
-        return _row(table, key, f"key {key}")
+        return _row(table, key)
 
 
-def _row(table: Table, key: int, what: str) -> dict[str, Any]:
+def _row(table: Table, key: int) -> dict[str, Any]:
+    """Return the row of a key; of a state that was never updated, with a `note`."""
     rows = table.find(key)
-    if rows is None:
-        raise JobError(
-            f"{what}: this state was never updated; its values are "
-            f"learning.q_init = {table.q_init:g}"
-        )
-    return describe_row(table, rows)
+    if rows is not None:
+        return describe_row(table, rows)
+    actions = table.header.actions
+    row = {
+        "key": key,
+        "observation": plain(table.observation(key)),
+        "q": [table.q_init] * actions,
+        "greedy": [plain(table.actions.one(n)) for n in range(actions)],
+    }
+    if table.header.visits:
+        row["visits"] = [0] * actions
+    row["note"] = f"never updated: its values are learning.q_init = {table.q_init:g}"
+    return row

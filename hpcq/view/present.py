@@ -3,6 +3,7 @@
 from typing import Any
 
 from hpcq.printable import printable
+from hpcq.run.formatting import ranks_text
 from hpcq.spaces.spaces import named
 
 
@@ -12,7 +13,15 @@ def row_text(row: dict[str, Any]) -> str:
     text = f"{printable(row['observation']):>12}  q [{values}]  greedy {row['greedy']}"
     if "visits" in row:
         text += f"  visits {row['visits']}"
+    if "note" in row:
+        text += f"  ({row['note']})"
     return text
+
+
+def _size_text(summary: dict[str, Any]) -> str:
+    """Return the number of states; a digest has none."""
+    digest = summary["observation"]["kind"] == "Digest"
+    return "" if digest else f", {summary['state_space']:,} states"
 
 
 def summary_text(summary: dict[str, Any]) -> str:
@@ -24,7 +33,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         ("file", summary["file"]),
         ("job", f"{summary['job']['name']}: {learning['rule']}, gamma {learning['gamma']:g}"),
         ("environment", f"{summary['environment']}, {summary['environments']} at once"),
-        ("observations", f"{named(summary['observation'])}, {summary['state_space']:,} states"),
+        ("observations", f"{named(summary['observation'])}{_size_text(summary)}"),
         ("actions", str(summary["actions"])),
         ("trained", f"{summary['steps']:,} steps, {summary['episodes']:,} episodes"),
         ("table", f"{rows:,} states seen, {summary['dtype']}{_tables_text(summary)}"),
@@ -34,7 +43,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines.append(("updates", f"{about}{summary['updates']:,} counted"))
     lines += [
         ("digest", summary["digest"]),
-        ("written by", f"{summary['written_by_ranks']} ranks; {versions}"),
+        ("written by", f"{ranks_text(summary['written_by_ranks'])}; {versions}"),
     ]
     text = [f"{name:<13} {printable(value)}" for name, value in lines]
     if looked_at < rows:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hpcq.envs.guest import format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.loading import format_error
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError, StorageError
 from hpcq.job.job import Job
 from hpcq.view.evaluate import environment_of, job_of

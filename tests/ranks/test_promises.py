@@ -31,6 +31,9 @@ CASES = {
         {"id": "hpcq/Garnet-v0", "kwargs": {"states": 2, "actions": 2, "branching": 1}, "count": 6}
     ),
     "python": make_job.make(make_job.CORRIDOR, learning=VISITS),
+    "global generators": make_job.make(
+        {"id": "problems:Careless", "seed_globals": True, "count": 5, "reset_every": 40}
+    ),
     "vector": make_job.make(make_job.VECTOR, learning=VISITS),
     "vector, fewer units than ranks": make_job.make({**make_job.VECTOR, "count": 2}),
     "continuous": make_job.make(

@@ -1,14 +1,23 @@
 """Environments for tests. Job files reach them as ``problems:Name``, Gymnasium imports them."""
 
+import contextlib
+import io
 import os
+import random
 import signal
+import sys
 import time
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
+
+from hpcq.collectors import vector
+
+# Gymnasium 1.0 has none.
+AutoresetMode = getattr(gymnasium.vector, "AutoresetMode", vector.AutoresetMode)
 
 
 class Corridor(gymnasium.Env):
@@ -112,6 +121,84 @@ class Broken(Scripted):
             raise RuntimeError("cannot be closed")
 
 
+class Careless(gymnasium.Env):
+    """Draws from the global generators alone, normal numbers among them."""
+
+    observation_space = spaces.Discrete(1 << 40)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, unseeded=False):
+        self.unseeded = unseeded
+        self.offset = random.randrange(5)
+
+    def reset(self, *, seed=None, options=None):
+        self.at = time.perf_counter_ns() % (1 << 40) if self.unseeded else random.randrange(1000)
+        return self.at, {}
+
+    def step(self, action):
+        self.at = int(self.at + self.offset + 3 * np.random.randn() + random.random()) % 20  # noqa: NPY002
+        return self.at, float(self.at == 7), self.at == 7, False, {}
+
+
+class Odd(BaseException):
+    """Neither an Exception nor able to say what it is."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+class Unwilling:
+    """Raises whatever it is asked."""
+
+    def _raise(self, *_):
+        raise Odd
+
+    __float__ = __int__ = __index__ = __bool__ = __repr__ = __array__ = __len__ = _raise
+
+
+def raised(error):
+    """Raise it."""
+    raise error
+
+
+class Thief(gymnasium.Env):
+    """Each one takes the standard streams away in another manner."""
+
+    observation_space = spaces.Discrete(10)
+    action_space = spaces.Discrete(2)
+    made = 0
+
+    def __init__(self, fails=False):
+        self.fails, self.how = fails, Thief.made % 8
+        Thief.made += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if self.how == 1 and stream is not None:
+                stream.close()
+            elif self.how == 3 and hasattr(stream, "buffer"):
+                stream.buffer.close()
+            elif self.how == 5 and isinstance(stream, io.TextIOWrapper):
+                with contextlib.suppress(ValueError):
+                    stream.detach()
+            elif self.how == 6:
+                setattr(sys, name, io.StringIO())
+            elif self.how == 7:
+                setattr(sys, name, None)
+        if self.how == 4:
+            for number in (1, 2):
+                with contextlib.suppress(OSError):
+                    os.close(number)
+        return 0, {}
+
+    def step(self, action):
+        if self.fails and self.how == 5:
+            raise ValueError("stolen \udcff")
+        return int(self.np_random.integers(10)), 0.0, False, False, {}
+
+
 class Bad(gymnasium.Env):
     """Break Gymnasium's contract in step 3, or where `how` says."""
 
@@ -143,6 +230,8 @@ class Bad(gymnasium.Env):
             return good
         if self.how == "action dtype":
             raise TypeError(f"expected an int32, not {action.dtype}")
+        if self.how.startswith("raise "):
+            raise {"exit": GeneratorExit("done"), "odd": Odd()}[self.how[6:]]
         return {
             "shape": ({"x": np.zeros(3), "y": y}, *good[1:]),
             "scalar": ({"x": 0.5, "y": y}, *good[1:]),
@@ -158,6 +247,14 @@ class Bad(gymnasium.Env):
             "reward nan": (good[0], np.float32("nan"), *good[2:]),
             "flag": (*good[:2], "yes", False, {}),
             "flags": (*good[:2], np.zeros(2, bool), False, {}),
+            "unwilling reward": (good[0], Unwilling(), *good[2:]),
+            "unwilling x": ({"x": Unwilling(), "y": y}, *good[1:]),
+            "unwilling y": ({"x": x, "y": Unwilling()}, *good[1:]),
+            "unwilling flag": (*good[:2], Unwilling(), False, {}),
+            "long": ({"x": x, "y": 10**5000}, *good[1:]),
+            "long reward": (good[0], 10**5000, *good[2:]),
+            "rewards": (good[0], np.ones(2), *good[2:]),
+            "four": (*good[:3], {}),
         }.get(self.how, good)
 
 
@@ -165,6 +262,73 @@ def reset_on_end(env, note="wrapped"):
     """A wrapper that is a function."""
     env.note = note
     return env
+
+
+def scaled(env, low: np.ndarray, high=np.ones(2), names: list | np.ndarray | None = None):  # noqa: B008
+    """A wrapper that wants arrays."""
+    env.low, env.high, env.names = low, high, names
+    return env
+
+
+class Choosy(gymnasium.Env):
+    """Gives the legal actions within the observation; pays minus infinity for others."""
+
+    observation_space = spaces.Dict(at=spaces.Discrete(6), action_mask=spaces.MultiBinary(3))
+    action_space = spaces.Discrete(3)
+
+    def _observation(self):
+        return {"at": self.at, "action_mask": np.arange(3) != self.at % 3}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = int(self.np_random.integers(6))
+        return self._observation(), {}
+
+    def step(self, action):
+        reward = -np.inf if action == self.at % 3 else float(self.at == 5)
+        self.at = int(self.np_random.integers(6))
+        return self._observation(), reward, False, False, {}
+
+
+class Numbered(Corridor):
+    """Knows its own number."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, number, folder, more=None):
+        super().__init__()
+        Numbered.made.append((number, folder, more))
+
+
+class OldGym:
+    """As if it were of the package gym."""
+
+    __module__ = "gym.envs"
+
+    def close(self):
+        pass
+
+
+class OldStyle(gymnasium.Env):
+    """Gymnasium's class with old gym's methods."""
+
+    observation_space = spaces.Discrete(3)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, how):
+        if how == "step":
+            self.reset = lambda seed=None, options=None: (0, {})
+
+    def reset(self):
+        return 0
+
+    def step(self, action):
+        return 0, 0.0, False, {}
+
+
+def make_vector():
+    """A function whose result alone tells that it makes a VectorEnv."""
+    return ScriptedVector(2, "DISABLED")
 
 
 class ScriptedVector(VectorEnv):
@@ -238,7 +402,7 @@ class BrokenVector(ScriptedVector):
         super().__init__(num_envs, mode)
         self.how, self.after, self.steps = how, after, 0
         if how == "mode":
-            self.metadata = {}
+            self.metadata = {"autoreset_mode": "none"}
 
     def step(self, actions):
         observations, rewards, terminated, truncated, infos = super().step(actions)

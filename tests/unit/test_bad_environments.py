@@ -1,15 +1,19 @@
 """A bad environment is one message that names environment, tick, episode and action."""
 
+import random
 import re
 
 import make_job
+import problems
 import pytest
 from mpi4py import MPI
 
+from hpcq.collectors.factory import make_collector
 from hpcq.envs.resolve import resolve
 from hpcq.errors import DependencyError, EnvironmentFault, ExitCode, JobError
 from hpcq.job.sections import EnvironmentSection
 from hpcq.learning.lockstep import LockstepLearner
+from hpcq.rng import seed_word
 from hpcq.run import preflight
 
 BINS = {"bins": [2]}
@@ -35,6 +39,16 @@ STEPS = [
     ("reward nan", "reward nan, expected a finite number"),
     ("flag", "terminated is 'yes', expected a bool"),
     ("flags", r"terminated is array.*, expected a bool"),
+    ("unwilling reward", "reward a Unwilling whose text cannot be made.*Odd.*finite number"),
+    ("unwilling x", "observation .* is not in the space: "),
+    ("unwilling y", "observation .* is not in the space: .*Odd"),
+    ("unwilling flag", "terminated is a Unwilling whose text cannot be made, expected a bool"),
+    ("long", "observation .* is not in the space: "),
+    ("long reward", "reward a int whose text cannot be made, expected a finite number"),
+    ("rewards", r"reward of shape \(2,\), expected a finite number.*each by its weight"),
+    ("four", "a tuple of 4, expected .obs, .*old package gym"),
+    ("raise exit", "raised.*GeneratorExit: done"),
+    ("raise odd", "raised.*Odd"),
     ("action dtype", "raised.*TypeError: expected an int32, not int64"),
 ]
 
@@ -70,6 +84,32 @@ def test_a_reset_without_info(how):
         EnvironmentFault, match=r"environment 1 \(.*\), tick 0, episode 0: reset: ret"
     ):
         preflight.check(job, resolve(job.environment), 1, 3)
+
+
+def test_a_seed_that_decides_nothing_must_be_accepted():
+    careless = {"id": "problems:Careless", "count": 3, "reset_every": 20}
+    unseeded = {**careless, "kwargs": {"unseeded": True}}
+    for keys, fine in (
+        (careless, False),
+        ({**careless, "seed_globals": True}, True),
+        ({**unseeded, "seed_globals": True}, False),
+        ({**unseeded, "reproducible": False}, True),
+    ):
+        job = make_job.make(keys)
+        if fine:
+            preflight.check(job, resolve(job.environment), 0, 1)
+        else:
+            with pytest.raises(EnvironmentFault, match=r"seed_globals.*reproducible = false"):
+                preflight.check(job, resolve(job.environment), 0, 1)
+
+
+def test_global_generators_are_left_as_they_were():
+    job = make_job.make({"id": "problems:Careless", "seed_globals": True, "reset_every": 20})
+    environment = resolve(job.environment)
+    random.seed(5)
+    preflight.check(job, environment, 0, 1)
+    expected = random.Random(5).random()
+    assert random.random() == expected
 
 
 def test_the_flight_leaves_no_trace():
@@ -139,7 +179,13 @@ def test_wrappers_go_around_in_order():
         ({"id_": "CartPole-v1", "discretise": None}, JobError, "CartPole-v1: observation space"),
         ({"id_": "Taxi-v4", "vector": 4, "discretise": None}, JobError, "no VectorEnv of its own"),
         ({"id_": "problems:ScriptedVector", "kwargs": {"num_envs": 2, "mode": "DISABLED"}},
+         JobError, "is a VectorEnv: give the number of environments"),
+        ({"id_": "problems:make_vector", "discretise": None},
          EnvironmentFault, "is a ScriptedVector, expected a gymnasium.Env; give its size"),
+        ({"id_": "problems:FrozenLake-v1", "discretise": None}, JobError, "is Gymnasium's own"),
+        ({"id_": "problems:NoSuch-v1"}, JobError, "was imported, but registers no such id"),
+        ({"id_": "problems:OldGym", "discretise": None},
+         EnvironmentFault, "is a OldGym, .*one of the old package gym: .*shimmy"),
         ({"id_": "problems:Bad", "vector": 2}, JobError, "takes no num_envs: it makes no"),
         ({"id_": "LunarLander-v3"}, DependencyError, "LunarLander-v3"),
         ({"discretise_actions": {"levels": [2]}}, JobError, "action space .*has no floats"),
@@ -149,6 +195,48 @@ def test_wrappers_go_around_in_order():
 def test_what_cannot_be_is_explained(keys, error, words):
     with pytest.raises(error, match=words):
         resolve(section(**keys))
+
+
+def test_masks_may_be_in_the_observation():
+    choosy = {"id": "problems:Choosy", "count": 3}
+    masked = make_job.make({**choosy, "action_mask": True, "mask_key": "action_mask"})
+    environment = resolve(masked.environment)
+    assert list(environment.observation["spaces"]) == ["at"]
+    preflight.check(masked, environment, 0, 1)
+    plain = make_job.make(choosy)
+    with pytest.raises(EnvironmentFault, match=r"reward -inf.*environment.action_mask"):
+        preflight.check(plain, resolve(plain.environment), 0, 1)
+    for keys, words in (
+        ({"mask_key": "action_mask"}, "give action_mask = true"),
+        ({"mask_key": "legal", "action_mask": True}, "expected a Dict with that key"),
+    ):
+        with pytest.raises(JobError, match=words):
+            resolve(make_job.make({**choosy, **keys}).environment)
+
+
+def test_each_environment_knows_its_number():
+    problems.Numbered.made.clear()
+    kwargs = {"number": "{index}", "folder": "work/{index}", "more": {"ports": ["{index}"]}}
+    environment = resolve(section("problems:Numbered", kwargs=kwargs, discretise=None))
+    make_collector(environment, seed_word(0), 4, 2, 10).close()
+    assert problems.Numbered.made[-2:] == [
+        (4, "work/4", {"ports": [4]}),
+        (5, "work/5", {"ports": [5]}),
+    ]
+
+
+def test_lists_become_arrays_where_arrays_are_declared():
+    wrapper = {"entry": "problems:scaled", "kwargs": {"low": [0, 1], "high": [2, 3], "names": [1]}}
+    env = resolve(section(wrappers=[wrapper])).make()
+    kinds = [type(value).__name__ for value in (env.low, env.high, env.names)]
+    assert kinds == ["ndarray", "ndarray", "list"]
+
+
+@pytest.mark.parametrize("how", ["reset", "step"])
+def test_the_interface_of_old_gym_is_named(how):
+    job = make_job.make({"id": "problems:OldStyle", "kwargs": {"how": how}})
+    with pytest.raises(EnvironmentFault, match=rf"{how}: .*interface of the old package gym"):
+        preflight.check(job, resolve(job.environment), 0, 1)
 
 
 def test_native_vector_envs_by_id():

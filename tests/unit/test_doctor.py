@@ -45,6 +45,11 @@ def test_nothing_to_find():
             "note",
             "3.0 MiB of shared memory on h1 are left of MPI jobs that were killed (2 files)",
         ),
+        (
+            with_all(below={"gymnasium": ("0.29.1", "1.0")}),
+            "problem",
+            "gymnasium is 0.29.1, hpcq needs 1.0 or newer",
+        ),
         (with_last(cpu="B"), "warning", "different CPUs: A, B"),
         (with_last(shared=False), "problem", "of rank 3 (h1) is not that of rank 0"),
         (with_last(clock=-60.0), "warning", "the clock of h1 is 60 s behind"),

@@ -2,6 +2,8 @@ import json
 import tomllib
 from pathlib import Path
 
+import make_job
+import problems
 import pytest
 
 from hpcq.errors import ExitCode, JobError
@@ -89,7 +91,7 @@ def test_the_effective_job_is_a_job(tmp_path, change):
         ("environment.count=0", "environment.count = 0.*greater than or equal to 1"),
         ("environment.backend=fortran", "environment.backend = 'fortran'.*'compiled'"),
         ("run.steps=many", "run.steps = 'many'.*integer"),
-        ("run.steps=1e6", "run.steps = 1000000.0: expected an integer, such as .* 1_000_000"),
+        ("run.steps=1.5", "run.steps = 1.5: expected an integer, such as .* 1_000_000"),
         ("run=3", "run = 3.*section"),
         ("run.steps.more=3", "--set run.steps.more=3: steps is a value"),
         ("run.steps", "--set run.steps: expected SECTION.KEY=VALUE"),
@@ -179,3 +181,28 @@ def test_what_differs_from_the_defaults_on_one_line(tmp_path):
     )
     rate = "{ schedule = 'visits', exponent = 0.7 }"
     assert "visits" in load(tmp_path, GOOD, f"learning.learning_rate={rate}").brief()
+
+
+def test_whole_numbers_may_be_written_in_powers_of_ten(tmp_path):
+    (tmp_path / "job.toml").write_text(GOOD.replace("steps = ", "steps = 1e6 # "))
+    job = Job.load(
+        tmp_path / "job.toml", ["stop.every=2e4", "stop.patience=3.0", "evaluation.every=1e3"]
+    )
+    assert (job.run.steps, job.stop.every, job.stop.patience) == (1_000_000, 20_000, 3)
+    for wrong in ("run.steps=1.5", "run.steps=1e300", "run.steps=inf"):
+        with pytest.raises(JobError, match="expected an integer"):
+            Job.load(tmp_path / "job.toml", [wrong])
+
+
+def test_a_key_can_be_taken_away_on_the_command_line(tmp_path):
+    (tmp_path / "job.toml").write_text(GOOD + "\n[exploration]\nepsilon = 0.3\n")
+    other = ["exploration.policy=boltzmann", "exploration.temperature=1.0"]
+    with pytest.raises(JobError, match="--set exploration.epsilon=` takes it away"):
+        Job.load(tmp_path / "job.toml", other)
+    job = Job.load(tmp_path / "job.toml", [*other, "exploration.epsilon="])
+    assert job.exploration.policy == "boltzmann"
+
+
+def test_python_can_give_a_class_as_the_environment():
+    job = make_job.make({"id": problems.Corridor, "reset_every": 40})
+    assert job.environment.id == "problems:Corridor"

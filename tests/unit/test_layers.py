@@ -35,8 +35,8 @@ LAYERS = """
     rng
     hashing
     jit
-    mpi confidence fields disk printable
-    errors _version
+    mpi confidence fields disk output
+    errors printable _version
 """
 LEVEL = {room: level for level, line in enumerate(LAYERS.split("\n")) for room in line.split()}
 

@@ -1,5 +1,7 @@
 """`hpcq init`: the profile of an environment, and the job file that follows."""
 
+import math
+import time
 import tomllib
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, JobError
 from hpcq.job.job import Job
 from hpcq.job.sections import EnvironmentSection
-from hpcq.scaffold import write
+from hpcq.scaffold import rollout, write
 from hpcq.scaffold.profile import profile_environment
 from hpcq.scaffold.suggest import suggest
 
@@ -139,13 +141,89 @@ def test_a_limit_that_only_the_environment_knows(monkeypatch, tmp_path):
     assert "# q_init = 1.0" in (tmp_path / "first.toml").read_text()  # there was no reward
 
 
+class Slow(Scripted):
+    """Takes a hundredth of a second for a step."""
+
+    def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
+
+
+def test_a_slow_environment_is_saved_and_done_in_minutes(monkeypatch, tmp_path):
+    monkeypatch.setattr(rollout, "SECONDS", 0.5)
+    monkeypatch.setattr(gymnasium, "slow", lambda: Slow(TEN, TWO, ends=15), False)
+    job = of_id(tmp_path, "gymnasium:slow")
+    between = job["environment"]["count"] * job["environment"]["reset_every"]
+    steps = job["run"]["steps"]
+    # Two ranks make about 140 steps a second.
+    assert between <= 140 * 60
+    assert steps <= 140 * 600
+    assert job["environment"]["reset_every"] >= 30  # two episodes
+    # What is asked for is what is done, nearly.
+    assert math.ceil(steps / between) * between <= 1.2 * steps
+
+
+def test_bounds_far_from_the_values_are_not_used(monkeypatch, tmp_path):
+    class Far(gymnasium.Env):
+        observation_space, action_space = spaces.Box(0, 5000, (10,), np.float64), TWO
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.np_random.uniform(0, 9, 10), {}
+
+        def step(self, action):
+            return self.np_random.uniform(0, 9, 10), 0.0, False, False, {}
+
+    monkeypatch.setattr(gymnasium, "far", Far, False)
+    discretise = of_id(tmp_path, "gymnasium:far")["environment"]["discretise"]
+    assert max(discretise["high"]) < 20
+    assert "fell into" in (tmp_path / "first.toml").read_text()
+
+
+def test_what_never_recurs_is_said(monkeypatch, tmp_path):
+    class Counting(gymnasium.Env):
+        observation_space, action_space = spaces.Discrete(1 << 40), TWO
+
+        def reset(self, *, seed=None, options=None):
+            self.at = (seed or 0) % 1000 * 1_000_000
+            return self.at, {}
+
+        def step(self, action):
+            self.at += 1
+            return self.at, 0.0, False, False, {}
+
+    monkeypatch.setattr(gymnasium, "counting", Counting, False)
+    of_id(tmp_path, "gymnasium:counting")
+    text = " ".join((tmp_path / "first.toml").read_text().replace("\n# ", " ").split())
+    assert "Hardly any observation came twice" in text
+
+
+def test_masks_within_the_observation_are_found(tmp_path):
+    environment = of_id(tmp_path, "problems:Choosy")["environment"]
+    assert (environment["action_mask"], environment["mask_key"]) == (True, "action_mask")
+
+
+def test_a_digest_of_floats_is_taken_where_it_is_asked_for(tmp_path):
+    job = of_id(tmp_path, "CartPole-v1", {"environment": {"codec": "digest"}})
+    assert job["environment"]["codec"] == "digest"
+    assert "discretise" not in job["environment"]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "key"), [({}, "seed_globals"), ({"unseeded": True}, "reproducible")]
+)
+def test_seeds_that_decide_nothing(tmp_path, kwargs, key):
+    job = of_id(tmp_path, "problems:Careless", **kwargs)
+    assert job["environment"][key] is (key == "seed_globals")
+
+
 def test_what_does_not_suit_a_table(monkeypatch, tmp_path):
     with pytest.raises(JobError, match="64 floats, too much for a table; .*wrapper"):
         suggested(monkeypatch, tmp_path, spaces.Box(0, 1, (8, 8)), TWO)
 
 
 def test_an_environment_that_breaks_is_named(monkeypatch, tmp_path):
-    with pytest.raises(EnvironmentFault, match="scripted failed within 5,000 random steps:\n"):
+    with pytest.raises(EnvironmentFault, match=r"scripted\), tick 1, .*: step: raised\n"):
         suggested(monkeypatch, tmp_path, TEN, TWO, ends="soon")
 
 

@@ -155,7 +155,7 @@ def test_a_vector_env_that_lies_about_its_mode(said, true):
         ("old", r"a tuple of 4, expected \(observations, rewards, terminations"),
         ("final", r"environment 0 .*tick 3, episode 0, action \d: final_obs: observation -1 is"),
         ("reset", r"reset: returned ndarray, expected \(observations, infos\)"),
-        ("mode", r"make: metadata\['autoreset_mode'\] is None, expected a gymnasium"),
+        ("mode", r"make: metadata\['autoreset_mode'\] is 'none', expected a gymnasium"),
     ],
 )
 def test_a_vector_env_that_breaks_the_contract(how, message):

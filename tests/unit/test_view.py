@@ -231,16 +231,21 @@ def test_what_is_known_is_shown_beside_what_is_not(files, capsys):
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["observation"] for row in rows] == [known[0], missing, 50, known[1]]
-    assert ["q" in row for row in rows] == [True, False, False, True]
-    assert "never updated" in rows[1]["error"]
+    assert ["q" in row for row in rows] == [True, True, False, True]
+    assert "never updated" in rows[1]["note"]
     assert "50 is not in 0 ... 49" in rows[2]["error"]
-    assert [line[:6] for line in err.splitlines()] == ["hpcq: "] * 2
+    assert [line[:6] for line in err.splitlines()] == ["hpcq: "]
 
 
 def test_what_was_never_updated_is_said(files):
     missing = next(s for s in range(50) if s not in plain(files[0]))
-    with pytest.raises(JobError, match=rf"{missing}: .*never updated; .*q_init = 0.25"):
-        inspection.query(files[0], [missing])
+    for found in (*inspection.query(files[0], [missing]), inspection.query_key(files[0], missing)):
+        assert set(found["q"]) == {0.25}
+        assert found["observation"] == missing
+        assert len(found["greedy"]) == len(found["q"])
+        assert "never updated" in found["note"]
+    text = run("query", files[0], missing)
+    assert "never updated: its values are learning.q_init = 0.25" in text
     with pytest.raises(JobError, match=r"key 50 is not in 0 ... 49"):
         inspection.query_key(files[0], 50)
 
