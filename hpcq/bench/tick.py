@@ -139,7 +139,7 @@ def bench(
     """Run the tick, and the limit and the serial yardstick of one workload. Collective."""
     work = workload(name, environments)
     with first_on_each_node(comm):
-        warm_up(work.job, work.environment)
+        warm_up(work.job, work.environment, comm.size)
     learner = LockstepLearner(work.job, work.environment, comm, route)
     if work.states:
         fill(learner, work.states)

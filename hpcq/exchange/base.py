@@ -110,11 +110,12 @@ class Exchange:
     replies : where to write the replies to them
     replies_in : the replies to this rank's messages, grouped by owner, after `reply`
     direct : whether messages go through memory alone: one rank, or those of one node
+    shared : whether that memory is the node's
     node : what the ranks of this node share
     packed, written : the outbox, and the replies to other ranks of the node, as uint64
     """
 
-    direct = False
+    direct = shared = False
 
     def __init__(
         self,

@@ -43,6 +43,8 @@ _COUNTS, _MESSAGES, _REPLIES = 21, 22, 23
 class NodeAwareExchange(Exchange):
     """Exchange through shared memory and, between nodes, forwarders; see `base.Exchange`."""
 
+    shared = True
+
     @classmethod
     def make(
         cls,

@@ -145,7 +145,7 @@ class KernelTicks(Ticks):
                 *actor.kernels,
                 *owner.kernels,
                 make_rows,
-                len(actor.exchange.sent) > 1,
+                actor.exchange.shared,
             )
         )
 

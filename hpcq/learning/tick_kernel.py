@@ -38,7 +38,7 @@ def _nothing() -> None:
 
 
 @inlined
-def _lap(spent: NDArray[np.int64], phase: int, since: int) -> int:
+def _lap(spent: NDArray[np.int64], phase: Any, since: int) -> int:
     """Note the time since a phase began, if it was timed; return the time now."""
     if since == 0:
         return 0
@@ -117,12 +117,12 @@ def make_ticks(
                 if steps_here:
                     store(where, 0, np.int32(STEP))
                     step_all(tick, *step_arguments)
-                now = _lap(spent, _STEPPED, now)
+                now = _lap(spent, np.int64(_STEPPED), now)
                 phase = PACK
             if phase == PACK:
                 store(where, 0, np.int32(PACK))
                 pack(tick, *pack_arguments)
-                now = _lap(spent, _PACKED, now)
+                now = _lap(spent, np.int64(_PACKED), now)
                 mine = flags
                 if until > 0 and clock_ns() > until:
                     mine |= pause
@@ -137,7 +137,7 @@ def make_ticks(
                         at[NEEDED], at[DONE], phase = needed, 0, APPLY
                         at[TICK], at[PHASE], at[AGREED] = tick, phase, agreed
                         return True
-                now = _lap(spent, _EXCHANGED, now)
+                now = _lap(spent, np.int64(_EXCHANGED), now)
                 at[DONE], phase = 0, APPLY
             steps = max(0, tick) * environments
             if phase == APPLY:
@@ -146,7 +146,7 @@ def make_ticks(
                 if done >= 0:
                     at[TICK], at[PHASE], at[AGREED], at[DONE] = tick, phase, agreed, done
                     return True
-                now = _lap(spent, _APPLIED, now)
+                now = _lap(spent, np.int64(_APPLIED), now)
                 phase = ANSWER
             if phase == ANSWER:
                 chosen_by = _value_at(parameter, steps)
@@ -156,14 +156,14 @@ def make_ticks(
                     return True
                 hints, newer_hints = newer_hints, hints
                 at[TURNED] ^= 1
-                now = _lap(spent, _ANSWERED, now)
+                now = _lap(spent, np.int64(_ANSWERED), now)
                 if shared:
                     publish_replies(node, written)
                     synchronise(node)
-                    now = _lap(spent, _EXCHANGED, now)
+                    now = _lap(spent, np.int64(_EXCHANGED), now)
                 receive(*receive_arguments)
                 if now:
-                    _lap(spent, _RECEIVED, now)
+                    _lap(spent, np.int64(_RECEIVED), now)
                     spent[TIMED] += 1
                 at[DONE], phase = 0, MAKE_ROWS
             if makes_rows:

@@ -1,6 +1,8 @@
 """Make every kernel of a job ready before its first tick: compiled, or loaded from the cache."""
 
 import dataclasses
+from functools import partial
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -9,11 +11,14 @@ from hpcq.collectors import gymnasium_base
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment, all_legal
 from hpcq.envs.tabular import garnet_environment
-from hpcq.exchange import shm_kernels
+from hpcq.exchange import make_exchange, shm_kernels
+from hpcq.exchange.base import Exchange
+from hpcq.exchange.node_aware import NodeAwareExchange
 from hpcq.hashing import FEW, hashes_of, keys_of
 from hpcq.job.job import Job
 from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
+from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.modes import make_learner
 from hpcq.table.digest import digest_rows
 
@@ -27,10 +32,29 @@ def _stand_in(environment: PythonEnvironment) -> CompiledEnvironment:
     )
 
 
-def warm_up(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> None:
+def _shared_exchange(comm: MPI.Intracomm, *sizes: Any, direct: bool) -> Exchange:
+    """Return the exchange of a single rank that has the kernels of several."""
+    found = NodeAwareExchange.make(comm, comm, *sizes)
+    if found is None:
+        return make_exchange(comm, *sizes)
+    found.direct = direct
+    return found
+
+
+def warm_up(
+    job: Job,
+    environment: CompiledEnvironment | PythonEnvironment,
+    ranks: int = 1,
+    nodes: int = 1,
+) -> None:
     """Compile, or load from the cache, every kernel that this job uses, by a tiny run of it.
 
     A Python environment is not made for this; a small compiled one takes its place.
+
+    Parameters
+    ----------
+    ranks, nodes
+        that the job is to run on.
     """
     hashes_of(keys_of(np.zeros(FEW, np.uint64)))
     if isinstance(environment, PythonEnvironment):
@@ -41,7 +65,12 @@ def warm_up(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> N
     tiny = job.model_copy(
         update={"environment": job.environment.model_copy(update={"count": few, "vector": None})}
     )
-    learner = make_learner(tiny, environment, MPI.COMM_SELF)
+    learner: Learner
+    if ranks > 1 and job.mode.kind == "lockstep":
+        route = partial(_shared_exchange, direct=nodes == 1)
+        learner = LockstepLearner(tiny, environment, MPI.COMM_SELF, route)
+    else:
+        learner = make_learner(tiny, environment, MPI.COMM_SELF)
     learner.begin()
     learner.advance()
     learner.advance()
@@ -49,7 +78,8 @@ def warm_up(job: Job, environment: CompiledEnvironment | PythonEnvironment) -> N
     for hashes, q, visits, masks in list(learner.shard.pieces_with_masks(1)):
         digest_rows(hashes, q, visits)
         learner.shard.load(hashes_of(keys_of(hashes)), q, visits, masks)
-    shm_kernels.warm_up(*learner.algorithm.record_types())
+    if nodes > 1 or (ranks > 1 and job.evaluation.every is not None):
+        shm_kernels.warm_up(*learner.algorithm.record_types())
     if job.evaluation.every is not None:
         _warm_up_evaluation(job, environment, learner)
     learner.close()

@@ -16,10 +16,17 @@ from hpcq.job.job import Job
 from hpcq.learning.warmup import warm_up
 
 
-def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> Callable[[], None]:
+def compiled(
+    job: Job, environment: PythonEnvironment | CompiledEnvironment, ranks: int, nodes: int
+) -> Callable[[], None]:
     """Compile every kernel of the job; return a function that raises the error, if there is one.
 
     A user's compiled environment is also checked against plain Python.
+
+    Parameters
+    ----------
+    ranks, nodes
+        that the job is to run on.
     """
 
     def result() -> None:
@@ -31,7 +38,7 @@ def compiled(job: Job, environment: PythonEnvironment | CompiledEnvironment) -> 
     if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
         own = environment
     try:
-        warm_up(job, environment)
+        warm_up(job, environment, ranks, nodes)
         if own:
             check_compiled(own)
     except EnvironmentFault as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcq.checkpoint import saving
 from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import ExitCode
 from hpcq.job.job import Job
 from hpcq.learning.evaluation import Evaluation
@@ -22,6 +23,9 @@ from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 Log = Callable[[str], object]
+# Compiled environments of a rank whose tick takes as long as it takes two ranks to meet.
+LEAST_PER_RANK = 128
+
 # Yields reports, the same on all ranks; returns how the run ended.
 Training = Generator[dict[str, Any], None, ExitCode]
 
@@ -94,6 +98,8 @@ class Run:
                 "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
             )
         self.log(f"{title}, {_plan(learner, self.last, self.writer)}")
+        if note := _size_note(learner):
+            self.log(note)
         self.log(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
 
     def training(self) -> Training:
@@ -205,6 +211,18 @@ class Run:
             )
         learner.comm.Barrier()
         return ExitCode.DONE
+
+
+def _size_note(learner: Learner) -> str:
+    """Return a hint where ranks meet more often than it pays; an empty text elsewhere."""
+    job, ranks = learner.job, learner.comm.size
+    lockstep = job.mode.kind == "lockstep" and isinstance(learner.environment, CompiledEnvironment)
+    if not lockstep or ranks == 1 or job.environment.count >= ranks * LEAST_PER_RANK:
+        return ""
+    return (
+        f"note: {job.environment.count // ranks} environments a rank step faster than ranks meet: "
+        f"take fewer ranks, or environment.count = {ranks * LEAST_PER_RANK} or more"
+    )
 
 
 def _title(learner: Learner) -> str:

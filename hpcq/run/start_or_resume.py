@@ -19,7 +19,7 @@ from hpcq.errors import ExitCode, JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
-from hpcq.mpi import agree, first_on_each_node, on_root, patient
+from hpcq.mpi import agree, count_nodes, first_on_each_node, on_root, patient
 from hpcq.run import compiling, preflight, run_directory, stored_job, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Log, Run, Training, last_tick
@@ -146,8 +146,9 @@ def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
 def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
     with watchdog.patient(START_SECONDS):
         environment = agree(comm, lambda: _resolve(job))
+        nodes = count_nodes(comm)
         with first_on_each_node(comm):
-            compiled = compiling.compiled(job, environment)
+            compiled = compiling.compiled(job, environment, comm.size, nodes)
         agree(comm, compiled)
     # From here on the user's environments are stepped.
     agree(comm, lambda: preflight.check(job, environment, comm.rank, comm.size))
