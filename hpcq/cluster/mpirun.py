@@ -39,6 +39,16 @@ _SETTINGS = {
     "NUMBA_NUM_THREADS": "1",
 }
 # Ignore USR1 until Python handles it, and after: it would kill the rank.
+# What a rank runs: this hpcq, with nothing in the import path that `hpcq` itself has not, above all
+# not the working folder.
+_RANK = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import hpcq
+sys.path.append(sys.path.pop(0))
+from hpcq.cli import main
+main()
+"""
 _IGNORE_USR1 = ("sh", "-c", "trap '' USR1; exec \"$@\"", "hpcq")
 # In the environment of the ranks: `run_on_ranks` has started them.
 _MARK = "HPCQ_STARTED_BY"
@@ -71,8 +81,8 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             f"-n {ranks}: this is already one of {count} processes that a launcher started "
             f"({variable}={count}); leave out either the launcher or -n"
         )
-    rank = [*_IGNORE_USR1, sys.executable, "-m", "hpcq", *arguments]
-    command = [find_mpirun(), "-n", str(ranks), *rank]
+    python = [sys.executable, "-P", "-c", _RANK, str(Path(__file__).parents[2])]
+    command = [find_mpirun(), "-n", str(ranks), *_IGNORE_USR1, *python, *arguments]
     process: subprocess.Popen | None = None
     signals: list[int] = []
 
