@@ -117,7 +117,7 @@ def summarise(
         "collision_bound": bound,
         "ranks": learner.comm.size,
         "digest": str(digest),
-        "checkpoint": str(path),
+        "checkpoint": str(learner.job.shown(path)),
     }
     run_directory.write_text(
         learner.job.directory / run_directory.SUMMARY, json.dumps(summary, indent=1) + "\n"
