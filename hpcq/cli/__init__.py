@@ -12,6 +12,7 @@ from hpcq.cli import analysis, checkpoint, cluster, jobs, training
 from hpcq.cluster.launch import complain, discard_output
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import INTERRUPTED, ExitCode, HpcqError
+from hpcq.run import leftovers, signals
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -70,30 +71,40 @@ for command in (each for commands in COMMANDS.values() for each in commands):
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] in (["run"], ["resume"]):
+        signals.record()
+    leftovers.clean_up_at_exit()
+    code = _code_of(arguments)
+    if arguments[:1] in (["run"], ["resume"]):
+        signals.ignore()
+    leftovers.leave(int(code or 0))
+
+
+def _code_of(arguments: list[str]) -> Any:
+    """Run the command line; return its exit code."""
     import mpi4py
 
     # An h5py with MPI imports mpi4py, which must not initialise MPI.
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = hpcq.main(list(arguments), prog_name="hpcq", standalone_mode=False, obj=arguments)
+        return hpcq.main(list(arguments), prog_name="hpcq", standalone_mode=False, obj=arguments)
     except click.exceptions.Exit as error:
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         if first_rank():
             error.show()
-        code = ExitCode.USAGE
+        return ExitCode.USAGE
     except click.Abort:
-        code = INTERRUPTED
+        return INTERRUPTED
     except HpcqError as error:
         if first_rank():
             complain(str(error))
-        code = error.exit_code
+        return error.exit_code
     except BrokenPipeError:
         discard_output()
-        code = ExitCode.DONE
+        return ExitCode.DONE
     except Exception:
         complain(f"internal error\n{traceback.format_exc().rstrip()}")
-        code = ExitCode.INTERNAL
-    sys.exit(int(code or 0))
+        return ExitCode.INTERNAL

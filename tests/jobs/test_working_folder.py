@@ -46,7 +46,7 @@ def _here(tmp_path, monkeypatch):
     """Start in a folder of one's own, without what the tests set for mpirun."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith(("OMPI_", "PRTE_")):
+        if name.startswith(("OMPI_", "PRTE_")) and not name.endswith("_session_dir"):
             monkeypatch.delenv(name)
 
 
