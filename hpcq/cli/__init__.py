@@ -14,6 +14,7 @@ from hpcq.cli import analysis, checkpoint, cluster, jobs, training
 from hpcq.cluster.launcher import first_rank
 from hpcq.errors import INTERRUPTED, ExitCode, FileWarning, HpcqError
 from hpcq.output import complain, protect, settle
+from hpcq.run import leftovers, signals
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 64 usage or job file, 65 bad checkpoint, 69 missing dependency,
@@ -84,38 +85,49 @@ def _show_warning(message: Any, category: type[Warning], *place: Any, **options:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
     protect()
+    arguments = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         complain(
             "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "
             "NUMBA_DISABLE_JIT"
         )
         sys.exit(int(ExitCode.DEPENDENCY))
+    # Of a run, the files are the result; of other commands it is what they print.
+    runs = arguments[:1] in (["run"], ["resume"])
+    if runs:
+        signals.record()
+    leftovers.clean_up_at_exit()
+    code = _code_of(arguments)
+    if runs:
+        signals.ignore()
+    if (why := settle()) and not runs:
+        complain(f"standard output cannot be written: {why}")
+        code = code or ExitCode.STORAGE
+    leftovers.leave(int(code or 0))
+
+
+def _code_of(arguments: list[str]) -> Any:
+    """Run the command line; return its exit code."""
     import mpi4py
 
     # An h5py with MPI imports mpi4py, which must not initialise MPI.
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False
-    arguments = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_warning
     try:
-        code = hpcq.main(list(arguments), prog_name="hpcq", standalone_mode=False, obj=arguments)
+        return hpcq.main(list(arguments), prog_name="hpcq", standalone_mode=False, obj=arguments)
     except click.exceptions.Exit as error:
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         if first_rank():
             error.show()
-        code = ExitCode.USAGE
+        return ExitCode.USAGE
     except click.Abort:
-        code = INTERRUPTED
+        return INTERRUPTED
     except HpcqError as error:
         if first_rank():
             complain(str(error))
-        code = error.exit_code
+        return error.exit_code
     except Exception:
         complain(f"internal error\n{traceback.format_exc().rstrip()}")
-        code = ExitCode.INTERNAL
-    # Of a run, the files are the result; of other commands it is what they print.
-    if (why := settle()) and arguments[:1] not in (["run"], ["resume"]):
-        complain(f"standard output cannot be written: {why}")
-        code = code or ExitCode.STORAGE
-    sys.exit(int(code or 0))
+        return ExitCode.INTERNAL

@@ -41,7 +41,9 @@ def evaluate(
     if render is not None:
         from hpcq.view.render import render as draw
 
-        frames = draw(file, render, seed, job)
+        # The environment may leave the working folder.
+        file, job = file.absolute(), job and job.absolute()
+        frames = draw(file, render.absolute(), seed, job)
         echo(f"{render}: {frames} frames", err=as_json)
     found = play(file, episodes, seed, job)
     echo(json_text(found) if as_json else evaluation_text(found))

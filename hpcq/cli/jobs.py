@@ -88,10 +88,12 @@ def init(environment: str, output: Path | None, overrides: tuple[str, ...]) -> E
     override(given, overrides)
     beside(given, Path())
     path = output or Path(write.default_name(environment))
-    text = write.job_text(given, path.parent)
+    # The environment may leave the working folder.
+    file = path.absolute()
+    text = write.job_text(given, file.parent)
     if str(path) == "-":
         echo(text, nl=False)
         return ExitCode.DONE
-    write.write(text, path)
+    write.write(text, file)
     echo(f"{text}\nThis is {path}; train it with `hpcq run -n 2 {path}`")
     return ExitCode.DONE

@@ -9,7 +9,8 @@ import click
 
 from hpcq.cli.options import LIVE, RANKS, SET
 from hpcq.cluster.launch import on_ranks, speaker
-from hpcq.cluster.mpirun import is_rank, run_on_ranks
+from hpcq.cluster.mpirun import run_on_ranks
+from hpcq.cluster.supervise import is_rank
 from hpcq.errors import ExitCode
 from hpcq.output import echo, stdout
 
@@ -79,7 +80,7 @@ def run(
         raise click.UsageError("--overwrite and --resume exclude each other")
     if ranks is not None and not is_rank():
         return run_on_ranks(ranks, arguments)
-    return on_ranks(body)
+    return on_ranks(body, watched=True)
 
 
 @click.command()
@@ -113,7 +114,7 @@ def resume(
 
     if ranks is not None and not is_rank():
         return run_on_ranks(ranks, arguments)
-    return on_ranks(body)
+    return on_ranks(body, watched=True)
 
 
 @click.command()

@@ -17,6 +17,8 @@ from hpcq.cluster.launcher import (
 from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, HpcqError
 from hpcq.output import complain, echo
 from hpcq.printable import printable_lines
+from hpcq.run import leftovers, start_limit
+from hpcq.run.signals import stop_signals
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -32,27 +34,37 @@ def speaker(comm: "MPI.Intracomm") -> Callable[[str], None]:
 
 
 def on_ranks(
-    body: Callable[["MPI.Intracomm", list[int]], ExitCode], whole: bool = True
+    body: Callable[["MPI.Intracomm", list[int]], ExitCode],
+    whole: bool = True,
+    watched: bool = False,
 ) -> ExitCode:
     """Start MPI and call `body` with the world's communicator and the list of stop signals.
 
-    No failure of one rank leaves the others hanging. `whole`: refuse to be one of several
-    processes that MPI did not join.
-    """
-    from hpcq.run.signals import stop_signals
+    No failure of one rank leaves the others hanging.
 
+    Parameters
+    ----------
+    whole
+        refuse to be one of several processes that MPI did not join.
+    watched
+        `body` starts a watchdog.
+    """
     with stop_signals() as pending_signals:
+        start_limit.arm()
         MPI = load_mpi()
         library = short_name(MPI.Get_library_version())
         if cannot_join(library):
             refuse_singletons(1, library)
         comm = start_mpi()
+        if not watched:
+            start_limit.disarm()
         try:
             with abort_on_failure(comm, alone=True):
                 if whole:
                     refuse_singletons(comm.size, library)
                     _warn_of_unused_tasks()
-                code = body(comm, pending_signals)
+                with leftovers.exits_are_failures(comm.rank):
+                    code = body(comm, pending_signals)
         except HpcqError as error:
             if comm.rank == 0 and first_rank():
                 complain(str(error))
@@ -60,7 +72,7 @@ def on_ranks(
         except KeyboardInterrupt:
             complain("interrupted; a run can go on from its newest checkpoint")
             if comm.size > 1:
-                comm.Abort(INTERRUPTED)
+                _abort(comm, INTERRUPTED)
             MPI.Finalize()
             sys.exit(INTERRUPTED)
         # mpirun kills the job at the first non-zero exit: leave together.
@@ -84,6 +96,7 @@ def start_mpi() -> "MPI.Intracomm":
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     if not MPI.Is_initialized():
         MPI.Init()
+        leftovers.expect_children()
     return MPI.COMM_WORLD
 
 
@@ -101,15 +114,21 @@ def abort_on_failure(comm: "MPI.Intracomm", alone: bool = False) -> Iterator[Non
     except HpcqError as error:
         if comm.size > 1 and not error.collective:
             complain(f"rank {comm.rank}: {error}")
-            comm.Abort(error.exit_code)
+            _abort(comm, error.exit_code)
         raise
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException:
         if comm.size > 1 or alone:
             complain(f"rank {comm.rank}: internal error\n{traceback.format_exc().rstrip()}")
-            comm.Abort(ExitCode.INTERNAL)
+            _abort(comm, ExitCode.INTERNAL)
         raise
+
+
+def _abort(comm: "MPI.Intracomm", code: int) -> None:
+    """End all ranks, and the children of this one, which would keep mpirun waiting."""
+    leftovers.end_children()
+    comm.Abort(code)
 
 
 def load_mpi() -> Any:

@@ -3,7 +3,9 @@
 All results are converted at once; only if that fails is the offending one looked for.
 """
 
+import contextlib
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from hpcq.collectors.base import Collector, EnvBlock
 from hpcq.envs.guest import attempt, brief, cut_short, format_error, shape_of
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import MAX_REWARD
-from hpcq.errors import EnvironmentFault
+from hpcq.errors import EnvironmentFault, ExitCode
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import bitsets
 
@@ -41,6 +43,7 @@ class ValidatingCollector(Collector):
         self._id = environment.id
         self._actions = environment.action_set
         self._tick = 0
+        self._process = os.getpid()
 
     @property
     def clipped(self) -> int:
@@ -92,6 +95,7 @@ class ValidatingCollector(Collector):
         self, places: Sequence[int], what: str, observations: list[Any]
     ) -> NDArray[np.uint64]:
         """Return the keys of the observations of the environments `places`."""
+        self._end_copy()
         keys = self._codec.encode_all(observations)
         if keys is None:
             keys = np.array(
@@ -99,6 +103,20 @@ class ValidatingCollector(Collector):
                 np.uint64,
             )
         return keys
+
+    def _end_copy(self) -> None:
+        """End this process if it is a copy: an environment called os.fork and came back twice.
+
+        A copy would send messages and save in the place of the process that began the run.
+        """
+        if os.getpid() != self._process:
+            text = (
+                f"hpcq: {self._id} forked this process (os.fork) and came back in the copy, too: "
+                f"the copy, process {os.getpid()}, ends; the run goes on\n"
+            )
+            with contextlib.suppress(OSError):
+                os.write(2, text.encode(errors="backslashreplace"))
+            os._exit(ExitCode.INTERNAL)
 
     def _bitsets(
         self, places: Sequence[int], what: str, masks: Any, ended: NDArray[np.bool_] | None = None
@@ -160,6 +178,7 @@ class ValidatingCollector(Collector):
 
     def _unit_fault(self, places: range, what: str, problem: str) -> EnvironmentFault:
         """Return the error of consecutive environments: one, or a whole VectorEnv."""
+        self._end_copy()
         here = slice(places.start, places.stop)
         episodes = self.batch.episodes[here]
         several = "s" if len(places) > 1 else ""

@@ -194,6 +194,7 @@ class VectorCollector(GymnasiumCollector):
 
     def _batch_keys(self, places: range, what: str, batch: Any) -> NDArray[np.uint64]:
         """Return the keys of a batch of observations, or name the first that has none."""
+        self._end_copy()
         keys = self._codec.encode_batch(batch, len(places))
         if keys is not None:
             return keys

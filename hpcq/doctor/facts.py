@@ -232,7 +232,12 @@ print(MPI.Get_library_version())
 def probe_mpi(facts: Facts) -> None:
     """Load MPI in another process: a broken one may end the process that loads it."""
     done = subprocess.run(
-        [sys.executable, "-c", MPI_PROBE], capture_output=True, text=True, timeout=60, check=False
+        # -P: the working folder must not be in the import path.
+        [sys.executable, "-P", "-c", MPI_PROBE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if done.returncode == 0:
         facts.mpi = short_name(done.stdout)

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -33,12 +34,12 @@ def load_module(place: str) -> ModuleType:
         if it raises.
     """
     try:
-        return _from_file(Path(place)) if is_file(place) else importlib.import_module(place)
+        return _from_file(Path(place)) if is_file(place) else _by_name(place)
     except ModuleNotFoundError as error:
         if not is_file(place) and error.name is not None and f"{place}.".startswith(error.name):
             raise JobError(
-                f"no module named {error.name!r}; is its package installed, or its folder in "
-                "PYTHONPATH?"
+                f"no module named {error.name!r}; is its package installed, or its folder the "
+                "working one or in PYTHONPATH?"
             ) from None
         raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
     except FileNotFoundError:
@@ -49,6 +50,28 @@ def load_module(place: str) -> ModuleType:
         raise
     except BaseException as error:
         raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
+
+
+def _by_name(name: str) -> ModuleType:
+    """Import a module; only where there is no other, it may be in the working folder."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        own = name.partition(".")[0]
+        folder = _working_folder()
+        if error.name != own or not ((folder / own).is_dir() or (folder / f"{own}.py").is_file()):
+            raise
+    # It stays, last: the module may import what lies beside it later.
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(os.devnull)
 
 
 def _from_file(path: Path) -> ModuleType:

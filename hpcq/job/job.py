@@ -55,6 +55,7 @@ class Job(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
     _source: str = ""
+    _folder: Path = Path()
 
     def __init__(self, /, **sections: Any) -> None:
         try:
@@ -95,7 +96,21 @@ class Job(Section):
     @property
     def directory(self) -> Path:
         """The run directory."""
-        return Path(self.run.directory or Path("runs") / self.name)
+        return self.path(self.run.directory or Path("runs") / self.name)
+
+    def placed(self, folder: Path) -> "Job":
+        """Return this job with its relative paths in `folder`; an environment may leave it."""
+        job = self.model_copy()
+        job._folder = folder
+        return job
+
+    def path(self, path: str | Path) -> Path:
+        """Return one of the job's paths as it is used."""
+        return self._folder / path
+
+    def shown(self, path: Path) -> Path:
+        """Return a path as the user would write it, for messages."""
+        return path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
 
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> "Job":

@@ -40,8 +40,11 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
         self._descriptor = -1
+        # Open as long as the lock is held, so that no other directory gets its inode.
+        self._folder = -1
         self._touched = 0.0
         self._held: tuple[int, int, int] | None = None
+        self._job = ""
 
     def acquire(self, job: str) -> None:
         """Take the lock.
@@ -94,13 +97,40 @@ class RunLock:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-        self._descriptor = descriptor
+        self._descriptor, self._job = descriptor, job
         try:
+            if self._folder < 0:
+                self._folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_owner_record(job)).encode(), 0)
         except OSError:
             self.release()
             raise
+
+    def check(self) -> None:
+        """Make sure, before anything is written, that this is still the directory that was locked.
+
+        A lock file that somebody has removed is made again. Where there is no directory any more
+        nothing can be mixed up: writing will fail.
+
+        Raises
+        ------
+        RunDirectoryError
+            if another directory has its name, or another run has taken it.
+        """
+        if self._descriptor < 0 or _same_file(self._descriptor, self._path):
+            return
+        if not self._path.parent.exists():
+            return
+        if not _same_file(self._folder, self._path.parent):
+            raise RunDirectoryError(
+                f"{self._path.parent} is no longer the directory in which this run began: it was "
+                "moved or removed, and another one has its name; the checkpoints are where it is "
+                "now: go on with `hpcq resume DIR` there"
+            )
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._acquire(self._job)
 
     def touch(self) -> None:
         """Renew the time of the lock file, at most every `TOUCH_SECONDS`."""
@@ -114,9 +144,13 @@ class RunLock:
         self._let_go()
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                if _same_file(self._descriptor, self._path):
+                    self._path.unlink()
             os.close(self._descriptor)
             self._descriptor = -1
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     def _lock(self, descriptor: int) -> bool:
         """Lock the file; return whether the file system supports locks."""

@@ -16,6 +16,7 @@ from hpcq.learning.learner import Learner
 from hpcq.mpi import count_nodes, on_root
 from hpcq.run.checkpoint_schedule import CheckpointSchedule
 from hpcq.run.evaluation_schedule import EvaluationSchedule
+from hpcq.run.lock import RunLock
 from hpcq.run.memory_limit import MemoryLimit
 from hpcq.run.reporter import Reporter
 from hpcq.run.stopping import Stopping, next_multiple, tick_of
@@ -69,8 +70,9 @@ class Run:
         log: Log,
         pending_signals: list[int],
         watchdog: Watchdog,
+        lock: RunLock,
     ) -> None:
-        self.learner, self.path, self.writer = learner, path, writer
+        self.learner, self.path, self.writer, self.lock = learner, path, writer, lock
         self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
         watchdog.stepping = lambda: learner.stepping
         job, save_every = learner.job, learner.save_every
@@ -163,6 +165,7 @@ class Run:
 
     def _save(self) -> None:
         learner, section = self.learner, self.learner.job.checkpoint
+        on_root(learner.comm, self.lock.check)
         self.stopping.store()
         nbytes = learner.comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
         with self.watchdog.patient(patience(nbytes)):
@@ -176,6 +179,7 @@ class Run:
 
     def _report(self, found: Evaluation | None = None) -> Iterator[dict[str, Any]]:
         """Yield a report, if there is one; the watchdog waits while the caller has it."""
+        on_root(self.learner.comm, self.lock.check)
         line = self.reporter.report(found)
         if line is not None:
             with self.watchdog.patient(math.inf):
@@ -194,7 +198,7 @@ class Run:
                 self.log(self.memory.explain())
             self.log(
                 f"stopped at step {learner.steps:,}; go on with `hpcq resume "
-                f"{learner.job.directory}`"
+                f"{learner.job.shown(learner.job.directory)}`"
             )
             learner.comm.Barrier()
             return ExitCode.STOPPED
@@ -243,5 +247,6 @@ def _plan(learner: Learner, last: int, writer: str) -> str:
     idle = learner.comm.size - job.environment.count // (job.environment.vector or 1)
     each = f"none on {idle} of them" if idle > 0 else f"about {max(share, 1)} each"
     return (
-        f"{each}, {steps:,} steps{rounded}, run directory {job.directory}, checkpoints by {writer}"
+        f"{each}, {steps:,} steps{rounded}, run directory {job.shown(job.directory)}, "
+        f"checkpoints by {writer}"
     )

@@ -94,10 +94,12 @@ def _train(
     resumed: bool = False,
     override: bool = False,
 ) -> Training:
+    # From here on paths are absolute: an environment may leave the working folder.
+    job = job.placed(on_root(comm, Path.cwd))
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
     if job.run.tensorboard:
         on_root(comm, tensorboard.check)
-    with _locked(job, comm) as watchdog:
+    with _locked(job, comm) as (lock, watchdog):
         path = None
         if resumed:
             with watchdog.patient(math.inf):
@@ -109,7 +111,7 @@ def _train(
         learner = _make_learner(job, comm, watchdog)
         if path is not None:
             _load_run(learner, path, watchdog)
-            log(f"resuming {path} at step {learner.steps:,}")
+            log(f"resuming {job.shown(path)} at step {learner.steps:,}")
         else:
             _load_start(learner, watchdog)
         # What an old run left goes last: the new one may start from its table, or be refused.
@@ -117,17 +119,18 @@ def _train(
         on_root(comm, lambda: keep(job.directory, job.text()))
         if path is None:
             learner.begin()
-        return (yield from Run(learner, path, writer, log, pending_signals, watchdog).training())
+        run = Run(learner, path, writer, log, pending_signals, watchdog, lock)
+        return (yield from run.training())
 
 
 @contextmanager
-def _locked(job: Job, comm: MPI.Intracomm) -> Iterator[Watchdog]:
+def _locked(job: Job, comm: MPI.Intracomm) -> Iterator[tuple[RunLock, Watchdog]]:
     """Hold the lock of the run directory, and run the watchdog. Collective."""
     lock = RunLock(job.directory)
     made = on_root(comm, lambda: run_directory.take(job.directory, lock, job.name))
     try:
         with Watchdog(comm, job.run.stall_timeout, lock.touch) as watchdog:
-            yield watchdog
+            yield lock, watchdog
     finally:
         lock.release()
         if made and comm.rank == 0:
@@ -163,7 +166,7 @@ def _load_start(learner: Learner, watchdog: Watchdog) -> None:
         return
     named = learner.job.run.start_from
     with watchdog.patient(math.inf):
-        source, found = on_root(learner.comm, lambda: locate(named))
+        source, found = on_root(learner.comm, lambda: locate(learner.job.path(named)))
         header, _ = on_root(learner.comm, lambda: verify(source, found))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
         restore.load_table(learner, source)

@@ -118,7 +118,7 @@ def summarise(
         "collision_bound": bound,
         "ranks": learner.comm.size,
         "digest": str(digest),
-        "checkpoint": str(path),
+        "checkpoint": str(learner.job.shown(path)),
     }
     disk.write_text(
         learner.job.directory / run_directory.SUMMARY, json_text(summary, indent=1) + "\n"

@@ -6,7 +6,10 @@ the launcher that started it is gone.
 
 Ranks detect a stall within a second of each other, unless one of them is allowed more time, for
 saving. That one prints when the launcher ends it with SIGTERM: signal handlers run in the main
-thread, which waits within MPI, but Python's wake-up pipe reaches this thread at once.
+thread, which waits within MPI, but Python's wake-up pipe reaches this thread at once. So does
+SIGQUIT, at which the rank prints its stack and ends.
+
+Ending comes first, speaking second: nobody may read what is printed.
 """
 
 import faulthandler
@@ -20,13 +23,19 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
 from hpcq.errors import ExitCode
+from hpcq.run import leftovers, processes
+from hpcq.run.stderr import say, silence
 
 # Time for every rank to print before the first one aborts all.
 GRACE_SECONDS = 2.0
+
+# Most time for MPI to end all ranks, which it may say on an output that nobody reads.
+ABORT_SECONDS = 10.0
 
 # A disk slower than this, after a first delay, counts as stalled.
 SLOW_BYTES_PER_SECOND = 10e6
@@ -84,6 +93,7 @@ class Watchdog:
         self._done = threading.Event()
         self._signals, self._wake = os.pipe()
         self._woke_before = -1
+        self._quit_before: Any = None
         self._watched = threading.main_thread().ident
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -91,12 +101,15 @@ class Watchdog:
         if self._in_main():
             os.set_blocking(self._wake, False)
             self._woke_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+            # The thread acts on it. `hpcq run -n` takes this for the sign that a rank has begun.
+            self._quit_before = signal.signal(signal.SIGQUIT, lambda number, frame: None)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._in_main():
             signal.set_wakeup_fd(self._woke_before)
+            signal.signal(signal.SIGQUIT, self._quit_before)
         self._done.set()
         os.write(self._wake, b"\0")
         self._thread.join()
@@ -127,11 +140,16 @@ class Watchdog:
         pause = min(1.0, self._limit / 4)
         seen, idle, last = -1, 0.0, time.monotonic()
         while not self._done.is_set():
-            if self._terminated(pause) and idle > self._limit / 2:
+            came = self._signals_within(pause)
+            if signal.SIGQUIT in came:
+                say(f"{self._name()} was told to quit; it is here:\n{self._stack()[0]}")
+                leftovers.end_children()
+                leftovers.exit_now(128 + signal.SIGQUIT)
+            if signal.SIGTERM in came and idle > self._limit / 2:
                 self._print_stack(idle)
             self._touch()
             if self._parent and os.getppid() != self._parent:
-                os._exit(ExitCode.STALLED)
+                leftovers.exit_now(ExitCode.STALLED)
             # A job that was suspended as a whole has not stalled: count only observed time.
             now = time.monotonic()
             idle += min(now - last, 2 * pause)
@@ -142,19 +160,37 @@ class Watchdog:
                 later = min(self._limit + self._allowance + 2 * pause, _LATEST)
                 faulthandler.dump_traceback_later(later, file=2)
             elif idle > self._limit + self._allowance:
-                faulthandler.cancel_dump_traceback_later()
-                self._print_stack(idle)
-                time.sleep(GRACE_SECONDS)
-                self._comm.Abort(ExitCode.STALLED)
-                os._exit(ExitCode.STALLED)
+                self._end(idle)
 
-    def _terminated(self, seconds: float) -> bool:
-        """Wait so long, or until a signal comes; return whether it was SIGTERM."""
+    def _end(self, idle: float) -> None:
+        """End all ranks, after each had the time to print its stack."""
+        # If this rank itself gets no further: it ends, and so all end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        faulthandler.dump_traceback_later(3 * ABORT_SECONDS, exit=True, file=nowhere)
+        begun = time.monotonic()
+        said = self._print_stack(idle)
+        leftovers.end_children()
+        time.sleep(max(0.0, GRACE_SECONDS - (time.monotonic() - begun)))
+        if not said:
+            # MPI_Abort speaks, too, and a lone process needs it not.
+            silence()
+            if MPI.COMM_WORLD.size == 1:
+                leftovers.exit_now(ExitCode.STALLED)
+        abort = threading.Thread(target=self._comm.Abort, args=(ExitCode.STALLED,), daemon=True)
+        abort.start()
+        abort.join(ABORT_SECONDS)
+        leftovers.exit_now(ExitCode.STALLED)
+
+    def _signals_within(self, seconds: float) -> bytes:
+        """Return the signals that come in so many seconds, as soon as one does."""
         ready, _, _ = select.select([self._signals], [], [], seconds)
-        return bool(ready) and signal.SIGTERM in os.read(self._signals, 64)
+        return os.read(self._signals, 64) if ready else b""
 
-    def _print_stack(self, seconds: float) -> None:
-        """Print the stack of the main thread."""
+    def _name(self) -> str:
+        return f"rank {self._comm.rank} on {MPI.Get_processor_name()}"
+
+    def _stack(self) -> tuple[str, bool]:
+        """Return the stack of the main thread, and whether it is stepping environments."""
         stack = traceback.extract_stack(sys._current_frames().get(self._watched or 0))
         files = [Path(frame.filename) for frame in stack]
         ours = [file for file in files if _HERE.parent in file.parents]
@@ -163,11 +199,14 @@ class Watchdog:
         steps = self.stepping()
         if steps is None:
             steps = bool(ours) and (ours[-1].parent in _STEPPING or ours[-1] in _STEPPING)
+        return "".join(traceback.format_list(stack[begins:])), steps
+
+    def _print_stack(self, seconds: float) -> bool:
+        """Print where this rank is, and which ranks are stopped; return whether that was done."""
+        stack, steps = self._stack()
         what = "came to no exchange" if steps else "waits for other ranks"
-        # One write: other ranks print at the same time.
-        text = (
-            f"hpcq: rank {self._comm.rank} on {MPI.Get_processor_name()} {what} for "
-            f"{seconds:.0f} s (run.stall_timeout = {self._limit:g}); it is here:\n"
-            + "".join(traceback.format_list(stack[begins:]))
+        stopped = "".join(f"hpcq: {text}\n" for text in processes.stopped_ranks())
+        return say(
+            f"{self._name()} {what} for {seconds:.0f} s (run.stall_timeout = {self._limit:g}); "
+            f"it is here:\n{stack}{stopped}"
         )
-        os.write(2, text.encode())

@@ -29,7 +29,7 @@ import make_job
 from launch import HPCQ, end, hpcq, kill, ranks_of, start, summary, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.cluster.mpirun import PATIENCE, has_dead_ranks_only
+from hpcq.cluster.supervise import PATIENCE, has_dead_ranks_only
 from hpcq.run.run_directory import list_checkpoints
 
 WRITERS = ["direct", "gather", *(["mpio"] if HAS_MPI else [])]

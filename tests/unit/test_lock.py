@@ -134,3 +134,49 @@ def test_a_file_system_without_locks_is_one_by_any_name(tmp_path, monkeypatch, n
 
     monkeypatch.setattr(lock.fcntl, "lockf", refuse)
     take(tmp_path)
+
+
+def test_another_directory_of_the_same_name_is_noticed(tmp_path):
+    place = tmp_path / "run"
+    place.mkdir()
+    mine = lock.RunLock(place)
+    mine.acquire("mine")
+    mine.check()
+    place.rename(tmp_path / "moved")
+    mine.check()  # nobody is there: writing fails by itself
+    place.mkdir()
+    theirs = lock.RunLock(place)
+    theirs.acquire("theirs")
+    with pytest.raises(RunDirectoryError, match="no longer the directory in which this run began"):
+        mine.check()
+    mine.release()
+    assert (place / lock.NAME).exists()
+    theirs.release()
+
+
+def test_a_removed_directory_is_not_taken_for_its_successor(tmp_path):
+    """Which a file system may give the same inode."""
+    place = tmp_path / "run"
+    place.mkdir()
+    mine = lock.RunLock(place)
+    mine.acquire("mine")
+    (place / lock.NAME).unlink()
+    place.rmdir()
+    place.mkdir()
+    with pytest.raises(RunDirectoryError, match="no longer the directory"):
+        mine.check()
+    mine.release()
+
+
+def test_a_lock_file_that_somebody_removed_is_made_again(tmp_path):
+    mine = lock.RunLock(tmp_path)
+    mine.acquire("mine")
+    (tmp_path / lock.NAME).unlink()
+    mine.check()
+    assert json.loads((tmp_path / lock.NAME).read_text())["job"] == "mine"
+    (tmp_path / lock.NAME).unlink()
+    write(tmp_path)
+    with pytest.raises(RunDirectoryError, match="job other on host elsewhere"):
+        mine.check()
+    mine.release()
+    assert (tmp_path / lock.NAME).exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.cluster import mpirun
+from hpcq.cluster import mpirun, supervise
 from hpcq.errors import DependencyError, JobError
 
 
@@ -40,23 +40,23 @@ def test_a_launcher_has_been_there(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("OMPI_COMM_WORLD", "PMI", "SLURM_STEP")):
             monkeypatch.delenv(name)
-    assert not mpirun.is_rank()
+    assert not supervise.is_rank()
     monkeypatch.setenv("PMI_SIZE", "3")
-    assert not mpirun.is_rank()
+    assert not supervise.is_rank()
     with pytest.raises(JobError, match=r"-n 2: .* 3 processes .*PMI_SIZE=3"):
         mpirun.run_on_ranks(2, ["run", "x.toml"])
     monkeypatch.setenv("HPCQ_STARTED_BY", "1")
-    assert mpirun.is_rank()
+    assert supervise.is_rank()
 
 
 def test_an_mpirun_that_does_not_notice_its_dead_ranks(monkeypatch, capfd):
-    monkeypatch.setattr(mpirun, "PATIENCE", 1)
+    monkeypatch.setattr(supervise, "PATIENCE", 1)
     process = subprocess.Popen(["sh", "-c", "true & exec sleep 60"])
-    assert mpirun._wait(process) == -signal.SIGKILL
+    assert supervise.Supervisor(1, []).wait(process) == -signal.SIGKILL
     assert "mpirun stays although its ranks ended" in capfd.readouterr().err
 
 
 def test_an_mpirun_with_ranks(monkeypatch):
-    monkeypatch.setattr(mpirun, "PATIENCE", 1)
+    monkeypatch.setattr(supervise, "PATIENCE", 1)
     process = subprocess.Popen(["sh", "-c", "true & sleep 4 & exec sleep 3"])
-    assert mpirun._wait(process) == 0
+    assert supervise.Supervisor(1, []).wait(process) == 0
