@@ -71,7 +71,7 @@ class Node(NamedTuple):
     reply_segment: int
     """replies that each member has space for"""
     look_ns: NDArray[np.int64]
-    """(1,), of this rank: see `epochs.await_epoch`"""
+    """(2,), of this rank: see `epochs.look_limits`"""
     epoch: NDArray[np.int64]
     """(1,), of this rank: the last epoch at which it met the others"""
 
@@ -80,7 +80,7 @@ def node_of_one(ranks: int = 1) -> Node:
     """Return the node of a single rank, which sends nothing."""
     nothing, sent = np.zeros(0, np.uint64), np.zeros((1, ranks, COLUMNS), np.int64)
     words = np.zeros((1, LINE), np.int32)
-    ranks_here, looks = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    ranks_here, looks = np.zeros(1, np.int64), np.zeros(2, np.int64)
     epoch = np.zeros(1, np.int64)
     return Node(words, sent, nothing, nothing, ranks_here, 0, 0, -1, 1, 1, 0, 0, looks, epoch)
 

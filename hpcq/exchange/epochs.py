@@ -13,15 +13,34 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.errors import JobError
 from hpcq.jit.atomics import LINE, clock_ns, exchange, load, pause, replace, sleep_while, wake
 from hpcq.jit.compiler import inlined, kernel
 
 # To be woken takes 20 to 50 us on an idle virtual processor: looking for longer is wasted.
-MOST_NS = int(1000 * float(os.environ.get("HPCQ_SPIN_US", "50")))
-LEAST_NS = min(MOST_NS, 1000)
+MOST_US = 50.0
+LEAST_NS = 1000
 _ASLEEP = np.int32(1)
 # No wake-up is lost, but a sleeper looks once a second all the same.
 _SECOND = 1_000_000_000
+
+
+def look_limits() -> NDArray[np.int64]:
+    """Return for how many ns a rank looks before it sleeps, now and at most: int64 (2,).
+
+    Raises
+    ------
+    JobError
+        if ``$HPCQ_SPIN_US``, which replaces the most (for experiments), is no number of us.
+    """
+    given = os.environ.get("HPCQ_SPIN_US", str(MOST_US))
+    try:
+        most = int(1000 * float(given))
+    except (ValueError, OverflowError):
+        most = -1
+    if most < 0:
+        raise JobError(f"HPCQ_SPIN_US={given}: expected microseconds, 0 or more; unset it")
+    return np.array([most, most])
 
 
 def words_shape(members: int) -> tuple[int, int]:
@@ -53,8 +72,8 @@ def await_epoch(
 ) -> None:
     """Return once a rank of the node has come to an epoch.
 
-    look_ns   int64 (1,), in and out: for how long to look before sleeping. Halved where that was in
-              vain, since more ranks than processors then share them, and raised where it was not.
+    look_ns   int64 (2,), of `look_limits`, in and out. Halved where looking was in vain, since more
+              ranks than processors then share them, and raised where it was not.
     """
     target = _word(epoch)
     if _reached(load(words, member), target):
@@ -64,9 +83,9 @@ def await_epoch(
         for _ in range(4):
             pause()
             if _reached(load(words, member), target):
-                look_ns[0] = min(MOST_NS, 2 * look_ns[0])
+                look_ns[0] = min(look_ns[1], 2 * look_ns[0])
                 return
-    look_ns[0] = max(LEAST_NS, look_ns[0] // 2)
+    look_ns[0] = min(look_ns[1], max(LEAST_NS, look_ns[0] // 2))
     while True:
         word = load(words, member)
         if _reached(word, target):

@@ -25,7 +25,7 @@ from hpcq.exchange.base import (
     Replies,
     RequestingExchange,
 )
-from hpcq.exchange.epochs import LEAST_NS, MOST_NS
+from hpcq.exchange.epochs import LEAST_NS, look_limits
 from hpcq.exchange.shared_memory import Shapes, shared_arrays
 from hpcq.exchange.shm_kernels import stream
 from hpcq.jit.atomics import LINE, add, clock_ns, load, pause, replace, sleep_while, store, wake
@@ -74,7 +74,7 @@ class Mailboxes(NamedTuple):
     """messages that a source has space for"""
     reply_segment: int
     look_ns: NDArray[np.int64]
-    """(1,), of this rank: for how long to look before sleeping"""
+    """(2,), of this rank: see `epochs.look_limits`"""
     nbytes: NDArray[np.int64]
     """(1,), of this rank: bytes sent to other ranks"""
 
@@ -137,7 +137,7 @@ def make_mailboxes(
         np.dtype(reply).itemsize // 8,
         segment,
         reply_segment,
-        np.array([MOST_NS]),
+        look_limits(),
         np.zeros(1, np.int64),
     )
 
@@ -166,9 +166,9 @@ def listen(bells: Words, bell: int, heard: int, look_ns: NDArray[np.int64], most
         for _ in range(4):
             pause()
             if load(bells, bell) & ~_ASLEEP != before:
-                look_ns[0] = min(MOST_NS, 2 * look_ns[0])
+                look_ns[0] = min(look_ns[1], 2 * look_ns[0])
                 return
-    look_ns[0] = max(LEAST_NS, look_ns[0] // 2)
+    look_ns[0] = min(look_ns[1], max(LEAST_NS, look_ns[0] // 2))
     word = load(bells, bell)
     asleep = word | _ASLEEP
     if word & ~_ASLEEP == before and replace(bells, bell, word, asleep):

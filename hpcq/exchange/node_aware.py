@@ -29,7 +29,7 @@ from hpcq.exchange.base import (
     Node,
     ensure_capacity,
 )
-from hpcq.exchange.epochs import MOST_NS, words_shape
+from hpcq.exchange.epochs import look_limits, words_shape
 from hpcq.exchange.shared_memory import Shapes, shared_arrays
 from hpcq.jit.compiler import PrecompiledCall
 from hpcq.mpi import wait_all
@@ -115,7 +115,7 @@ class NodeAwareExchange(Exchange):
             self.reply_type.itemsize // 8,
             segment,
             reply_segment,
-            np.array([MOST_NS]),
+            look_limits(),
             np.zeros(1, np.int64),
         )
         self._gathered = np.empty(0, self.message)

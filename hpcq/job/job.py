@@ -272,7 +272,9 @@ def _explain(problem: Any) -> str:
     message = message.replace("a valid integer", "an integer, such as 100 or 1_000_000")
     message = message.replace("a valid number", "a number").replace("a valid string", "text")
     message = message.replace("Value error, ", "")
-    return f"{key} = {given}: {message[0].lower()}{message[1:]}"
+    # What is wrong with a whole section names its keys itself.
+    what = f"[{key}]" if isinstance(problem["input"], dict) else f"{key} = {given}"
+    return f"{what}: {message[0].lower()}{message[1:]}"
 
 
 def _elsewhere(name: str) -> str:

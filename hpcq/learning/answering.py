@@ -147,6 +147,9 @@ class MessageServer(RequestServer):
         self._owner.apply(inbox, out, self._steps)
         self._owner.answer(inbox, out, self._steps)
 
+    def stop(self) -> None:
+        """Do nothing: no thread answers."""
+
     def hear(self) -> int:
         """Return what `listen` needs."""
         return 0
@@ -288,7 +291,11 @@ class MailboxServer:
         return int(self.counts[0, UPDATES] + self.counts[0, QUERIES])
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; nothing else is left to do."""
+        self.stop()
+
+    def stop(self) -> None:
+        """End the thread, if there is one."""
         if self._thread is not None:
             self._stop[0, 0] = 1
             self._thread.join()

@@ -282,3 +282,7 @@ class AsynchronousLearner(Learner):
         """Release environments, and wait until the last replies are sent. Collective."""
         self._server.close()
         self.collector.close()
+
+    def abandon(self) -> None:
+        """End the thread that answers, however the training ends; not collective."""
+        self._server.stop()

@@ -203,6 +203,9 @@ class Learner:
         """Release environments and MPI datatypes. Collective."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """End what goes on beside this thread, however the training ends; not collective."""
+
 
 def total_digest(comm: MPI.Intracomm, local: Digest) -> Digest:
     """Return the digest of all ranks' rows together. Collective."""

@@ -109,18 +109,21 @@ def _train(
         else:
             on_root(comm, lambda: run_directory.check(job.directory, overwrite))
         learner = _make_learner(job, comm, watchdog)
-        if path is not None:
-            _load_run(learner, path, watchdog)
-            log(f"resuming {job.shown(path)} at step {learner.steps:,}")
-        else:
-            _load_start(learner, watchdog)
-        # What an old run left goes last: the new one may start from its table, or be refused.
-        keep = stored_job.write if resumed else run_directory.prepare
-        on_root(comm, lambda: keep(job.directory, job.text()))
-        if path is None:
-            learner.begin()
-        run = Run(learner, path, writer, log, pending_signals, watchdog, lock)
-        return (yield from run.training())
+        try:
+            if path is not None:
+                _load_run(learner, path, watchdog)
+                log(f"resuming {job.shown(path)} at step {learner.steps:,}")
+            else:
+                _load_start(learner, watchdog)
+            # What an old run left goes last: the new one may start from its table, or be refused.
+            keep = stored_job.write if resumed else run_directory.prepare
+            on_root(comm, lambda: keep(job.directory, job.text()))
+            if path is None:
+                learner.begin()
+            run = Run(learner, path, writer, log, pending_signals, watchdog, lock)
+            return (yield from run.training())
+        finally:
+            learner.abandon()
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def test_a_watchdog_that_nobody_hears(tmp_path, ranks, where):
         start_new_session=True,
     )
     try:
-        wait_for(lambda: (tmp_path / "code").exists() and (tmp_path / "code").read_text(), AT_ONCE)
+        wait_for(lambda: (tmp_path / "code").exists() and (tmp_path / "code").read_text())
     finally:
         end(shell)
     # An mpirun that cannot speak stays, and is killed.

@@ -16,7 +16,7 @@ import time
 import numpy as np
 from numba import njit
 
-from hpcq.exchange.epochs import MOST_NS, meet, words_shape
+from hpcq.exchange.epochs import look_limits, meet, words_shape
 from hpcq.hashing import mix64
 
 
@@ -57,7 +57,7 @@ def main():
     begin = (1 << 30) - asked.meetings // 2
     words[:, 0] = begin << 1
     numbers = shared((3, asked.ranks, 8), np.uint64)
-    look_ns = np.array([MOST_NS])
+    look_ns = look_limits()
     attend(0, 0, 0, words, numbers, look_ns, asked.delay)
     children = []
     for rank in range(1, asked.ranks + asked.busy):
