@@ -273,7 +273,8 @@ def _explain(problem: Any) -> str:
     message = message.replace("a valid number", "a number").replace("a valid string", "text")
     message = message.replace("Value error, ", "")
     # What is wrong with a whole section names its keys itself.
-    what = f"[{key}]" if isinstance(problem["input"], dict) else f"{key} = {given}"
+    section = isinstance(problem["input"], dict) and len(location) == 1
+    what = f"[{key}]" if section else f"{key} = {given}"
     return f"{what}: {message[0].lower()}{message[1:]}"
 
 
