@@ -7,10 +7,13 @@ shared, a rank that waits takes time from the one that it waits for. Here ranks 
 non-blocking call, and sleep between two looks at it.
 """
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mpi4py import MPI
@@ -25,6 +28,9 @@ LOOK_SECONDS = 50e-6
 FIRST_SLEEP = 20e-6
 DATA_SLEEP = 50e-6
 LONGEST_SLEEP = 1e-3
+
+# What tells one running kernel, and one set of process numbers, from another.
+_BOOT, _PROCESSES = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
 
 
 def wait_until(done: Callable[[], bool], longest_sleep: float = LONGEST_SLEEP) -> None:
@@ -139,9 +145,24 @@ def _collective(kind: type[HpcqError], message: str) -> HpcqError:
     return error
 
 
+def node_of(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """Return the ranks of this rank's node, which can share memory, in their order. Collective.
+
+    By the names of hosts and the numbers that kernel and process namespace have: Open MPI 4 has
+    given ranks of two hosts different answers to that question.
+    """
+    name: tuple[object, ...] = (socket.gethostname(),)
+    with contextlib.suppress(OSError):
+        name += Path(_BOOT).read_text(), os.stat(_PROCESSES).st_ino
+    names = comm.allgather(name)
+    node = comm.Split(names.index(name), comm.rank)
+    assert isinstance(node, MPI.Intracomm)
+    return node
+
+
 def count_nodes(comm: MPI.Intracomm) -> int:
-    """Return how many nodes the ranks are on: groups that share memory. Collective."""
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    """Return how many nodes the ranks are on. Collective."""
+    node = node_of(comm)
     first = node.rank == 0
     node.Free()
     return comm.allreduce(int(first))
@@ -150,7 +171,7 @@ def count_nodes(comm: MPI.Intracomm) -> int:
 @contextmanager
 def first_on_each_node(comm: MPI.Intracomm) -> Iterator[None]:
     """Run the body on one rank of every node, then on the others. Collective."""
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    node = node_of(comm)
     if node.rank > 0:
         barrier(node)
     yield

@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from hpcq.exchange.alltoallv import AlltoallvExchange
 from hpcq.exchange.base import Exchange, SerialExchange
 from hpcq.exchange.node_aware import NodeAwareExchange
+from hpcq.mpi import node_of
 
 
 def make_exchange(
@@ -44,13 +45,13 @@ def make_exchange(
     flat
         use Alltoallv, even where ranks share a node.
     node
-        the ranks of this rank's node; default: as MPI says.
+        the ranks of this rank's node; default: as `mpi.node_of` says.
     """
     sizes = (message, reply, max_messages, max_replies)
     if comm.size == 1:
         return SerialExchange(comm, *sizes)
     if not flat:
-        group = node if node is not None else _node(comm)
+        group = node if node is not None else node_of(comm)
         shares = comm.allreduce(group.size, MPI.MAX) > 1
         exchange = NodeAwareExchange.make(comm, group, *sizes) if shares else None
         if exchange is not None:
@@ -58,9 +59,3 @@ def make_exchange(
         if node is None:
             group.Free()
     return AlltoallvExchange(comm, *sizes)
-
-
-def _node(comm: MPI.Intracomm) -> MPI.Intracomm:
-    group = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
-    assert isinstance(group, MPI.Intracomm)
-    return group

@@ -31,6 +31,7 @@ from hpcq.exchange.shm_kernels import stream
 from hpcq.jit.atomics import LINE, add, clock_ns, load, pause, replace, sleep_while, store, wake
 from hpcq.jit.compiler import PrecompiledCall, inlined, kernel
 from hpcq.jit.memory import fence
+from hpcq.mpi import node_of
 
 Words = NDArray[np.int32]
 
@@ -94,8 +95,7 @@ def make_mailboxes(
     max_messages, max_replies
         the most of a request of this rank.
     """
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
-    assert isinstance(node, MPI.Intracomm)
+    node = node_of(comm)
     if comm.allreduce(node.size, MPI.MIN) < comm.size:
         node.Free()
         return None

@@ -16,6 +16,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
@@ -100,6 +101,9 @@ class _SharedCache(FunctionCache):
                 super().save_overload(sig, data)
 
 
+# No other process has it.
+_PROCESS = f"_{uuid.uuid4().hex}"
+
 _FOLDER = cache_root() / f"{package_digest()}-numba{numba.__version__}"
 
 
@@ -116,6 +120,9 @@ def _compile(function: Callable[P, R], inline: bool) -> Kernel[P, R]:
             compiled._cache = _SharedCache(function)
         finally:
             config.CACHE_DIR = before
+    # Of symbols of one name in several cached files, the linker takes the first. numba counts
+    # functions to tell closures apart, and begins anew in every process.
+    function.__qualname__ += _PROCESS
     return compiled
 
 

@@ -57,7 +57,7 @@ def fingerprint(function: Any) -> str:
 def _digest(function: Any, callers: tuple[Any, ...]) -> bytes:
     function = getattr(function, "py_func", function)
     code = function.__code__
-    parts = [f"{code.co_filename}:{function.__qualname__}:{code.co_firstlineno}".encode()]
+    parts = [f"{code.co_filename}:{code.co_qualname}:{code.co_firstlineno}".encode()]
     parts.append(code.co_code)
     if function in callers:
         # A kernel that calls itself, by way of others, perhaps.
@@ -87,7 +87,7 @@ def _digest(function: Any, callers: tuple[Any, ...]) -> bytes:
         elif isinstance(value, int | float | complex | str | tuple | np.generic | np.dtype):
             parts.append(f"{name}={value!r}".encode())
         elif is_ours(function):
-            raise TypeError(f"{function.__qualname__} closes over {name} = {value!r}")
+            raise TypeError(f"{code.co_qualname} closes over {name} = {value!r}")
     return hashlib.blake2b(
         b"".join(hashlib.blake2b(part).digest() for part in parts), digest_size=16
     ).digest()

@@ -31,6 +31,25 @@ def make_run(step, times, scale):
         return x
 
     return run
+
+def make_table(scale):
+    @kernel
+    def fill(rows, size):
+        # Long, and called twice, so that it stays a function of its own.
+        for i in range(1, size):
+            for k in range(1, size):
+                rows[i, k] += rows[i - 1, k] * scale + k % 7
+                rows[k, i] += rows[i, k] // (k + scale) if i > 3 else rows[k, k] % (i + scale)
+                rows[k, k] ^= rows[k, i] - rows[i, k] if k > scale else rows[i, i] + rows[k, i]
+                rows[i, i] += rows[k, k] * rows[k, i] if rows[i, k] > scale else rows[i, k] * k
+                rows[0, k] += rows[k, 0] + rows[i, i] * scale if rows[k, i] > i else rows[i, 0]
+        return rows[size - 1, 1] & 0xFFFF
+
+    @kernel
+    def table(rows, size):
+        return fill(rows, size) + fill(rows, size - 1)
+
+    return table
 """
 PROGRAM = """
 import sys
@@ -88,6 +107,23 @@ def test_a_change_in_a_users_function_is_always_noticed(package):
     users.write_text(STEP.format(2))
     os.utime(users, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert run(package, PROGRAM, 3, 1) == (7, 0)
+
+
+TABLES = """
+import sys
+import numpy as np
+from hpcq.jit import factory
+for scale in map(int, sys.argv[1:]):
+    print(int(factory.make_table(scale)(np.ones((9, 9), np.int64), 9)))
+"""
+
+
+def test_kernels_that_several_processes_have_compiled_do_not_mix(package):
+    """Each process counts its functions from 1: those of two could have the same symbol."""
+    found = [run(package, TABLES, scale)[0] for scale in (2, 3, 5)]
+    assert len(set(found)) == 3
+    assert run(package, TABLES, 2, 3, 5) == tuple(found)
+    assert run(package, TABLES, 5, 3, 2) == tuple(reversed(found))
 
 
 RECORDED = """
