@@ -190,6 +190,8 @@ class Run:
         learner, path, seconds = self.learner, self.path, self.seconds
         assert path is not None
         self.reporter.close()
+        if advice := self.reporter.advice():
+            self.log(advice)
         digest = learner.digest()
         self.evaluations.close()
         learner.close()

@@ -23,6 +23,9 @@ from hpcq.run.tensorboard import TensorBoard
 _COLUMNS = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
 _BALANCED = ("rows", "messages")
 
+# Of a run of so many seconds, the share of waiting that is worth a word.
+MUCH_WAITING, LONG_ENOUGH = 0.75, 5.0
+
 
 @runtime_checkable
 class View(Protocol):
@@ -75,6 +78,7 @@ class Reporter:
         self._steps = learner.steps
         self._seconds = 0.0
         self.saved = saved
+        self._waited = self._worked = 0.0
         self._warned: set[str] = set()
         self._board: TensorBoard | None = None
         if learner.comm.rank == 0:
@@ -108,12 +112,25 @@ class Reporter:
         line = None
         if ranks is not None:
             line = self._line(ranks, steps / seconds, found)
+            self._waited += steps * (line["ns_exchange"] or 0.0)
+            self._worked += steps * (line["busy_ns_mean"] or 0.0)
             if self._view is not None:
                 self._view.report(line, self._title, self._total)
             else:
                 self._log(self._text(line))
             self._store(line)
         return learner.comm.bcast(line)
+
+    def advice(self) -> str:
+        """Return what to try where ranks mostly waited for each other; rank 0 alone knows."""
+        waited = self._waited / (self._waited + self._worked or 1.0)
+        if self._learner.comm.size == 1 or waited < MUCH_WAITING or self._seconds < LONG_ENOUGH:
+            return ""
+        return (
+            f"note: ranks waited for each other for {waited:.0%} of the time: others use their "
+            "cores, a tick is too short, or environments step unequally fast; try fewer ranks, "
+            "a larger environment.count, or (for the last) mode.kind = 'asynchronous'"
+        )
 
     def close(self) -> None:
         """Close the files, and the view if there is one."""

@@ -13,9 +13,12 @@ import hpcq
 from hpcq.errors import JobError, RunDirectoryError
 from hpcq.view.inspect import inspect
 
+STEPS = 6_000_000
+
 
 def job(directory, **run):
-    run = {"steps": 60_000, "directory": str(directory), "report_every": 0.01, **run}
+    # A second or so: there is time to stop it.
+    run = {"steps": STEPS, "directory": str(directory), "report_every": 0.01, **run}
     return make_job.make(make_job.GARNET, run=run)
 
 
@@ -30,9 +33,9 @@ def test_a_stop_saves_the_run_and_resume_ends_it_the_same(tmp_path):
     assert signal.getsignal(signal.SIGINT) == before
     assert any("stop requested" in line for line in lines)
     part = inspect(tmp_path / "run")
-    assert 0 < part["steps"] < 60_000
+    assert 0 < part["steps"] < STEPS
     done = inspect(hpcq.train(job(tmp_path / "run"), MPI.COMM_SELF, resume=True))
-    assert (done["digest"], done["steps"]) == (whole["digest"], 60_000)
+    assert (done["digest"], done["steps"]) == (whole["digest"], STEPS)
 
 
 def test_two_trainings_of_a_process_do_not_share_a_directory(tmp_path):
