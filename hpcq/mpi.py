@@ -148,10 +148,10 @@ def _collective(kind: type[HpcqError], message: str) -> HpcqError:
 def node_of(comm: MPI.Intracomm) -> MPI.Intracomm:
     """Return the ranks of this rank's node, which can share memory, in their order. Collective.
 
-    By the names of hosts and the numbers that kernel and process namespace have: Open MPI 4 has
-    given ranks of two hosts different answers to that question.
+    By the names of hosts and of Slurm's nodes, and the numbers of kernel and process namespace:
+    Open MPI 4 has given ranks of two hosts different answers to that question.
     """
-    name: tuple[object, ...] = (socket.gethostname(),)
+    name: tuple[object, ...] = socket.gethostname(), os.environ.get("SLURMD_NODENAME")
     with contextlib.suppress(OSError):
         name += Path(_BOOT).read_text(), os.stat(_PROCESSES).st_ino
     names = comm.allgather(name)
