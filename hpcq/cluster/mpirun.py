@@ -15,8 +15,9 @@ from pathlib import Path
 from hpcq.cluster.launch import load_mpi
 from hpcq.cluster.launcher import launched, mapped_mpi_libraries, short_name
 from hpcq.cluster.relay import Relay
-from hpcq.cluster.supervise import MARK, Supervisor, adopt_orphans, signal_at_parent_death
+from hpcq.cluster.supervise import Supervisor, adopt_orphans, signal_at_parent_death
 from hpcq.errors import INTERRUPTED, DependencyError, ExitCode, JobError
+from hpcq.run.processes import STARTED_BY
 from hpcq.run.signals import stop_signals, wanted
 from hpcq.run.stderr import say
 
@@ -84,7 +85,7 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
         try:
             process = subprocess.Popen(
                 command,
-                env={**_SETTINGS, **_session_folder(), **os.environ, MARK: str(os.getpid())},
+                env={**_SETTINGS, **_session_folder(), **os.environ, STARTED_BY: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=relay.stdout,
                 stderr=relay.stderr,

@@ -12,8 +12,6 @@ from hpcq.errors import ExitCode
 from hpcq.run import leftovers, processes, start_limit
 from hpcq.run.stderr import say
 
-# In the environment of the ranks: who started them.
-MARK = "HPCQ_STARTED_BY"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 # Seconds that mpirun has to notice that all its ranks are dead, and to end those of a failed start.
@@ -24,7 +22,7 @@ BEHIND = 2
 
 def is_rank(variables: dict[str, str] | os._Environ = os.environ) -> bool:
     """Return whether `hpcq run -n` has started the process that has these variables."""
-    return MARK in variables and bool(launched(variables)[1])
+    return processes.STARTED_BY in variables and bool(launched(variables)[1])
 
 
 def adopt_orphans() -> None:

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# In the environment of the ranks that `hpcq run -n` starts: its process.
+STARTED_BY = "HPCQ_STARTED_BY"
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 

@@ -90,6 +90,8 @@ class Watchdog:
         self._beats = 0
         self._allowance = 0.0
         self._parent = os.getppid() if any(map(os.environ.get, _LAUNCHED)) else 0
+        starter = os.environ.get(processes.STARTED_BY, "") if self._parent else ""
+        self._starter = int(starter) if starter.isdecimal() else 0
         self._done = threading.Event()
         self._signals, self._wake = os.pipe()
         self._woke_before = -1
@@ -150,6 +152,10 @@ class Watchdog:
             self._touch()
             if self._parent and os.getppid() != self._parent:
                 leftovers.exit_now(ExitCode.STALLED)
+            if self._starter and not processes.is_alive(self._starter):
+                # `hpcq run -n` was killed, perhaps when no rank could be told yet: save and stop.
+                self._starter = 0
+                os.kill(os.getpid(), signal.SIGUSR1)
             # A job that was suspended as a whole has not stalled: count only observed time.
             now = time.monotonic()
             idle += min(now - last, 2 * pause)

@@ -10,6 +10,8 @@ import pytest
 from launch import end, hpcq, start, summary, wait_for
 from soaked import soak
 
+from hpcq.run.processes import descendants
+
 TAXI = Path(__file__).parents[2] / "jobs" / "taxi.toml"
 
 
@@ -143,6 +145,19 @@ def test_a_killed_command_leaves_nothing_running(tmp_path):
     finally:
         end(killed)
     assert list(tmp_path.glob("ckpt-*.h5"))
+
+
+def test_a_command_that_is_killed_while_its_ranks_start(tmp_path):
+    """They are too new to be told."""
+    killed = start(None, *run(tmp_path / "run", "--set", "run.steps=1_000_000_000_000"))
+    found = set()
+    try:
+        wait_for(lambda: found.update(descendants(killed.pid)) or len(found) == 3)
+        os.kill(killed.pid, signal.SIGKILL)
+        wait_for(lambda: all(state_of(pid) in ("Z", None) for pid in found))
+    finally:
+        end(killed)
+    assert not (tmp_path / "run" / "run.lock").exists()
 
 
 def state_of(pid):
