@@ -1,5 +1,6 @@
 """`hpcq run -n`: hpcq starts mpirun itself."""
 
+import contextlib
 import os
 import signal
 import time
@@ -44,6 +45,18 @@ def test_ctrl_c_saves_and_the_run_ends_as_an_uninterrupted_one(tmp_path):
     assert summary(tmp_path / "stopped")["digest"] == summary(tmp_path / "whole")["digest"]
 
 
+def session_folder(pid):
+    """Return where the mpirun that a process has started keeps its session; None: not started."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            named = dict(entry.partition(b"=")[::2] for entry in variables)
+            # Until it is mpirun it is a copy of its parent.
+            if b"HPCQ_STARTED_BY" in named:
+                return named[b"OMPI_MCA_orte_top_session_dir"]
+    return None
+
+
 def test_each_mpirun_has_its_own_folder(tmp_path):
     """Two of Open MPI 4 that share one can fail: one ends and removes it, one starts."""
     runs = [
@@ -52,13 +65,8 @@ def test_each_mpirun_has_its_own_folder(tmp_path):
     try:
         folders = set()
         for each in runs:
-            children = Path(f"/proc/{each.pid}/task/{each.pid}/children")
-            wait_for(children.read_text)
-            environ = Path(f"/proc/{children.read_text().split()[0]}/environ")
-            # Until it is mpirun it is a copy of its parent.
-            wait_for(lambda environ=environ: b"HPCQ_STARTED_BY=" in environ.read_bytes())
-            named = dict(entry.partition(b"=")[::2] for entry in environ.read_bytes().split(b"\0"))
-            folders.add(named[b"OMPI_MCA_orte_top_session_dir"])
+            wait_for(lambda each=each: session_folder(each.pid))
+            folders.add(session_folder(each.pid))
         assert len(folders) == 2
         for each in runs:
             os.kill(each.pid, signal.SIGTERM)
