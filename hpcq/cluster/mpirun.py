@@ -100,6 +100,9 @@ def run_on_ranks(ranks: int, arguments: Sequence[str]) -> int:
             for number, old in zip(numbers, before, strict=True):
                 signal.signal(number, old)
     code = code if code >= 0 else 128 - code
+    if signal.SIGQUIT in supervisor.signals:
+        # Open MPI can crash when it is told twice.
+        return 128 + signal.SIGQUIT
     if supervisor.killed and code not in (ExitCode.DONE, ExitCode.STOPPED):
         say("interrupted; a run can go on from its newest checkpoint")
         return INTERRUPTED

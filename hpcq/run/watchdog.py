@@ -36,6 +36,8 @@ GRACE_SECONDS = 2.0
 
 # Most time for MPI to end all ranks, which it may say on an output that nobody reads.
 ABORT_SECONDS = 10.0
+# Then it ends without another word, and with code 1, even where nothing in Python runs any more.
+LAST_RESORT_SECONDS = 60.0
 
 # A disk slower than this, after a first delay, counts as stalled.
 SLOW_BYTES_PER_SECOND = 10e6
@@ -172,7 +174,7 @@ class Watchdog:
         """End all ranks, after each had the time to print its stack."""
         # If this rank itself gets no further: it ends, and so all end.
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        faulthandler.dump_traceback_later(3 * ABORT_SECONDS, exit=True, file=nowhere)
+        faulthandler.dump_traceback_later(LAST_RESORT_SECONDS, exit=True, file=nowhere)
         begun = time.monotonic()
         said = self._print_stack(idle)
         leftovers.end_children()

@@ -258,7 +258,8 @@ def test_a_run_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
     done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'file' / 'run'}'", code=73)
-    assert "cannot write the run directory: Not a directory" in message(done)
+    assert "cannot write the run directory" in message(done)
+    assert "Not a directory" in message(done)
 
 
 def test_resume_says_what_is_not_there(tmp_path):
@@ -330,6 +331,6 @@ def test_inspect_as_json_and_one_row(tmp_path):
     )
     assert row == top
     assert max(row["q"]) == row["q"][row["greedy"][0]]
-    never = hpcq(None, "inspect", file, "--row", "[7, [0, 0]]", code=64)
-    assert "was never updated" in message(never)
+    never = hpcq(None, "inspect", file, "--row", "[7, [0, 0]]")
+    assert "never updated" in never.stdout
     assert "no observation" in message(hpcq(None, "inspect", file, "--row", "[9, [0, 0]]", code=64))

@@ -102,7 +102,7 @@ def test_a_second_run_where_the_first_one_was(tmp_path, left):
     """The first one ends; neither writes into the other's."""
     job = make_job.make({"id": "Taxi-v4", "count": 64}, run={"steps": 10**12, "report_every": 0.5})
     make_job.write(tmp_path / "job.toml", job)
-    place, often = tmp_path / "run", "--set=checkpoint.every=2000"
+    place, often = tmp_path / "run", "--set=checkpoint.every=200_000"
     first = start(None, "run", "-n", "2", "job.toml", "--set=run.directory=run", often)
     try:
         wait_for(lambda: place.exists() and list_checkpoints(place))
