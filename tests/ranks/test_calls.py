@@ -19,6 +19,8 @@ CASES = {
 }
 TICKS = 200
 
+pytestmark = pytest.mark.mpi
+
 
 def learner_of(job, comm):
     learner = make_learner(job, resolve(job.environment), comm)
