@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from mpi4py import MPI
 
 from hpcq.bench.tick import SHORT, measure
@@ -58,7 +57,9 @@ def _vector(environment: PythonEnvironment, start: int, share: int) -> Callable[
         for row in actions:
             for env in environments:
                 _, _, terminated, truncated, _ = env.step(row)
-                if env.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
+                # Gymnasium 1.0 has no such modes.
+                mode = env.metadata.get("autoreset_mode")
+                if getattr(mode, "name", "") == "DISABLED":
                     env.reset(options={"reset_mask": terminated | truncated})
 
     return loop
