@@ -86,6 +86,7 @@ def test_every_command_in_a_sentence_is_run_by_a_test():
     assert {line.split("/")[-1] for line in readme.in_sentences("python")} == {
         "fuzz.py",
         "kills.py",
+        "meetings.py",
         "readme.py",
     }
 
