@@ -16,6 +16,7 @@ from hpcq.exchange.base import Exchange
 from hpcq.exchange.node_aware import NodeAwareExchange
 from hpcq.hashing import FEW, hashes_of, keys_of
 from hpcq.job.job import Job
+from hpcq.learning.asynchronous import LEAST_IN_PART
 from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
 from hpcq.learning.lockstep import LockstepLearner
@@ -62,6 +63,10 @@ def warm_up(
         environment = _stand_in(environment)
     # The arrays of a single environment among replayed transitions are of another kind.
     few = 2 if job.replay.ratio else 1
+    if job.mode.kind == "asynchronous":
+        # The kernel of the rounds is one for each number of parts.
+        parts = min(job.mode.parts, job.environment.count // ranks // LEAST_IN_PART)
+        few = max(few, parts * LEAST_IN_PART)
     tiny = job.model_copy(
         update={"environment": job.environment.model_copy(update={"count": few, "vector": None})}
     )
