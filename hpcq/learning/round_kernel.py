@@ -49,7 +49,7 @@ _LISTEN_NS = 100_000_000
 
 
 @inlined
-def add_to_round(boxes: Mailboxes, number: int, steps: int, flags: int, first_bell: int) -> None:
+def add_to_round(boxes: Mailboxes, number: int, steps: int, flags: int) -> None:
     """Add the steps so far and the flags of this rank to a round, and ring the others' bells."""
     boxes.rounds[number & 1, boxes.rank, STEPS] = steps
     boxes.rounds[number & 1, boxes.rank, FLAGS] = flags
@@ -57,7 +57,7 @@ def add_to_round(boxes: Mailboxes, number: int, steps: int, flags: int, first_be
     store(boxes.round_epochs, boxes.rank, np.int32(number))
     for rank in range(boxes.ranks):
         if rank != boxes.rank:
-            ring(boxes.bells, first_bell + rank)
+            ring(boxes.bells, rank)
 
 
 @inlined
@@ -140,7 +140,7 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
                     mine |= pause
                 if table.state[ROWS] > most_rows:
                     mine |= full
-                add_to_round(boxes, at[ROUND] + 1, at[OWN], mine, 0)
+                add_to_round(boxes, at[ROUND] + 1, at[OWN], mine)
                 at[POSTED] = 1
             if at[POSTED] and is_over(boxes, at[ROUND] + 1):
                 at[ROUND] += 1
