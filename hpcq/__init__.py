@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hpcq._version import __version__ as __version__
+from hpcq.errors import check_compiler
 
 if TYPE_CHECKING:
-    from hpcq.api import iter_train, train
-    from hpcq.envs.protocol import compiled_environment, second_draw, unit_interval
+    from hpcq.api import evaluate, iter_train, solve, train
+    from hpcq.envs.protocol import compiled_environment, permit, second_draw, unit_interval
     from hpcq.jit.compiler import kernel
     from hpcq.job.job import Job
-    from hpcq.view.evaluate import evaluate
     from hpcq.view.policy import Policy, load_policy
     from hpcq.view.table import Table, load_table
 
@@ -28,16 +28,23 @@ __all__ = [
     "kernel",
     "load_policy",
     "load_table",
+    "permit",
     "second_draw",
+    "solve",
     "train",
     "unit_interval",
 ]
 
 _PLACES = {
-    "hpcq.api": ("train", "iter_train"),
-    "hpcq.envs.protocol": ("compiled_environment", "kernel", "second_draw", "unit_interval"),
+    "hpcq.api": ("evaluate", "iter_train", "solve", "train"),
+    "hpcq.envs.protocol": (
+        "compiled_environment",
+        "kernel",
+        "permit",
+        "second_draw",
+        "unit_interval",
+    ),
     "hpcq.job.job": ("Job",),
-    "hpcq.view.evaluate": ("evaluate",),
     "hpcq.view.policy": ("Policy", "load_policy"),
     "hpcq.view.table": ("Table", "load_table"),
 }
@@ -46,6 +53,8 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     for place, names in _PLACES.items():
         if name in names:
+            if name != "Job":
+                check_compiler()
             return getattr(import_module(place), name)
     raise AttributeError(f"module 'hpcq' has no attribute {name!r}")
 

@@ -4,13 +4,13 @@ Errors are the exceptions of `hpcq.errors`. On several ranks, an error on one of
 """
 
 import threading
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcq.cluster.launch import abort_on_failure, start_mpi
-from hpcq.errors import ExitCode
+from hpcq.errors import ExitCode, HpcqError, for_python
 from hpcq.job.job import Job
 from hpcq.run.signals import stop_signals
 
@@ -57,7 +57,7 @@ def iter_train(
     """
     comm = start_mpi() if comm is None else comm
     on_root = log if log is not None and comm.rank == 0 else (lambda line: None)
-    with abort_on_failure(comm), _stop_signals() as pending_signals:
+    with abort_on_failure(comm), _stop_signals() as pending_signals, _in_python():
         from hpcq.run import start_or_resume
 
         return (
@@ -84,6 +84,63 @@ def train(
     from hpcq.checkpoint.files import list_checkpoints
 
     return list_checkpoints(job.directory)[0]
+
+
+def solve(
+    job: Job,
+    comm: "MPI.Intracomm | None" = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    log: Log | None = None,
+) -> Path:
+    """Compute the optimal values of all states of a job; return the checkpoint. Collective.
+
+    What `hpcq solve` does. The run directory is ``runs/NAME-solved``, or that of the job with
+    ``-solved`` behind its name.
+
+    Parameters
+    ----------
+    comm, overwrite, resume, log
+        see `iter_train`.
+
+    Raises
+    ------
+    HpcqError
+        as `hpcq solve` would report it.
+    """
+    comm = start_mpi() if comm is None else comm
+    on_root = log if log is not None and comm.rank == 0 else (lambda line: None)
+    with abort_on_failure(comm), _stop_signals() as pending_signals, _in_python():
+        from hpcq.run import solving
+
+        own = solving.beside(job)
+        solving.solve(own, comm, on_root, pending_signals, overwrite, resume)
+    from hpcq.checkpoint.files import list_checkpoints
+
+    return list_checkpoints(own.directory)[0]
+
+
+def evaluate(
+    path: str | Path, episodes: int = 100, seed: int = 0, job: Path | None = None
+) -> dict[str, Any]:
+    """Return mean, 95 % confidence interval and spread of the greedy policy's returns.
+
+    See `hpcq.view.evaluate.evaluate`, which this calls.
+    """
+    from hpcq.view.evaluate import evaluate as play
+
+    with _in_python():
+        return play(path, episodes, seed, job)
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Say errors in the words of this module, not by the options of the command line."""
+    try:
+        yield
+    except HpcqError as error:
+        raise for_python(error) from error.__cause__
 
 
 def _stop_signals() -> AbstractContextManager[list[int]]:

@@ -3,7 +3,10 @@
 Every code is below 110, clear of those that ``mpirun`` uses for its own failures.
 """
 
+import os
+import re
 from enum import IntEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
@@ -33,6 +36,52 @@ class HpcqError(Exception):
 
     exit_code = ExitCode.INTERNAL
     collective = False
+
+    def on_all_ranks(self) -> Self:
+        """Return this error, which every rank is about to raise."""
+        self.collective = True
+        return self
+
+
+def check_compiler() -> None:
+    """Raise a DependencyError where numba is told not to compile: there are no kernels then."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise DependencyError(
+            "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "
+            "NUMBA_DISABLE_JIT"
+        )
+
+
+def check_folder() -> None:
+    """Raise a StorageError where the working folder is gone: libraries look for it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise StorageError(
+            f"the working folder cannot be used: {error.strerror}; if it was removed or made "
+            "again, go to another one (`cd` there), and start from there"
+        ) from None
+
+
+# What the command line calls by an option, Python calls otherwise.
+_IN_PYTHON = (
+    (r"--set ([\w.]+)=", r"\1 = "),
+    (r"--set ", ""),
+    (r"`hpcq run (?:-n \d+ )?\S+ --resume`", "resume=True"),
+    (r"`hpcq resume [^`]+`", "resume=True"),
+    (r"`hpcq run (?:-n \d+ )?\S+ --overwrite`", "overwrite=True"),
+    (r"--(overwrite|resume)\b", r"\1=True"),
+    (r"--job (\S+\.toml)", r"job=\1"),
+)
+
+
+def for_python(error: HpcqError) -> HpcqError:
+    """Return the error with its message in the words of the Python API, not of the options."""
+    text = str(error)
+    for pattern, words in _IN_PYTHON:
+        text = re.sub(pattern, words, text)
+    error.args = (text,)
+    return error
 
 
 class JobError(HpcqError):
@@ -83,6 +132,12 @@ class StorageError(HpcqError):
     """Writing failed: disk full, quota, I/O error."""
 
     exit_code = ExitCode.STORAGE
+
+
+class TableFull(HpcqError):
+    """The states need more memory than the job allows."""
+
+    exit_code = ExitCode.STOPPED
 
 
 class FileWarning(UserWarning):

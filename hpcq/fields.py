@@ -18,7 +18,8 @@ class Field:
     dtype: str
     """in the file; in memory it may be narrower"""
     shape: tuple[str, ...] = ()
-    """names of the dimensions after the first, see `saved_state.sizes`"""
+    """names of the dimensions after the first, see `saved_state.sizes`; `words`, of masks, is one
+    only where a mask has several"""
     bound: str = ""
     """what all values stay below, see `checkpoint/reader.py`; "": anything. Values of `states` are
     hashes in memory and keys in the file"""

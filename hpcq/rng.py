@@ -44,14 +44,18 @@ def seed_word(seed: int) -> np.uint64:
 
 
 def environment_streams(seed: np.uint64, start: int, count: int) -> NDArray[np.uint64]:
-    """Return the words of the environments `start` ... `start + count - 1`.
+    """Return the words of the environments `start` ... `start + count - 1`; see `streams_of`."""
+    return streams_of(seed, np.arange(start, start + count))
+
+
+def streams_of(seed: np.uint64, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return the words of the environments of these numbers.
 
     The draw of environment i at one tick for one purpose is
     ``mix64(tick_word ^ environment_word[i])``; `seed` is a `seed_word`.
     """
-    index = np.arange(start, start + count, dtype=np.uint64)
     base = mix64.py_func(np.array([seed], np.uint64) + _GOLDEN)
-    return mix64.py_func(base + index * _GOLDEN)
+    return mix64.py_func(base + numbers.astype(np.uint64) * _GOLDEN)
 
 
 @kernel

@@ -23,6 +23,25 @@ importlib.import_module("newer_ids").register()
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
+# Minutes, each: they begin first, lest one worker is left with them at the end.
+LONGEST = (
+    "test_stress.py",
+    "test_failures.py",
+    "test_bundled.py",
+    "test_bench.py",
+    "test_own_environments.py",
+    "test_stops.py",
+    "test_saving.py",
+    "test_methods.py",
+    "test_fixed_points.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of the longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
 
 def pytest_sessionfinish(session, exitstatus):
     """In CI a test that is skipped has not been run: fail."""

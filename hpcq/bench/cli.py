@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.errors import ExitCode
+from hpcq.output import echo
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -44,6 +45,13 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON l
 @click.option("--flat", is_flag=True, help="Use Alltoallv instead of shared memory and forwarders.")
 @click.option("--ranks-per-node", type=click.IntRange(1), help="Simulate nodes of so many ranks.")
 @click.option(
+    "--batches",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 16),
+    help="Of environments, as mode.batches.",
+)
+@click.option(
     "--yardsticks/--no-yardsticks",
     default=True,
     help="Also measure the machine's limit and a serial program.",
@@ -55,6 +63,7 @@ def tick(
     environments: int,
     flat: bool,
     ranks_per_node: int | None,
+    batches: int,
     yardsticks: bool,
     seconds: float,
     as_json: bool,
@@ -71,7 +80,7 @@ def tick(
         from hpcq.bench.tick import router
 
         route = router(comm, flat, ranks_per_node)
-        found = measure(comm, workload, environments, seconds, route, yardsticks)
+        found = measure(comm, workload, environments, seconds, route, yardsticks, batches)
         speaker(comm)(json.dumps(found) if as_json else tick_text(found))
         return ExitCode.DONE
 
@@ -133,42 +142,6 @@ def limits(seconds: float, as_json: bool) -> ExitCode:
     return on_ranks(body)
 
 
-@bench.command()
-@click.option("--environments", default=4096, show_default=True, help="On each rank.")
-@click.option("--ranks-per-node", default=64, show_default=True, type=click.IntRange(1))
-@click.option("--latency", default=2.0, show_default=True, help="Between nodes, microseconds.")
-@click.option("--bandwidth", default=12.5, show_default=True, help="Of a node's network, GB/s.")
-@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Draw it (PNG, SVG).")
-@SECONDS
-@AS_JSON
-def model(
-    environments: int,
-    ranks_per_node: int,
-    latency: float,
-    bandwidth: float,
-    picture: str | None,
-    seconds: float,
-    as_json: bool,
-) -> ExitCode:
-    """Predict the rate on 1 to 16,384 ranks from measurements on two or more.
-
-    \b
-    mpirun -n 2 hpcq bench model --plot scaling.png
-    """
-
-    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
-        from hpcq.bench.prediction import bench as measure
-        from hpcq.bench.report import model_text
-
-        found = measure(
-            comm, environments, ranks_per_node, latency * 1e-6, bandwidth * 1e9, seconds, picture
-        )
-        speaker(comm)(json.dumps(found) if as_json else model_text(found))
-        return ExitCode.DONE
-
-    return on_ranks(body)
-
-
 @bench.command("modes")
 @click.option(
     "--problem",
@@ -203,6 +176,46 @@ def modes_(
 
 
 @bench.command()
+@click.option(
+    "--gamma",
+    "gammas",
+    multiple=True,
+    type=click.FloatRange(0, 0.999999),
+    help="Default: 0.99 and 0.999; of intervals 0.5 and 0.9.",
+)
+@click.option("--environments", default=64, show_default=True, type=click.IntRange(1, 1 << 20))
+@click.option("--steps", default=3_200_000, show_default=True, type=click.IntRange(1))
+@click.option("--models", type=click.IntRange(1), help="Garnets; default: 5, of intervals 200.")
+@click.option("--intervals", is_flag=True, help="Measure how often intervals hold the exact value.")
+@AS_JSON
+def learning(
+    gammas: tuple[float, ...],
+    environments: int,
+    steps: int,
+    models: int | None,
+    intervals: bool,
+    as_json: bool,
+) -> ExitCode:
+    """Compare learning rates near gamma = 1 by their errors against exact values.
+
+    \b
+    hpcq bench learning --gamma 0.999
+    """
+
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
+        from hpcq.bench import intervals as of_intervals
+        from hpcq.bench import learning as of_rates
+
+        benchmark: Any = of_intervals if intervals else of_rates
+        given = gammas or benchmark.GAMMAS, steps, models or benchmark.MODELS
+        found = benchmark.bench(comm, environments, *given)
+        speaker(comm)(json.dumps(found) if as_json else benchmark.text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
+@bench.command()
 @click.option("--gb", default=2.0, show_default=True, help="Size of the table, 10^9 bytes.")
 @click.option(
     "--directory",
@@ -224,6 +237,43 @@ def checkpoint(gb: float, directory: Path, as_json: bool) -> ExitCode:
 
         found = measure(comm, directory, gb * 1e9)
         speaker(comm)(json.dumps(found) if as_json else checkpoint_text(found))
+        return ExitCode.DONE
+
+    return on_ranks(body)
+
+
+@bench.command()
+@click.option("--model", type=click.Choice(["random", "maze"]), default="random", show_default=True)
+@click.option("--states", default=1_000_000, show_default=True, type=click.IntRange(4))
+@click.option("--actions", default=5, show_default=True, type=click.IntRange(1, 1024))
+@click.option("--outcomes", default=20, show_default=True, type=click.IntRange(2, 1024))
+@click.option("--gamma", default=0.99, show_default=True, type=click.FloatRange(0, 0.999999))
+@click.option("--tolerance", default=1e-3, show_default=True, type=click.FloatRange(1e-12))
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "value", "policy"]),
+    default="auto",
+    help="As solve.method.",
+)
+@click.option("--peers/--no-peers", default=True, help="Also time SciPy and QuantEcon.")
+@AS_JSON
+def solve(as_json: bool, peers: bool, **options: Any) -> ExitCode:
+    """Time an exact solution; compare it with other programs, where they are installed.
+
+    mpirun -n 2 hpcq bench solve
+    """
+
+    def body(comm: "MPI.Intracomm", _: list[int]) -> ExitCode:
+        from hpcq.bench import solve as benchmark
+        from hpcq.mpi import barrier
+
+        found = benchmark.measure(comm, **options)
+        if comm.rank == 0:
+            if peers:
+                given = {name: value for name, value in options.items() if name != "method"}
+                found["peers"] = benchmark.peers(**given)
+            echo(json.dumps(found) if as_json else benchmark.text_of(found))
+        barrier(comm)
         return ExitCode.DONE
 
     return on_ranks(body)

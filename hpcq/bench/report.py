@@ -70,31 +70,6 @@ def limits_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def model_text(found: dict[str, Any]) -> str:
-    """Return the table of `bench model`."""
-    machine = found["machine"]
-    lines = [
-        f"measured here    {machine['transition'] * 1e9:.1f} ns per transition without its "
-        f"messages, {machine['wire_bytes']:.0f} bytes on the wire",
-        f"                 within a node {machine['local_latency'] * 1e6:.1f} us, "
-        f"{machine['local_bandwidth'] / 1e9:.1f} GB/s per rank",
-        f"assumed          between nodes {machine['latency'] * 1e6:.1f} us per message, "
-        f"{machine['bandwidth'] / 1e9:.1f} GB/s per node of {machine['ranks_per_node']} ranks",
-        f"PREDICTED, {found['environments_per_rank']:,} environments on each rank:",
-        f"{'ranks':>8}   {'flat':>12}   {'by nodes':>12}   of perfect",
-    ]
-    for row in found["predicted"]:
-        lines.append(
-            f"{row['ranks']:>8,}   {row['flat'] / 1e6:>8,.0f} M/s   {row['nodes'] / 1e6:>8,.0f} M/s"
-            f"   {row['efficiency']:>10.2f}"
-        )
-    lines.append(
-        "environments to use, by this model and this machine's cache: "
-        + ", ".join(f"{count:,} on {ranks} ranks" for ranks, count in found["recommended"])
-    )
-    return "\n".join(lines)
-
-
 def checkpoint_text(found: dict[str, Any]) -> str:
     """Return the table of `bench checkpoint`."""
     size = found["bytes"]

@@ -18,7 +18,7 @@ from hpcq.jit.compiler import kernel
 from hpcq.learning.learner import Learner
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.warmup import warm_up
-from hpcq.mpi import first_on_each_node
+from hpcq.mpi import count_nodes, first_on_each_node
 
 Route = Callable[..., Exchange]
 
@@ -96,9 +96,8 @@ def measure(
             break
     spent = learner.stopwatch.take()
     per_rank = count / comm.size
-    sent = learner.exchange.sent
-    wire = learner.exchange.bytes_sent_elsewhere()
-    loads = comm.allgather(int(learner.exchange.inbox.counts[:, :2].sum()))
+    messages, wire = learner.traffic()
+    loads = comm.allgather(learner.received())
     rates = sorted(rates[SHORT:])
     return {
         "transitions_per_second": float(np.median(rates)),
@@ -110,8 +109,8 @@ def measure(
             for name, value in spent.items()
         },
         "bytes_per_transition": comm.allreduce(wire, MPI.SUM) / count,
-        "records_per_tick": int(comm.allreduce(int(sent[:, :2].sum()), MPI.SUM)),
-        "network_messages_per_rank": comm.allreduce(learner.exchange.network_messages(), MPI.MAX),
+        "records_per_tick": sum(loads),
+        "network_messages_per_rank": comm.allreduce(messages, MPI.MAX),
         "balance": max(loads) / (sum(loads) / len(loads)),
         "states": comm.allreduce(len(learner.shard), MPI.SUM),
         "table_bytes": comm.allreduce(learner.shard.nbytes, MPI.SUM),
@@ -135,11 +134,13 @@ def bench(
     seconds: float,
     route: Route = make_exchange,
     yardsticks: bool = True,
+    batches: int = 1,
 ) -> dict[str, Any]:
     """Run the tick, and the limit and the serial yardstick of one workload. Collective."""
-    work = workload(name, environments)
+    work = workload(name, environments, batches)
+    nodes = count_nodes(comm)
     with first_on_each_node(comm):
-        warm_up(work.job, work.environment, comm.size)
+        warm_up(work.job, work.environment, comm.size, nodes)
     learner = LockstepLearner(work.job, work.environment, comm, route)
     if work.states:
         fill(learner, work.states)
@@ -148,6 +149,7 @@ def bench(
         "workload": name,
         "ranks": comm.size,
         "environments": environments,
+        "batches": batches,
         **measure(learner, seconds),
     }
     nbytes = learner.shard.nbytes

@@ -78,7 +78,7 @@ def _walk(name: str) -> tuple[CompiledEnvironment, int]:
     return environment, states if filled else 0
 
 
-def workload(name: str, environments: int) -> Workload:
+def workload(name: str, environments: int, batches: int = 1) -> Workload:
     """Return a workload, one of `_WALKS` or taxi, with so many environments over all ranks."""
     taxi = name == "taxi"
     job = Job.check(
@@ -87,6 +87,7 @@ def workload(name: str, environments: int) -> Workload:
             "environment": {"id": "Taxi-v4" if taxi else name, "count": environments},
             "learning": {"gamma": 0.99, "learning_rate": 0.1, "dtype": "float32"},
             "exploration": {"epsilon": 0.1},
+            "mode": {"batches": batches},
             "run": {"steps": 1, "seed": 1},
         },
         "bench",

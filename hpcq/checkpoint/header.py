@@ -3,7 +3,9 @@
     /table/key      u8 (n)       state keys, in the order of their hashes
     /table/q        f4|f8 (n, A) action values; (n, T, A) where the rule keeps T > 1 tables
     /table/visits   u4, as q     updates so far; only where learning rate or policy needs them
-    /table/mask     u8 (n)       legal actions as a bitset; only where the environment has masks
+    /table/mask     u8 (n)       legal actions as a bitset; only where the environment has masks;
+                                 (n, W) of W = ceil(A / 64) words where there are several
+    /table/intervals f8 (n, A, 4) the sums of averages, see learning/intervals.py; only where kept
     /environments/* (N)          what each environment is doing, in environment order
     /pending/*      (N)          the update that each environment has not sent yet
     /windows/*      (N, n)       its last n transitions, where returns have several steps
@@ -16,6 +18,9 @@ All rows are contiguous, little-endian and unfiltered. All but table and integri
 beside the arrays, see learning/saved_state.py.
 
 Format 3 is format 2 with the attribute `combine`, and is written only where that is not "mean".
+Format 4 has `solution`, too, and is written only for tables of `hpcq solve`. Format 5 is format 4
+with masks of several words: those datasets have a dimension more. It is written for these alone.
+Format 6 has `table/intervals`, too, and is written for these alone.
 """
 
 import json
@@ -27,12 +32,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint.checksum import crc32
+from hpcq.learning.intervals import SUMS
 from hpcq.learning.saved_state import FIELDS
+from hpcq.spaces.masks import MOST_ACTIONS, shape_of, words_of
 from hpcq.table.combine import COMBINATIONS, MAX_TABLES
 
-FORMATS = (2, 3)
+FORMATS = (2, 3, 4, 5, 6)
 
-_JSON = ("observation", "action", "versions", "extra", "progress")
+_JSON = ("observation", "action", "versions", "extra", "progress", "solution")
+
+# The attributes that older formats do not have, and since when there are.
+_SINCE = {"combine": 3, "solution": 4}
 
 EXTENT = np.dtype([("dataset", "S32"), ("start", "u8"), ("count", "u8"), ("crc32", "u4")])
 
@@ -90,28 +100,53 @@ class Header:
     """state of the stopping criteria, see learning/progress.py"""
     combine: str = "mean"
     """what the policy acts on where there are several tables: their mean, or their minimum"""
+    solution: dict[str, Any] = field(default_factory=dict)
+    """of a solved table: how far it has come and what is proven, see solver/solved.py"""
 
     @property
     def format(self) -> int:
         """Version of the file's format: the oldest one that holds these values."""
+        if self.intervals:
+            return 6
+        if words_of(self.actions, self.masks) > 1:
+            return 5
+        if self.solution:
+            return 4
         return 2 if self.combine == "mean" else 3
+
+    @property
+    def intervals(self) -> bool:
+        """Whether there are averages and intervals of values."""
+        return "table/intervals" in self.extra
+
+    @property
+    def reward_rate(self) -> float:
+        """The mean reward that was subtracted from rewards; 0 where they were not centred."""
+        rate = self.progress.get("reward_rate")
+        return float(rate) if isinstance(rate, int | float) else 0.0
+
+    def shift(self, gamma: float) -> float:
+        """Return what has to be added to the values in the file; with gamma = 1, nothing.
+
+        Naik, Wan, Tomar, Sutton, "Reward Centering", 2024 (arXiv 2405.09999).
+        """
+        return self.reward_rate / (1.0 - gamma) if gamma < 1.0 else 0.0
 
     @staticmethod
     def names(format_: int) -> set[str]:
         """Return the names of the attributes of a file of a format, `complete` aside."""
-        return {*Header.__annotations__, "format", "crc32"} - (
-            {"combine"} if format_ < 3 else set()
-        )
+        later = {name for name, since in _SINCE.items() if format_ < since}
+        return {*Header.__annotations__, "format", "crc32"} - later
 
     def attributes(self) -> dict[str, Any]:
         """Return HDF5 attributes: numbers and text, nested values as JSON, and a checksum."""
         values = asdict(self)
         for name in _JSON:
             values[name] = json.dumps(values[name], sort_keys=True)
-        combine = values.pop("combine")
+        added = {name: values.pop(name) for name in _SINCE}
         values["format"] = self.format
-        if self.format >= 3:
-            values["combine"] = combine
+        names = self.names(self.format)
+        values |= {name: value for name, value in added.items() if name in names}
         return {**values, "crc32": crc32(json.dumps(values, sort_keys=True).encode())}
 
     @classmethod
@@ -137,6 +172,10 @@ class Header:
             values[name] = value
         header = cls(**values)
         header.check()
+        if header.format != attributes["format"]:
+            raise ValueError(
+                f"format {attributes['format']}, but it holds what is of {header.format}"
+            )
         if header.attributes()["crc32"] != attributes["crc32"]:
             raise ValueError("wrong checksum of the attributes, the file is damaged")
         return header
@@ -152,10 +191,39 @@ class Header:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if not 1 <= self.tables <= MAX_TABLES:
             raise ValueError(f"tables is {self.tables}, expected 1 ... {MAX_TABLES}")
+        if self.masks and self.actions > MOST_ACTIONS:
+            raise ValueError(f"masks of {self.actions} actions, expected at most {MOST_ACTIONS}")
+        if self.solution:
+            _check_solution(self.solution)
         for name, shape in self.extra.items():
             sizes = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
             if name not in FIELDS or not FIELDS[name].needs or not sizes or not shape:
                 raise ValueError(f"extra has {name!r} of shape {shape!r}")
+        sums = [self.rows, self.actions, SUMS]
+        if self.intervals and (self.extra["table/intervals"] != sums or self.tables > 1):
+            raise ValueError(f"intervals of shape {self.extra['table/intervals']}, not {sums}")
+
+
+# Of a solved table, see solver/solved.py.
+_SOLUTION = {
+    "sweeps": int,
+    "evaluations": int,
+    "bound": float | None,
+    "why_not": str,
+    "done": bool,
+    "start": float | None,
+}
+# Not in every one.
+_MORE = {"spread": float, "still": int, "rate": float, "rate_bound": float}
+
+
+def _check_solution(solution: dict[str, Any]) -> None:
+    kinds = _SOLUTION | _MORE
+    if not _SOLUTION.keys() <= solution.keys() <= kinds.keys():
+        raise ValueError(f"solution has {sorted(solution)}, expected {sorted(_SOLUTION)}")
+    for name, value in solution.items():
+        if not isinstance(value, kinds[name]):
+            raise ValueError(f"solution has {name} = {value!r}")
 
 
 def layout(header: Header) -> list[Dataset]:
@@ -170,7 +238,8 @@ def layout(header: Header) -> list[Dataset]:
     if header.visits:
         table.append(Dataset("table/visits", np.dtype("u4"), shape))
     if header.masks:
-        table.append(Dataset("table/mask", np.dtype("u8"), (header.rows,)))
+        mask = shape_of(words_of(header.actions))
+        table.append(Dataset("table/mask", np.dtype("u8"), (header.rows, *mask)))
     always = [name for name, field_ in FIELDS.items() if not field_.needs]
     shapes = {name: [header.environments] for name in always} | header.extra
     return table + [

@@ -57,8 +57,8 @@ def _attributes(file: Any) -> dict[str, Any]:
             raise ValueError(f"attribute {name} is not a number or a text")
     if file.attrs["format"] not in FORMATS:
         raise FormatError(
-            f"checkpoint format {file.attrs['format']}, this hpcq reads {FORMATS[0]} and "
-            f"{FORMATS[1]}; "
+            f"checkpoint format {file.attrs['format']}, this hpcq reads {FORMATS[0]} to "
+            f"{FORMATS[-1]}; "
             "use the version of hpcq that wrote it"
         )
     if not file.attrs["complete"]:

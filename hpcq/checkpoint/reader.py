@@ -150,7 +150,10 @@ def table_pieces(
 def stored_pieces(
     file: Columns, header: Header, start: int, stop: int
 ) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
-    """Yield rows as the file holds them: hashes, q, visits (or (n, 0)), masks (n,) (or (0,))."""
+    """Yield rows as the file holds them: hashes, q, visits (or (n, 0)), masks (or (0,)).
+
+    Masks are (n,), or (n, words) where they have several words.
+    """
     most = max(1, PIECE_BYTES // (header.actions * header.tables * 8))
     for at in range(start, stop, most):
         rows = slice(at, min(stop, at + most))

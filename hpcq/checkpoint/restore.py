@@ -16,6 +16,7 @@ from hpcq.checkpoint.reader import find_row, opened, stored_pieces
 from hpcq.errors import CheckpointError
 from hpcq.hashing import first_hash
 from hpcq.learning import saved_state
+from hpcq.learning.intervals import first_sums
 from hpcq.learning.learner import Learner
 from hpcq.learning.progress import Progress
 from hpcq.mpi import agree, on_root
@@ -36,17 +37,17 @@ def load_run(learner: Learner, path: str | Path) -> None:
     found = _describe(learner, path)
 
     def load() -> None:
-        _load_table(learner, path, found)
         mine = slice(learner.start, learner.start + learner.count)
         with opened(path, found) as (file, header):
             learner.tick = header.tick
             learner.progress = _progress(header, path)
             expected = saved_state.shapes(learner.algorithm, learner.job.environment.count)
+            expected |= saved_state.table_shapes(learner.algorithm, header.rows)
             for name, shape in expected.items():
                 if header.extra.get(name) != shape:
                     raise CheckpointError(f"the checkpoint's {name} is not of shape {shape}")
-            for field, array in learner.environment_arrays():
-                array[:] = from_column(field, file[field.dataset][mine])
+            _load_table(learner, path, found, resumed=True)
+            learner.load_environments(lambda field: from_column(field, file[field.dataset][mine]))
             learner.restore_extra(file, header)
             learner.collector.restore(header.tick)
 
@@ -65,7 +66,10 @@ def _describe(learner: Learner, path: str | Path) -> dict[str, Any]:
     return on_root(learner.comm, lambda: sandbox.describe(path))
 
 
-def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> None:
+def _load_table(
+    learner: Learner, path: str | Path, found: dict[str, Any], resumed: bool = False
+) -> None:
+    """Read this rank's rows; averages go on where a run is resumed, else they begin anew."""
     rank, ranks = learner.comm.rank, learner.comm.size
     shard = learner.shard
     with opened(path, found) as (file, header):
@@ -75,6 +79,11 @@ def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> No
         for hashes, q, visits, masks in stored_pieces(file, header, start, stop):
             rows = hashes.size
             q = q.reshape(rows, -1).astype(shard.dtype, copy=False)
+            if shard.sums:
+                sums = first_sums(rows, shard.columns, learner.algorithm.intervals_after or 0)
+                if resumed:
+                    sums = file["table/intervals"][start : start + rows].reshape(rows, -1)
+                q, start = np.concatenate([q, sums], axis=1), start + rows
             if not shard.keeps_visits:
                 visits = np.zeros((rows, 0), np.uint32)
             elif not header.visits:
@@ -82,7 +91,7 @@ def _load_table(learner: Learner, path: str | Path, found: dict[str, Any]) -> No
             if not shard.keeps_masks:
                 masks = np.zeros((rows, 0), np.uint64)
             elif not header.masks:
-                masks = np.zeros((rows, 1), np.uint64)
+                masks = np.zeros((rows, shard.mask_words), np.uint64)
             shard.load(hashes, q, visits.reshape(rows, -1), masks.reshape(rows, -1))
 
 

@@ -17,11 +17,11 @@ from mpi4py import MPI
 
 from hpcq.checkpoint.files import checkpoint_name, prune
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.checkpoint.snapshot import Snapshot
+from hpcq.checkpoint.snapshot import Saved, Snapshot
 from hpcq.checkpoint.staging import Extent, StagingFile
 from hpcq.checkpoint.writers import WRITERS
 from hpcq.errors import DependencyError
-from hpcq.learning.learner import Learner, total_digest
+from hpcq.learning.learner import total_digest
 from hpcq.mpi import agree, on_root
 from hpcq.table.digest import Digest
 
@@ -46,7 +46,7 @@ def choose_writer(asked: str) -> str:
 
 
 def save(
-    learner: Learner,
+    learner: Saved,
     directory: Path,
     writer: str,
     keep: int,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -15,12 +16,76 @@ from hpcq.checkpoint.h5 import h5py
 from hpcq.checkpoint.header import Header
 from hpcq.checkpoint.reader import HEADER_ERRORS, check_spaces
 from hpcq.checkpoint.writers import Slab
+from hpcq.envs.gymnasium_env import PythonEnvironment
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import JobError
+from hpcq.fields import Field
 from hpcq.hashing import keys_of
-from hpcq.learning.learner import Learner
+from hpcq.job.job import Job
+from hpcq.learning import saved_state
+from hpcq.learning.algorithm import Algorithm
+from hpcq.learning.progress import Progress
+from hpcq.spaces.masks import shape_of
 from hpcq.table.digest import Digest, digest_rows
 
 PIECE_BYTES = 16 << 20
+
+
+class Rows(Protocol):
+    """The rows of one rank: a `table.shard.Shard`, or a solved table's."""
+
+    columns: int
+    dtype: np.dtype
+    keeps_visits: bool
+    keeps_masks: bool
+
+    def __len__(self) -> int: ...
+
+    def pieces_with_masks(self, rows: int) -> Iterator[tuple[NDArray, ...]]:
+        """Yield hashes, q, visits and masks, in the order of the hashes."""
+
+
+class Saved(Protocol):
+    """What is saved: a learner, or a solved table."""
+
+    @property
+    def comm(self) -> MPI.Intracomm:
+        """The ranks that save together."""
+
+    @property
+    def job(self) -> Job:
+        """The effective job."""
+
+    @property
+    def environment(self) -> CompiledEnvironment | PythonEnvironment:
+        """What the table is of."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How many values a state has, and what they mean."""
+
+    @property
+    def shard(self) -> Rows:
+        """The rows of this rank."""
+
+    @property
+    def progress(self) -> Progress:
+        """What decides when a run ends."""
+
+    @property
+    def steps(self) -> int:
+        """Environment steps, or sweeps, done."""
+
+    @property
+    def saved_tick(self) -> int:
+        """The tick, or sweep, that the file is of."""
+
+    @property
+    def solution(self) -> dict[str, Any]:
+        """What is proven of a solved table; else empty."""
+
+    def saved_arrays(self) -> list[tuple[Field, NDArray]]:
+        """Return what a checkpoint holds of this rank beside its table."""
 
 
 class Snapshot:
@@ -36,8 +101,9 @@ class Snapshot:
         of this rank's rows, once `pieces` is exhausted
     """
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Saved) -> None:
         self._learner = learner
+        self._averaged = bool(_table_shapes(learner, 0))
         fields = {field.dataset: field for field, _ in learner.saved_arrays()}
         self._columns = {f.dataset: to_column(f, array) for f, array in learner.saved_arrays()}
         lengths = {name: len(column) for name, column in self._columns.items()}
@@ -65,14 +131,19 @@ class Snapshot:
         # Where a rule keeps several tables, the file has a dimension for them.
         several = algorithm.tables > 1
         shape = (-1, algorithm.tables, algorithm.actions) if several else (-1, shard.columns)
+        mask = shape_of(algorithm.mask_words)
         for hashes, q, visits, masks in shard.pieces_with_masks(self._table_rows()):
-            total = total.plus(digest_rows(hashes, q, visits))
+            values = np.ascontiguousarray(q[:, : shard.columns])
+            total = total.plus(digest_rows(hashes, values, visits))
             yield "table/key", start, keys_of(hashes)
-            yield "table/q", start, q.reshape(shape)
+            yield "table/q", start, values.reshape(shape)
             if shard.keeps_visits:
                 yield "table/visits", start, visits.reshape(shape)
             if shard.keeps_masks:
-                yield "table/mask", start, masks[:, 0]
+                yield "table/mask", start, masks.reshape(hashes.size, *mask)
+            if self.header.intervals:
+                sums = np.ascontiguousarray(q[:, shard.columns :])
+                yield "table/intervals", start, sums.reshape(hashes.size, algorithm.actions, -1)
             start += hashes.size
         self.digest = total
         for name, column in self._columns.items():
@@ -83,19 +154,20 @@ class Snapshot:
     def _table_rows(self) -> int:
         """Return the rows of the table in a piece."""
         shard = self._learner.shard
-        return _rows_per_piece(8 + shard.columns * shard.dtype.itemsize)
+        columns = shard.columns + (self._learner.algorithm.sums if self._averaged else 0)
+        return _rows_per_piece(8 + columns * shard.dtype.itemsize)
 
     def _own_slabs(self) -> int:
         """Return how many slabs `pieces` yields."""
         shard = self._learner.shard
         pieces = -(-len(shard) // self._table_rows())
-        return pieces * (2 + shard.keeps_visits + shard.keeps_masks) + sum(
+        return pieces * (2 + shard.keeps_visits + shard.keeps_masks + self._averaged) + sum(
             -(-len(column) // _rows_per_piece(_row_bytes(column)))
             for column in self._columns.values()
         )
 
 
-def check_header(learner: Learner) -> None:
+def check_header(learner: Saved) -> None:
     """Refuse a job whose checkpoints could not be read: before it trains, not at its end.
 
     Raises
@@ -112,6 +184,11 @@ def check_header(learner: Learner) -> None:
         raise JobError(f"{learner.job.source}: no checkpoint can hold this run: {error}") from error
 
 
+def _table_shapes(learner: Saved, rows: int) -> dict[str, list[int]]:
+    """Return the shapes of what stands beside the values; beside solved ones there is nothing."""
+    return {} if learner.solution else saved_state.table_shapes(learner.algorithm, rows)
+
+
 def _rows_per_piece(row_bytes: int) -> int:
     return max(1, PIECE_BYTES // row_bytes)
 
@@ -120,7 +197,7 @@ def _row_bytes(column: NDArray) -> int:
     return column.itemsize * math.prod(column.shape[1:])
 
 
-def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
+def _header(learner: Saved, rows: int, extra: dict[str, list[int]]) -> Header:
     """Return the header of a checkpoint of this learner with `rows` rows in all.
 
     Parameters
@@ -146,8 +223,9 @@ def _header(learner: Learner, rows: int, extra: dict[str, list[int]]) -> Header:
         masks=learner.algorithm.masked,
         versions=_versions(),
         progress=learner.progress.as_dict(),
-        extra=extra,
+        extra=extra | _table_shapes(learner, rows),
         combine=learner.algorithm.combine,
+        solution=learner.solution,
     )
 
 

@@ -1,6 +1,7 @@
 """The command line. Commands that need MPI start it themselves; the others never do."""
 
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -10,9 +11,9 @@ import click
 
 from hpcq._version import __version__
 from hpcq.bench.cli import bench
-from hpcq.cli import analysis, checkpoint, cluster, jobs, training
+from hpcq.cli import analysis, checkpoint, cluster, jobs, solving, training
 from hpcq.cluster.launcher import first_rank
-from hpcq.errors import INTERRUPTED, ExitCode, FileWarning, HpcqError
+from hpcq.errors import INTERRUPTED, ExitCode, FileWarning, HpcqError, check_compiler, check_folder
 from hpcq.output import complain, protect, settle
 from hpcq.run import leftovers, signals
 
@@ -47,14 +48,16 @@ def hpcq() -> None:
 
 
 COMMANDS: dict[str, tuple[click.Command, ...]] = {
-    "Job files": (jobs.init, jobs.jobs, jobs.reference, training.estimate),
-    "Training": (training.run, training.resume),
+    "Job files": (jobs.init, jobs.check, jobs.jobs, jobs.reference, training.estimate),
+    "Training": (training.run, training.resume, analysis.runs),
+    "Exact solutions": (solving.explore, solving.solve),
     "What was learned": (
         checkpoint.inspect,
         checkpoint.query,
         analysis.evaluate,
         analysis.plot,
         analysis.report,
+        analysis.publish,
         checkpoint.diff,
         checkpoint.export,
         checkpoint.verify,
@@ -63,6 +66,7 @@ COMMANDS: dict[str, tuple[click.Command, ...]] = {
         cluster.submit,
         cluster.sweeps,
         cluster.scaling,
+        cluster.launcher,
         cluster.doctor,
         bench,
     ),
@@ -71,29 +75,45 @@ for command in (each for commands in COMMANDS.values() for each in commands):
     hpcq.add_command(command)
 
 
+# Commands that start several runs.
+_POOLS = (("sweep", "run"), ("scaling", "run"))
+
 _show_others = warnings.showwarning
 
 
 def _show_warning(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
-    """Show a warning of hpcq's as one line, any other as Python does."""
+    """Show a warning as one line; with Python's option -W, others' as Python does."""
     if issubclass(category, FileWarning):
         complain(f"warning: {message}")
-    else:
+    elif sys.warnoptions:
         _show_others(message, category, *place, **options)
+    elif first_rank():
+        complain(f"warning of {_package_of(str(place[0]))}: {_plain(str(message))}")
+
+
+def _plain(text: str) -> str:
+    """Return a text on one line, without colours."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+
+
+def _package_of(file: str) -> str:
+    """Return the package, or the name of the file, that a warning comes from."""
+    _, installed, inside = file.rpartition("-packages/")
+    return inside.split("/")[0].removesuffix(".py") if installed else os.path.basename(file)
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
     protect()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        complain(
-            "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "
-            "NUMBA_DISABLE_JIT"
-        )
-        sys.exit(int(ExitCode.DEPENDENCY))
+    try:
+        check_compiler()
+        check_folder()
+    except HpcqError as error:
+        complain(str(error))
+        sys.exit(int(error.exit_code))
     # Of a run, the files are the result; of other commands it is what they print.
-    runs = arguments[:1] in (["run"], ["resume"])
+    runs = arguments[:1] in (["run"], ["resume"], ["solve"]) or tuple(arguments[:2]) in _POOLS
     if runs:
         signals.record()
     leftovers.clean_up_at_exit()

@@ -1,4 +1,4 @@
-"""The commands that analyse a run: eval, plot, report."""
+"""The commands that analyse a run: eval, plot, report, publish."""
 
 from pathlib import Path
 
@@ -8,6 +8,9 @@ from hpcq.cli.options import AS_JSON, FILE
 from hpcq.errors import ExitCode
 from hpcq.output import echo
 from hpcq.run.formatting import json_text
+
+# Each is a file in `view/trackers/`, and an extra.
+TRACKERS = ("mlflow", "wandb", "aim")
 
 RUN_DIR = click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 
@@ -51,6 +54,23 @@ def evaluate(
 
 
 @click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@AS_JSON
+def runs(folder: Path, as_json: bool) -> ExitCode:
+    """List the runs in FOLDER (default: runs): job, state, steps, last return, age.
+
+    \b
+    hpcq runs
+    hpcq runs /scratch/me --json
+    """
+    from hpcq.view.listing import list_runs, runs_text
+
+    found = list_runs(folder)
+    echo(json_text([vars(run) for run in found]) if as_json else runs_text(found))
+    return ExitCode.DONE
+
+
+@click.command()
 @RUN_DIR
 @click.option("--output", type=click.Path(path_type=Path), help="Folder; default: RUN_DIR.")
 def plot(directory: Path, output: Path | None) -> ExitCode:
@@ -78,4 +98,33 @@ def report(directory: Path, output: Path | None) -> ExitCode:
     from hpcq.view.report import report as write
 
     echo(write(directory, output))
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("folder", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "tracker",
+    required=True,
+    type=click.Choice(TRACKERS),
+    help="The tracker; its package comes with the extra of its name.",
+)
+@click.option(
+    "--project",
+    default="hpcq",
+    show_default=True,
+    help="MLflow's or Aim's experiment, W&B's project.",
+)
+def publish(folder: Path, tracker: str, project: str) -> ExitCode:
+    """Send a run's job, metrics and summary to a tracker; of a folder, every run in it.
+
+    \b
+    hpcq publish runs/taxi --to mlflow           (where MLFLOW_TRACKING_URI says)
+    WANDB_MODE=offline hpcq publish runs/frozenlake --to wandb
+    """
+    from hpcq.view.publishing import publish as send
+
+    for line in send(folder, tracker, project):
+        echo(line)
     return ExitCode.DONE

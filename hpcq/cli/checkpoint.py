@@ -13,7 +13,8 @@ from hpcq.printable import printable
 from hpcq.run.formatting import json_text
 
 
-def _observation(text: str) -> Any:
+def observation_of(text: str) -> Any:
+    """Return an observation that is given as JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -46,7 +47,7 @@ def inspect(
         raise click.UsageError("--row and --key exclude each other")
     if row is not None or key is not None:
         if row is not None:
-            (found,) = inspection.query(file, [_observation(row)])
+            (found,) = inspection.query(file, [observation_of(row)])
         else:
             found = inspection.query_key(file, key or 0)
         echo(json_text(found) if as_json else row_text(found))
@@ -76,7 +77,7 @@ def query(file: Path, observations: tuple[str, ...], as_json: bool) -> ExitCode:
     from hpcq.view.present import row_text
     from hpcq.view.table import Table
 
-    code, requested = ExitCode.DONE, [_observation(text) for text in observations]
+    code, requested = ExitCode.DONE, [observation_of(text) for text in observations]
     with Table(file) as table:
         for given in requested:
             try:

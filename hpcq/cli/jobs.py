@@ -9,6 +9,7 @@ import click
 from hpcq.cli.options import SET
 from hpcq.errors import ExitCode
 from hpcq.output import echo
+from hpcq.printable import printable
 
 
 @click.group("jobs", invoke_without_command=True)
@@ -64,6 +65,28 @@ def reference(words: tuple[str, ...], markdown: bool, schema: bool) -> ExitCode:
         echo(json.dumps(job_schema(), indent=2))
     else:
         echo(reference_markdown() if markdown else reference_text(words))
+    return ExitCode.DONE
+
+
+@click.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@SET
+@click.option(
+    "-n", "--ranks", default=1, show_default=True, type=click.IntRange(1), help="For the estimate."
+)
+def check(job: Path, overrides: tuple[str, ...], ranks: int) -> ExitCode:
+    """Check a job without training: its keys, the environment's first steps, memory, time.
+
+    It ends with the code that `hpcq run` would end with at once.
+
+    \b
+    hpcq check -n 2 taxi.toml
+    """
+    from hpcq.job.job import Job
+    from hpcq.run.checking import check as find
+
+    for line in find(Job.load(job, overrides), ranks):
+        echo(printable(line))
     return ExitCode.DONE
 
 

@@ -28,5 +28,15 @@ RANKS = click.option(
     "-n",
     "--ranks",
     type=click.IntRange(1),
-    help="Start mpirun on this machine with so many ranks. Default: one process.",
+    help="Start mpirun with so many ranks, on this machine or in a Slurm allocation. Default: one "
+    "process.",
+)
+
+RETRIES = click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=0,
+    metavar="K",
+    help="With -n: if ranks are killed or stall, start again from the newest checkpoint, at most K "
+    "times without a newer one between.",
 )

@@ -7,37 +7,56 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcq.cli.options import LIVE, RANKS, SET
+from hpcq.cli.options import LIVE, RANKS, RETRIES, SET
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.cluster.mpirun import run_on_ranks
 from hpcq.cluster.supervise import is_rank
 from hpcq.errors import ExitCode
-from hpcq.output import echo, stdout
+from hpcq.output import echo
+from hpcq.run import terminal
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from hpcq.job.job import Job
+
 
 def _output(comm: "MPI.Intracomm", live: bool | None) -> Callable[[str], object]:
     """Return the function for messages: on rank 0 the live view, or plain lines."""
-    if comm.rank == 0 and (_can_show() if live is None else live):
+    if comm.rank == 0 and terminal.shows(live):
         from hpcq.run.live import LiveView
 
         return LiveView()
     return speaker(comm)
 
 
-def _can_show() -> bool:
-    """Return whether output ends on a terminal that has the characters of the live view."""
-    from hpcq.run import terminal
+def _on_new_ranks(
+    ranks: int,
+    arguments: list[str],
+    retries: int,
+    directory: Callable[[], Path],
+    overwrite: bool = False,
+) -> int:
+    """Start ranks that do what this command was asked to; return the exit code."""
+    if not retries:
+        return run_on_ranks(ranks, arguments)
+    from hpcq.cluster.relaunch import Retries
 
-    encoding = (stdout().encoding or "").lower().replace("-", "")
-    return encoding == "utf8" and terminal.is_terminal()
+    return run_on_ranks(ranks, arguments, Retries(retries, directory(), overwrite))
+
+
+def _check_retries(retries: int, ranks: int | None) -> None:
+    if retries and ranks is None:
+        raise click.UsageError(
+            "--retries needs -n: only ranks that `hpcq run -n` starts can be started again; one "
+            "process is `-n 1`"
+        )
 
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path))
 @RANKS
+@RETRIES
 @SET
 @click.option("--overwrite", is_flag=True, help="Replace the run that the directory holds.")
 @click.option("--resume", "resume_run", is_flag=True, help="Resume it, if it is of this job.")
@@ -48,6 +67,7 @@ def run(
     arguments: list[str],
     job: Path,
     ranks: int | None,
+    retries: int,
     overrides: tuple[str, ...],
     overwrite: bool,
     resume_run: bool,
@@ -58,19 +78,21 @@ def run(
 
     \b
     hpcq run -n 2 taxi.toml                      (on this machine)
+    hpcq run -n 2 --retries 3 taxi.toml --resume    (and on, if ranks are killed)
     mpirun -n 64 hpcq run taxi.toml --set run.directory=/scratch/taxi
     """
 
-    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
+    def load() -> "Job":
         from hpcq.cluster import sweep
         from hpcq.job.job import Job
+
+        if member is None:
+            return Job.load(job, overrides)
+        return sweep.load(job, overrides).member(member)
+
+    def body(comm: "MPI.Intracomm", pending_signals: list[int]) -> ExitCode:
         from hpcq.mpi import on_root
         from hpcq.run.start_or_resume import to_end, train
-
-        def load() -> Job:
-            if member is None:
-                return Job.load(job, overrides)
-            return sweep.load(job, overrides).member(member)
 
         checked = on_root(comm, load)
         log = _output(comm, live)
@@ -78,14 +100,16 @@ def run(
 
     if resume_run and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
+    _check_retries(retries, ranks)
     if ranks is not None and not is_rank():
-        return run_on_ranks(ranks, arguments)
+        return _on_new_ranks(ranks, arguments, retries, lambda: load().directory, overwrite)
     return on_ranks(body, watched=True)
 
 
 @click.command()
 @click.argument("directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @RANKS
+@RETRIES
 @SET
 @click.option("--override", is_flag=True, help="Allow changes of how the job learns.")
 @LIVE
@@ -94,6 +118,7 @@ def resume(
     arguments: list[str],
     directory: Path,
     ranks: int | None,
+    retries: int,
     overrides: tuple[str, ...],
     override: bool,
     live: bool | None,
@@ -112,8 +137,9 @@ def resume(
         log = _output(comm, live)
         return to_end(resume_run(directory, overrides, comm, log, pending_signals, override))
 
+    _check_retries(retries, ranks)
     if ranks is not None and not is_rank():
-        return run_on_ranks(ranks, arguments)
+        return _on_new_ranks(ranks, arguments, retries, lambda: directory)
     return on_ranks(body, watched=True)
 
 

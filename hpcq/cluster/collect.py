@@ -96,8 +96,19 @@ def tabulate(results: Sequence[Result]) -> tuple[str, list[Row]]:
     return name, sorted(rows.values(), key=lambda row: -row.mean)
 
 
-def collect(sweep: Sweep) -> str:
-    """Write the table and the best job file into the sweep's folder; return a text.
+@dataclass(frozen=True)
+class Collected:
+    """The table of a sweep."""
+
+    name: str
+    """of the value compared"""
+    rows: list[Row]
+    """best first"""
+    text: str
+
+
+def collect(sweep: Sweep) -> Collected:
+    """Write the table and the best job file into the sweep's folder; return the table.
 
     Raises
     ------
@@ -109,14 +120,14 @@ def collect(sweep: Sweep) -> str:
     if not rows:
         raise RunDirectoryError(
             f"{sweep.directory}: none of {len(results)} runs is done; train them with "
-            f"`hpcq submit {sweep.source}`, or one with `hpcq run {sweep.source} --member 0`"
+            f"`hpcq sweep run {sweep.source}`, or on Slurm with `hpcq submit {sweep.source}`"
         )
     best = rows[0].job
     section = best.run.model_copy(update={"directory": str(sweep.directory / "best")})
     best = best.model_copy(update={"run": section})
     disk.write_text(sweep.directory / BEST, best.toml())
     _write_csv(sweep.directory / TABLE, name, rows)
-    return _text(sweep, results, name, rows)
+    return Collected(name, rows, _text(sweep, results, name, rows))
 
 
 def _write_csv(path: Path, name: str, rows: Sequence[Row]) -> None:
@@ -129,6 +140,12 @@ def _write_csv(path: Path, name: str, rows: Sequence[Row]) -> None:
         low, high = row.mean - row.half_width, row.mean + row.half_width
         writer.writerow([*values, len(row.values), row.mean, low, high])
     disk.write_text(path, text.getvalue())
+
+
+def setting_text(setting: dict[str, Any]) -> str:
+    """Return a setting on one line, its keys without their sections."""
+    each = [f"{key.rpartition('.')[2]} = {_plain(value)}" for key, value in setting.items()]
+    return ", ".join(each) or "all runs"
 
 
 def _plain(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hpcq.cluster.implementations import OPEN_MPI
 from hpcq.cluster.launcher import (
     cannot_join,
     first_rank,
@@ -53,7 +54,7 @@ def on_ranks(
         start_limit.arm()
         MPI = load_mpi()
         library = short_name(MPI.Get_library_version())
-        if cannot_join(library):
+        if cannot_join(MPI.Get_library_version()):
             refuse_singletons(1, library)
         comm = start_mpi()
         if not watched:
@@ -84,16 +85,17 @@ def _warn_of_unused_tasks() -> None:
     if tasks := unused_tasks():
         complain(
             f"warning: Slurm has room for {tasks} tasks, but this is one process: start "
-            "it with mpirun, or `srun --mpi=pmix`, to use them"
+            "it with what `hpcq launcher` prints (mpirun, or srun with its --mpi) to use them"
         )
 
 
 def start_mpi() -> "MPI.Intracomm":
     """Start MPI unless it has been started; return the communicator of all ranks."""
     MPI = load_mpi()
-    # hpcq uses MPI windows for shared memory alone; Open MPI's component for UCX cannot serve
-    # these, and warns.
-    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    if OPEN_MPI.library.search(MPI.Get_library_version()):
+        # hpcq uses MPI windows for shared memory alone; Open MPI's component for UCX cannot serve
+        # these, and warns.
+        os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     if not MPI.Is_initialized():
         MPI.Init()
         leftovers.expect_children()

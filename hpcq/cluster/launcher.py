@@ -4,11 +4,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from hpcq.cluster.implementations import MPICH, OPEN_MPI, of_library
 from hpcq.errors import DependencyError
+from hpcq.run.processes import RANKS
 
 # Of Open MPI's mpirun, of MPICH's and Intel's, of Slurm's srun (which mpirun may itself use).
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+_RANKS = (*RANKS, "SLURM_PROCID")
+# How srun lets MPI join, with each of its PMIs (pmi2 sets PMI_SIZE; cray_shasta the others).
+_JOINS = ("PMIX_RANK", "PMI_CONTROL_PORT", "PALS_APID")
 
 
 def first_rank(environ: Mapping[str, str] = os.environ) -> bool:
@@ -70,20 +74,27 @@ def cannot_join(library: str, environ: Mapping[str, str] = os.environ) -> bool:
     Parameters
     ----------
     library
-        name and version of the MPI library in use.
+        version text of the MPI library in use.
     """
     count, variable = launched(environ)
     if count == 1:
         return False
+    found = of_library(library)
     if variable == "OMPI_COMM_WORLD_SIZE":
-        return any(name in library for name in ("MPICH", "MVAPICH", "Intel"))
-    # srun without --mpi.
-    return variable == "SLURM_STEP_NUM_TASKS" and "PMIX_RANK" not in environ
+        return bool(found and found.of is not OPEN_MPI)
+    if variable != "SLURM_STEP_NUM_TASKS":
+        return False
+    if not any(name in environ for name in _JOINS):
+        # srun without --mpi.
+        return True
+    # MPICH says with what it was built; without PMIx it ends a process that has only that.
+    speaks = not found or found.of is not MPICH or "pmix" in library.lower()
+    return "PMIX_RANK" in environ and not speaks
 
 
 REMEDY = (
-    "start with the mpirun of that MPI (load its module), with `srun --mpi=pmix`, or rebuild "
-    "mpi4py for the MPI of your launcher: "
+    "start with what `hpcq launcher` prints, the launcher of that MPI (load its module), or "
+    "rebuild mpi4py for the MPI of your launcher: "
     "pip install --force-reinstall --no-cache-dir --no-binary=mpi4py mpi4py"
 )
 

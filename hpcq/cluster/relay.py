@@ -11,12 +11,13 @@ import signal
 
 from hpcq.output import Writer
 from hpcq.run.signals import STOP_SIGNALS
+from hpcq.run.stderr import say
 
 _AT_ONCE = 1 << 16
 
 
 class Relay:
-    """Standard output and error for a child; what is a terminal is given to the child as it is."""
+    """Standard output and error for children; what is a terminal they are given as it is."""
 
     def __init__(self) -> None:
         self._given: list[int] = []
@@ -50,13 +51,14 @@ class Relay:
         self._given.append(writing)
         return writing
 
-    def given(self) -> None:
-        """Leave the descriptors to the child that has been started with them."""
-        for end in self._given:
-            os.close(end)
+    def say(self, message: str) -> None:
+        """Print a message on standard error, after all that the children have printed there."""
+        say(message, 2 if self.stderr is None else self.stderr)
 
     def finish(self) -> None:
-        """Wait until all that the child has printed is passed on; others may still hold it."""
+        """Wait until all that the children have printed is passed on; others may still hold it."""
+        for end in self._given:
+            os.close(end)
         os.write(self._finishing, b"\0" * len(self._given))
         os.read(self._passed_on, 1)
         for end in (self._finish, self._finishing, self._passed_on):

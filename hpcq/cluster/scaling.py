@@ -35,14 +35,25 @@ class Run:
     environments: int
     steps: int
 
+    @property
+    def name(self) -> str:
+        """The name of its run directory."""
+        return f"{self.kind}-{self.ranks:04d}-{self.repetition}"
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The job keys that differ from the job's, as assignments."""
+        return (
+            f"environment.count={self.environments}",
+            f"run.steps={self.steps}",
+            # Measure ticks, not checkpoints: save at the end only.
+            f"checkpoint.every={1 << 40}",
+        )
+
     def line(self, directory: Path) -> str:
         """Return ranks, folder and changed job keys, as slurm/scaling.sbatch reads them."""
-        folder = directory / f"{self.kind}-{self.ranks:04d}-{self.repetition}"
-        return (
-            f"{self.ranks} {folder} --set=environment.count={self.environments} "
-            # Measure ticks, not checkpoints: save at the end only.
-            f"--set=run.steps={self.steps} --set=checkpoint.every={1 << 40}"
-        )
+        changes = " ".join(f"--set={assignment}" for assignment in self.changes)
+        return f"{self.ranks} {directory / self.name} {changes}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,11 @@ class Point:
         return self.speedup / self.ranks
 
 
+def folder_of(job: Job) -> Path:
+    """Return the folder of the runs."""
+    return job.directory.with_name(f"{job.directory.name}-scaling")
+
+
 def plan_text(job: Job, ranks: int, repeat: int) -> str:
     """Return a line for each run, for slurm/scaling.sbatch.
 
@@ -70,7 +86,7 @@ def plan_text(job: Job, ranks: int, repeat: int) -> str:
     JobError
         for a run directory with white space, which the script cannot parse.
     """
-    directory = job.directory.with_name(f"{job.directory.name}-scaling")
+    directory = folder_of(job)
     if re.search(r"\s", str(directory)):
         raise JobError(f"run.directory = {str(directory)!r}: expected no white space in it")
     return "\n".join(run.line(directory) for run in plan(job, ranks, repeat))
@@ -115,7 +131,8 @@ def measure(directory: Path) -> tuple[list[Point], bool]:
         points.append(Point(kind, ranks, rate, rate / statistics.median(rates[kind, 1])))
     if not points:
         raise RunDirectoryError(
-            f"{directory}: no runs here; make them with sbatch slurm/scaling.sbatch JOB.toml"
+            f"{directory}: no runs here; make them with `hpcq scaling run JOB.toml`, or on Slurm "
+            "with sbatch slurm/scaling.sbatch JOB.toml"
         )
     return points, len(digests) <= 1
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.collectors.batch import EnvBatch, make_batch
+from hpcq.collectors.infos import EpisodeInfos
 from hpcq.jit.compiler import PrecompiledCall, inlined
-from hpcq.rng import environment_streams
+from hpcq.rng import streams_of
 
 EPISODES, RETURNS, LENGTHS = 0, 1, 2
 
@@ -27,16 +28,32 @@ def block(rank: int, ranks: int, count: int, unit: int = 1) -> tuple[int, int]:
     return start * unit, (end - start) * unit
 
 
+def batch_of(start: int, count: int, batch: int, batches: int, unit: int = 1) -> NDArray[np.int64]:
+    """Return the numbers of the environments of a block that belong to one of several batches.
+
+    The units of the job belong to the batches in turn, whatever rank holds them.
+    """
+    numbers = np.arange(start, start + count)
+    return numbers[numbers // unit % batches == batch]
+
+
 @dataclass(frozen=True)
 class EnvBlock:
-    """The environments `start` ... `start + count - 1` of the job, and their random streams."""
+    """Some environments of the job, and their random streams."""
 
     seed: np.uint64
     """a `rng.seed_word`"""
-    start: int
-    count: int
+    numbers: NDArray[np.int64]
+    """(n,), theirs in the job, ascending"""
     reset_every: int
     """ticks between reset ticks, for environments whose state cannot be saved"""
+    mask_words: int = 0
+    """of a mask; 0: they do not say which actions are legal"""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.numbers.size
 
 
 class Collector:
@@ -44,18 +61,23 @@ class Collector:
 
     batch: EnvBatch
     stream_ids: NDArray[np.uint64]
-    """(n,), see `rng.environment_streams`"""
+    """(n,), see `rng.streams_of`"""
     episode_stats: NDArray[np.float64]
     """episodes ended, sum of their returns, sum of their lengths, since it was last cleared"""
+    infos: EpisodeInfos
+    """numbers of the environments' infos, where the job asks for some"""
     reset_every: int
     """the job can be saved after ticks that are multiples of this"""
+    cutting = False
+    """whether the next tick is a reset tick, too, whatever its number"""
     step_kernel: Any = None
     """takes a step, as ``step_kernel(tick, *step_arguments)``; None: `step` runs Python"""
 
     def __init__(self, env_block: EnvBlock) -> None:
-        self.batch = make_batch(env_block.count)
-        self.stream_ids = environment_streams(env_block.seed, env_block.start, env_block.count)
+        self.batch = make_batch(env_block.count, env_block.mask_words)
+        self.stream_ids = streams_of(env_block.seed, env_block.numbers)
         self.episode_stats = np.zeros(3)
+        self.infos = EpisodeInfos((), env_block.count)
         self.reset_every = env_block.reset_every
         self._seed = env_block.seed
 
@@ -64,10 +86,20 @@ class Collector:
         """Numbers of observations that were outside their bins' range, in this process."""
         return 0
 
+    def take_info_stats(self) -> NDArray[np.float64]:
+        """Return the `EpisodeInfos.stats`; clear them."""
+        stats = self.infos.stats.copy()
+        self.infos.stats[:] = 0
+        return stats
+
     @property
     def step_arguments(self) -> tuple[Any, ...]:
         """What `step_kernel` gets beside the tick."""
         return ()
+
+    def resets_at(self, tick: int) -> bool:
+        """Return whether the tick that is being stepped is a reset tick."""
+        return self.cutting or tick % self.reset_every == 0
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""

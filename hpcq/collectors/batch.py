@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.fields import Field
+from hpcq.spaces.masks import shape_of
 
 
 class Outcome(IntEnum):
@@ -24,7 +25,7 @@ class Outcome(IntEnum):
 
 
 class EnvBatch(NamedTuple):
-    """The state of every environment, as arrays (n,)."""
+    """The state of every environment, as arrays (n,); masks of several words are (n, words)."""
 
     hash: NDArray[np.uint64]
     """of the current state"""
@@ -72,6 +73,11 @@ class EnvBatch(NamedTuple):
     update_weight: NDArray[np.float64]
     """factor of its learning rate; only where replay is prioritised"""
 
+    @property
+    def mask_words(self) -> int:
+        """Words of a mask; 1 where there are none."""
+        return self.mask.shape[1] if self.mask.ndim > 1 else 1
+
 
 ENVIRONMENT_FIELDS = (
     Field("environments/key", "hash", "u8", bound="states"),
@@ -85,8 +91,8 @@ ENVIRONMENT_FIELDS = (
     Field("pending/target", "update_target", "f8"),
 )
 MASK_FIELDS = (
-    Field("environments/mask", "mask", "u8", needs=("masks",)),
-    Field("pending/mask", "update_mask", "u8", needs=("masks",)),
+    Field("environments/mask", "mask", "u8", ("words",), needs=("masks",)),
+    Field("pending/mask", "update_mask", "u8", ("words",), needs=("masks",)),
 )
 # Of the replayed entries of a batch (see replay.py), as (n, ratio).
 REPLAYED_FIELDS = (
@@ -94,17 +100,19 @@ REPLAYED_FIELDS = (
     Field("replay/pending_key", "update_hash", "u8", ("ratio",), "states", ("replay",)),
     Field("replay/pending_action", "update_column", "u4", ("ratio",), "columns", ("replay",)),
     Field("replay/pending_target", "update_target", "f8", ("ratio",), needs=("replay",)),
-    Field("replay/pending_mask", "update_mask", "u8", ("ratio",), needs=("replay", "masks")),
+    Field(
+        "replay/pending_mask", "update_mask", "u8", ("ratio", "words"), needs=("replay", "masks")
+    ),
     Field("replay/pending_weight", "update_weight", "f8", ("ratio",), needs=("priorities",)),
 )
 
 
-def make_batch(count: int) -> EnvBatch:
+def make_batch(count: int, mask_words: int = 0) -> EnvBatch:
     """Return the arrays of `count` environments, all zero."""
     steps = ("u8", "u4", "f8", "u8", "u8", "u4", "u4", "u8", "u1")
     updates = ("?", "u8", "u4", "u4", "f8", "u4", "f8")
     episodes = ("f8", "i4", "i8")
-    masks = ("u8",) * 4
+    masks = (np.dtype(("u8", shape_of(mask_words))),) * 4
     return EnvBatch(
         *(np.zeros(count, kind) for kind in (*steps, *updates, *episodes, *masks, "f8"))
     )

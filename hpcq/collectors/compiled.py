@@ -8,26 +8,28 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock, KernelCollector, end_episode
 from hpcq.collectors.batch import Outcome
-from hpcq.envs.protocol import CompiledEnvironment, all_legal
+from hpcq.envs.protocol import CompiledEnvironment, make_ask_legal
 from hpcq.hashing import keys_of, mix64
 from hpcq.jit.compiler import kernel
 from hpcq.rng import Purpose, word_at
+from hpcq.spaces.masks import words_of
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 _TO_STEP, _TO_RESET = int(Purpose.STEP), int(Purpose.RESET)
 
 
 @functools.cache
-def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
+def _make_step_all(step: Any, reset: Any, legal: Any, mask_words: int) -> Any:
     """Return the kernel that steps every environment and resets those whose episodes ended.
 
-    Its arguments:
+    With `mask_words`, it asks `legal` for masks of so many words. Its arguments:
 
     keys     uint64 (n,), in and out: the states of the environments
     limit    steps after which an episode is truncated; 0: never
     draws    uint64 (n,), scratch
     ended    int64 (n + 1,), scratch
     """
+    ask_legal = make_ask_legal(legal, mask_words)
 
     @kernel
     def step_all(
@@ -65,13 +67,13 @@ def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
         for n in range(count):
             i = ended[n]
             batch.final_hash[i] = mix64(keys[i])
-            if masked:
-                batch.final_mask[i] = legal(model, keys[i])
+            if mask_words:
+                ask_legal(model, keys[i], batch.final_mask, i)
             keys[i] = reset(model, mix64(reset_word ^ stream_ids[i]))
             end_episode(batch, i, episode_stats)
-        if masked:
+        if mask_words:
             for i in range(keys.size):
-                batch.next_mask[i] = legal(model, keys[i])
+                ask_legal(model, keys[i], batch.next_mask, i)
         for i in range(keys.size):
             batch.next_hash[i] = mix64(keys[i])
 
@@ -79,8 +81,9 @@ def _make_step_all(step: Any, reset: Any, legal: Any, masked: bool) -> Any:
 
 
 @functools.cache
-def _make_reset_all(reset: Any, legal: Any, masked: bool) -> Any:
+def _make_reset_all(reset: Any, legal: Any, mask_words: int) -> Any:
     """Return the kernel that resets every environment."""
+    ask_legal = make_ask_legal(legal, mask_words)
 
     @kernel
     def reset_all(
@@ -95,8 +98,8 @@ def _make_reset_all(reset: Any, legal: Any, masked: bool) -> Any:
         for i in range(keys.size):
             keys[i] = reset(model, mix64(reset_word ^ stream_ids[i]))
             batch.next_hash[i] = mix64(keys[i])
-            if masked:
-                batch.next_mask[i] = legal(model, keys[i])
+            if mask_words:
+                ask_legal(model, keys[i], batch.next_mask, i)
             batch.outcome[i] = _RESET
 
     return reset_all
@@ -106,14 +109,14 @@ class CompiledCollector(KernelCollector):
     """A block of compiled environments. See `Collector`."""
 
     def __init__(self, environment: CompiledEnvironment, env_block: EnvBlock) -> None:
-        count, masked, reset = env_block.count, environment.masked, environment.reset
-        legal: Any = environment.legal if masked else all_legal
+        count, reset, legal = env_block.count, environment.reset, environment.legal
+        words = words_of(environment.actions, environment.masked)
         super().__init__(
             env_block,
             np.zeros(count, np.uint64),
             environment.model,
-            _make_step_all(environment.step, reset, legal, masked),
-            _make_reset_all(reset, legal, masked),
+            _make_step_all(environment.step, reset, legal, words),
+            _make_reset_all(reset, legal, words),
             (
                 environment.max_episode_steps or 0,
                 np.zeros(count, np.uint64),

@@ -106,6 +106,13 @@ class ContinuousCollector(KernelCollector):
             (environment.max_episode_steps or np.iinfo(np.int32).max, env_block.reset_every),
         )
 
+    @property
+    def step_arguments(self) -> tuple[Any, ...]:
+        """What the kernel gets beside the tick; every tick is a reset tick while one is cut."""
+        *others, reset_every = super().step_arguments
+        return (*others, 1 if self.cutting else reset_every)
+
     def restore(self, tick: int) -> None:
         """Restart every environment as at the reset tick at which it was saved."""
-        self._reset(tick, make_batch(self.stream_ids.size), *self._inputs)
+        batch = make_batch(self.stream_ids.size, self.batch.mask_words)
+        self._reset(tick, batch, *self._inputs)

@@ -3,6 +3,7 @@
 They gather the results of all environments into arrays; one kernel records these in the batch.
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock, end_episode
 from hpcq.collectors.batch import Outcome, make_batch
+from hpcq.collectors.infos import EpisodeInfos
 from hpcq.collectors.validation import ValidatingCollector
-from hpcq.envs.guest import attempt
+from hpcq.envs import guest
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import MAX_REWARD
 from hpcq.errors import CheckpointError, UnseededFault
@@ -19,7 +21,7 @@ from hpcq.hashing import mix64
 from hpcq.jit.compiler import PrecompiledCall, kernel
 from hpcq.rng import Purpose, tick_word
 from hpcq.spaces.codec import Codec
-from hpcq.spaces.masks import legal_actions
+from hpcq.spaces.masks import legal_actions, words_of
 
 # What `inspect_step` finds, as bits.
 ENDED, INVALID_RESET = 1, 2
@@ -118,7 +120,7 @@ class GymnasiumCollector(ValidatingCollector):
 
     An environment's own state cannot be saved. At reset ticks, one in `reset_every`, all episodes
     end as truncated and restart from seeds that follow from (seed, environment, tick), in every
-    run: a run saved there resumes exactly.
+    run: a run saved there resumes exactly. A run that stops elsewhere makes one more: `cutting`.
 
     A subclass makes the environments and implements `step`, `_reset_all` and `_reset_first`.
 
@@ -132,6 +134,7 @@ class GymnasiumCollector(ValidatingCollector):
     def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
         super().__init__(environment, env_block)
         self._masked, self._reproducible = environment.masked, environment.reproducible
+        self.infos = EpisodeInfos(environment.info, env_block.count)
         self._resetting = np.zeros(env_block.count, np.bool_)
         self._ended = np.zeros(env_block.count + 1, np.int64)
         self._environments: list[Any] = []
@@ -171,7 +174,7 @@ class GymnasiumCollector(ValidatingCollector):
             self._begin_elsewhere(keys)
         elif wrong.size:
             raise CheckpointError(
-                f"environment {self._start + wrong[0]} ({self._id}) does not restart in the state "
+                f"environment {self._in_job[wrong[0]]} ({self._id}) does not restart in the state "
                 f"in which tick {tick} was saved; reset(seed=...) must decide the first "
                 "observation, or the run cannot be resumed"
             )
@@ -196,9 +199,10 @@ class GymnasiumCollector(ValidatingCollector):
             batch.action[wrong] = legal[wrong].argmax(axis=1)
 
     def close(self) -> None:
-        """Close every environment; errors there are ignored."""
+        """Close every environment; errors there are ignored, and those that never return left."""
+        until = time.monotonic() + guest.CLOSE_SECONDS
         for environment in self._environments:
-            attempt(lambda environment=environment: environment.close())
+            guest.close(environment, until)
 
     def _record(
         self,
@@ -228,7 +232,12 @@ class GymnasiumCollector(ValidatingCollector):
         )
         if count < 0:
             raise self._invalid_reward(range(rewards.size), self._rewards)
-        return self._ended[:count]
+        ended = self._ended[:count]
+        if self.infos.keys:
+            self.infos.values[self._resetting] = np.nan
+            self.infos.add(self.infos.values)
+            self.infos.end(ended)
+        return ended
 
     def _truncate_all(self) -> None:
         """End all episodes that continue as truncated, and reset everything: a reset tick."""
@@ -240,18 +249,20 @@ class GymnasiumCollector(ValidatingCollector):
         batch.next_hash[:] = mix64.py_func(self._reset_all())
         batch.elapsed[:] = 0
         batch.episode_return[:] = 0.0
+        self.infos.clear()
 
     def _seeds(self) -> list[int]:
         """Return the seeds of this tick, distinct for all environments of the job."""
         word = int(tick_word(self._seed, self._tick, Purpose.RESET))
-        return [(word + self._start + i) & 0x7FFFFFFF for i in range(self.batch.hash.size)]
+        return [(word + number) & 0x7FFFFFFF for number in self._in_job]
 
 
 def warm_up(environment: PythonEnvironment) -> None:
     """Compile, or load from the cache, the kernels that stepping this environment uses."""
     codec = Codec(environment.observation)
     codec.encode_all([codec.decode(0)])
-    batch, keys, flags = make_batch(1), np.zeros(1, np.uint64), np.zeros(1, np.bool_)
+    batch = make_batch(1, words_of(environment.actions, environment.masked))
+    keys, flags = np.zeros(1, np.uint64), np.zeros(1, np.bool_)
     ended = np.zeros(2, np.int64)
     inspect_step(np.zeros(1), flags, flags, flags)
     _set_next(batch, ended[:1], keys)

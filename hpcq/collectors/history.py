@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.fields import Field
+from hpcq.spaces.masks import shape_of
 
 
 class Windows(NamedTuple):
@@ -27,7 +28,7 @@ class Windows(NamedTuple):
     target: NDArray[np.float64]
     """(n, steps), of those that are due: their returns"""
     mask: NDArray[np.uint64]
-    """(n, steps)"""
+    """(n, steps), or (n, steps, words)"""
     length: NDArray[np.uint32]
     """(n,), transitions in the window"""
     due: NDArray[np.uint32]
@@ -42,24 +43,27 @@ WINDOW_FIELDS = (
     Field("windows/reward", "reward", "f8", ("steps",), needs=("n_step",)),
     Field("windows/value", "value", "f8", ("steps",), needs=("n_step",)),
     Field("windows/target", "target", "f8", ("steps",), needs=("n_step",)),
-    Field("windows/mask", "mask", "u8", ("steps",), needs=("n_step",)),
+    Field("windows/mask", "mask", "u8", ("steps", "words"), needs=("n_step",)),
     Field("windows/length", "length", "u4", (), "lengths", ("n_step",)),
     Field("windows/due", "due", "u4", (), "lengths", ("n_step",)),
     Field("windows/offset", "offset", "u4", (), "offsets", ("n_step",)),
 )
 
 
-def make_windows(count: int, steps: int) -> Windows:
+def make_windows(count: int, steps: int, mask_words: int = 0) -> Windows:
     """Return the empty windows of `count` environments."""
     shape = (count, steps if steps > 1 else 0)
-    kinds = ("u8", "u4", "f8", "f8", "f8", "u8")
+    kinds = ("u8", "u4", "f8", "f8", "f8", np.dtype(("u8", shape_of(mask_words))))
     return Windows(
         *(np.zeros(shape, kind) for kind in kinds), *(np.zeros(count, "u4") for _ in range(3))
     )
 
 
 class Rings(NamedTuple):
-    """The latest transitions of every environment: arrays (n, capacity), but for `added`."""
+    """The latest transitions of every environment: arrays (n, capacity), but for `added`.
+
+    Masks of several words are (n, capacity, words).
+    """
 
     hash: NDArray[np.uint64]
     action: NDArray[np.uint32]
@@ -68,7 +72,7 @@ class Rings(NamedTuple):
     """of the state it led to: the final one where the episode was truncated"""
     terminated: NDArray[np.uint8]
     mask: NDArray[np.uint64]
-    """legal actions of `hash`; this and `next_mask` are (n, 0) without masks"""
+    """legal actions of `hash`; this and `next_mask` are (n, 0) where there are none"""
     next_mask: NDArray[np.uint64]
     """of `next_hash`"""
     added: NDArray[np.int64]
@@ -81,8 +85,8 @@ RING_FIELDS = (
     Field("replay/reward", "reward", "f8", ("capacity",), needs=("replay",)),
     Field("replay/next", "next_hash", "u8", ("capacity",), "states", ("replay",)),
     Field("replay/terminated", "terminated", "u1", ("capacity",), needs=("replay",)),
-    Field("replay/mask", "mask", "u8", ("capacity",), needs=("replay", "masks")),
-    Field("replay/next_mask", "next_mask", "u8", ("capacity",), needs=("replay", "masks")),
+    Field("replay/mask", "mask", "u8", ("capacity", "words"), needs=("replay", "masks")),
+    Field("replay/next_mask", "next_mask", "u8", ("capacity", "words"), needs=("replay", "masks")),
     Field("replay/count", "added", "i8", (), "counts", ("replay",)),
 )
 
@@ -92,11 +96,12 @@ def ring_size(capacity: int, environments: int) -> int:
     return -(-capacity // environments)
 
 
-def make_rings(count: int, capacity: int, masked: bool) -> Rings:
-    """Return empty rings."""
+def make_rings(count: int, capacity: int, mask_words: int) -> Rings:
+    """Return empty rings; `mask_words`: of a mask, 0 where there are none."""
     kinds = ("u8", "u4", "f8", "u8", "u1")
     arrays: list[Any] = [np.zeros((count, capacity), kind) for kind in kinds]
-    arrays += [np.zeros((count, capacity if masked else 0), np.uint64) for _ in range(2)]
+    masks = count, capacity if mask_words else 0, *shape_of(mask_words)
+    arrays += [np.zeros(masks, np.uint64) for _ in range(2)]
     arrays.append(np.zeros(count, np.int64))
     return Rings(*arrays)
 

@@ -23,6 +23,7 @@ from hpcq.collectors.grouping import take
 from hpcq.collectors.returns import ReturnKernels
 from hpcq.hashing import owner
 from hpcq.jit.compiler import inlined
+from hpcq.spaces.mask_kernels import mask_writers
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
@@ -37,13 +38,17 @@ def _count_updates(batch: Any, windows: Any, ranks: np.uint64, counts: NDArray[n
 
 
 @inlined
-def _form_updates(batch: Any) -> None:
+def _form_updates(batch: Any, mean: float) -> None:
     # `add_transition` has already written the updates.
     pass
 
 
-def make_kernels(masked: bool, cuts_traces: bool) -> ReturnKernels:
-    """Return the kernels of returns of several steps; see `messages.kernels` for the arguments."""
+def make_kernels(mask_words: int, cuts_traces: bool) -> ReturnKernels:
+    """Return the kernels of returns of several steps; see `messages.kernels` for the arguments.
+
+    mask_words   uint64 of a mask; 0 where there are none
+    """
+    put_mask, send_mask, _ = mask_writers(mask_words)
 
     @inlined
     def write_updates(
@@ -60,8 +65,8 @@ def make_kernels(masked: bool, cuts_traces: bool) -> ReturnKernels:
                 update.hash = windows.hash[i, j]
                 update.target = windows.target[i, j]
                 update.column = windows.action[i, j] + windows.offset[i]
-                if masked:
-                    update.mask = windows.mask[i, j]
+                if mask_words:
+                    send_mask(update, windows.mask[i, j])
 
     @inlined
     def add_transition(
@@ -74,6 +79,7 @@ def make_kernels(masked: bool, cuts_traces: bool) -> ReturnKernels:
         offset: Any,
         discount: float,
         decay: float,
+        mean: float,
     ) -> None:
         sent, steps = np.int64(windows.due[i]), windows.hash.shape[1]
         length = np.int64(windows.length[i]) - sent
@@ -83,14 +89,14 @@ def make_kernels(masked: bool, cuts_traces: bool) -> ReturnKernels:
                 windows.action[i, k] = windows.action[i, k + sent]
                 windows.reward[i, k] = windows.reward[i, k + sent]
                 windows.value[i, k] = windows.value[i, k + sent]
-                windows.mask[i, k] = windows.mask[i, k + sent]
+                put_mask(windows.mask, (i, k), windows.mask[i, k + sent])
         due = np.int64(0)
         if outcome != _RESET:
             windows.hash[i, length] = batch.hash[i]
             windows.action[i, length] = batch.action[i]
-            windows.reward[i, length] = batch.reward[i]
+            windows.reward[i, length] = batch.reward[i] - mean
             windows.value[i, length] = 0.0 if outcome == _TERMINATED else value
-            windows.mask[i, length] = batch.mask[i]
+            put_mask(windows.mask, (i, length), batch.mask[i])
             length += 1
             if outcome != _CONTINUES or (cuts_traces and not greedy):
                 due = length

@@ -16,6 +16,7 @@ from hpcq.exchange.base import UPDATES
 from hpcq.exchange.records import NO_COLUMN
 from hpcq.hashing import owner
 from hpcq.jit.compiler import inlined
+from hpcq.spaces.mask_kernels import mask_writers
 
 _TERMINATED, _RESET = int(Outcome.TERMINATED), int(Outcome.RESET)
 
@@ -45,13 +46,18 @@ def _add_transition(
     offset: Any,
     discount: float,
     decay: float,
+    mean: float,
 ) -> None:
     batch.update_column[i] = batch.action[i] + offset
     batch.bootstrap[i] = discount * value
 
 
-def make_kernels(masked: bool, weighted: bool) -> ReturnKernels:
-    """Return the kernels of one-step returns; see `messages.kernels` for the arguments."""
+def make_kernels(mask_words: int, weighted: bool) -> ReturnKernels:
+    """Return the kernels of one-step returns; see `messages.kernels` for the arguments.
+
+    mask_words   uint64 of a mask; 0 where there are none
+    """
+    put_mask, send_mask, _ = mask_writers(mask_words)
 
     @inlined
     def write_updates(
@@ -72,24 +78,24 @@ def make_kernels(masked: bool, weighted: bool) -> ReturnKernels:
                 update.hash = batch.update_hash[env]
                 update.target = batch.update_target[env]
                 update.column = batch.update_column[env] if batch.update_pending[env] else NO_COLUMN
-                if masked:
-                    update.mask = batch.update_mask[env]
+                if mask_words:
+                    send_mask(update, batch.update_mask[env])
                 if weighted:
                     update.weight = batch.update_weight[env]
 
     @inlined
-    def form_updates(batch: Any) -> None:
+    def form_updates(batch: Any, mean: float) -> None:
         # One loop per field: each vectorises.
         for i in range(batch.update_pending.size):
             batch.update_pending[i] = batch.outcome[i] != _RESET
         for i in range(batch.update_target.size):
             bootstrap = 0.0 if batch.outcome[i] == _TERMINATED else batch.bootstrap[i]
-            target = batch.reward[i] + bootstrap
+            target = batch.reward[i] - mean + bootstrap
             batch.update_target[i] = 0.0 if batch.outcome[i] == _RESET else target
         for i in range(batch.update_hash.size):
             batch.update_hash[i] = batch.hash[i]
-        if masked:
-            for i in range(batch.update_mask.size):
-                batch.update_mask[i] = batch.mask[i]
+        if mask_words:
+            for i in range(batch.update_mask.shape[0]):
+                put_mask(batch.update_mask, i, batch.mask[i])
 
     return ReturnKernels(_count_updates, write_updates, _add_transition, form_updates)

@@ -17,7 +17,7 @@ class PartitionedCollector(Collector):
         self.parts = parts
         self.episode_stats = np.zeros(3)
         self.stream_ids: NDArray[np.uint64] = np.concatenate([part.stream_ids for part in parts])
-        self.batch = make_batch(self.stream_ids.size)
+        self.batch = make_batch(self.stream_ids.size, parts[0].batch.mask_words)
         self.reset_every = parts[0].reset_every
         start = 0
         for part in parts:
@@ -30,6 +30,10 @@ class PartitionedCollector(Collector):
     def clipped(self) -> int:
         """Numbers of observations that were outside their bins' range, in this process."""
         return sum(part.clipped for part in self.parts)
+
+    def take_info_stats(self) -> NDArray[np.float64]:
+        """Return the `EpisodeInfos.stats` of all parts; clear them."""
+        return np.sum([part.take_info_stats() for part in self.parts], axis=0)
 
     def begin(self) -> None:
         """Reset every environment: tick 0."""

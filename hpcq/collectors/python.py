@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
 from hpcq.collectors.gymnasium_base import GymnasiumCollector
+from hpcq.collectors.infos import value_of
 from hpcq.collectors.validation import is_reset, kind_of
 from hpcq.envs.guest import attempt, cut_short
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import takes
 from hpcq.envs.old_gym import OLD_GYM
 from hpcq.errors import EnvironmentFault
+from hpcq.spaces.masks import bitsets
 
 _NOTHING: Any = object()
 _OLD_API = f"; this is the interface of the old package gym: {OLD_GYM}"
@@ -31,16 +33,16 @@ class PythonCollector(GymnasiumCollector):
         count = env_block.count
         self._all = range(count)
         for i in self._all:
-            made = self._guard(range(i, i + 1), "make", environment.make, self._start + i)
+            made = self._guard(range(i, i + 1), "make", environment.make, self._in_job[i])
             self._environments.append(made)
         self._steps = [env.step for env in self._environments]
         self._resets = [env.reset for env in self._environments]
         self._observations: list[Any] = [None] * count
         self._rewards = [None] * count
         self._infos: list[Any] = [None] * count
-        # Only masks are read from infos: without masks all are written to one place, which frees
-        # each at once.
-        self._info_places = list(self._all) if self._masked else [0] * count
+        # Where nothing is read from infos all are written to one place, which frees each at once.
+        wanted = self._masked or bool(self.infos.keys)
+        self._info_places = list(self._all) if wanted else [0] * count
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
 
@@ -65,11 +67,13 @@ class PythonCollector(GymnasiumCollector):
         self._step_all()
         keys = self._keys(self._all, "step", self._observations)
         rewards = self._numbers(self._all, self._rewards)
+        for column, key in enumerate(self.infos.keys):
+            self.infos.values[:, column] = self._info_numbers(self._all, key, self._infos)
         ended = self._record(keys, keys, rewards, self._terminated, self._truncated)
         if self._masked:
             masks = self._masks(self._all, "step", self._infos, self._terminated)
             self.batch.final_mask[:] = self.batch.next_mask[:] = masks
-        if tick % self.reset_every == 0:
+        if self.resets_at(tick):
             self._truncate_all()
         elif ended.size:
             self._set_next(self.batch, ended, self._reset(ended.tolist(), None))
@@ -153,6 +157,16 @@ class PythonCollector(GymnasiumCollector):
             return self._fault(i, "reset", problem + _OLD_API)
         return self._raised(range(i, i + 1), "reset", error)
 
+    def _info_numbers(self, places: Sequence[int], key: str, infos: list[Any]) -> Any:
+        """Return what the infos give under a key; nan where they give nothing."""
+        values, failed = attempt(lambda: [value_of(info, key) for info in infos])
+        if failed:
+            for i, info in zip(places, infos, strict=True):
+                if not isinstance(info, dict):
+                    raise self._fault(i, "step", f"info is {cut_short(info)}, expected a dict")
+            raise self._raised(range(places[0], places[-1] + 1), "step", failed) from failed
+        return self._info_array(places, key, values)
+
     def _masks(
         self,
         places: Sequence[int],
@@ -162,7 +176,7 @@ class PythonCollector(GymnasiumCollector):
     ) -> NDArray[np.uint64]:
         """Return the legal actions from the infos of the environments `places`, as bitsets."""
         if len(places) == 0:
-            return np.empty(0, np.uint64)
+            return bitsets(np.empty((0, self._actions.count)))
         masks, failed = attempt(lambda: [info["action_mask"] for info in infos])
         if failed:
             for i, info in zip(places, infos, strict=True):

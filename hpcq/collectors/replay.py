@@ -10,6 +10,7 @@ Lin, "Self-improving reactive agents based on reinforcement learning, planning a
 Machine Learning 8, 1992.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from hpcq.hashing import hi64, mix64
 from hpcq.jit.compiler import kernel
 from hpcq.job.sections import ReplaySection
 from hpcq.rng import Purpose, second_draw, tick_word
+from hpcq.spaces.mask_kernels import mask_writers
 
 _CONTINUES, _TERMINATED, _TRUNCATED, _RESET = (int(outcome) for outcome in Outcome)
 
@@ -37,23 +39,30 @@ def _spread(stream_ids: NDArray[np.uint64], ratio: int, out: NDArray[np.uint64])
             word = second_draw(word)
 
 
-@kernel
-def _record(batch: Any, rings: Any, ratio: int) -> None:
-    """Append the step that every environment has just taken to its ring."""
-    for n in range(rings.added.size):
-        i = n * (ratio + 1)
-        if batch.outcome[i] != _RESET:
-            at = rings.added[n] % rings.hash.shape[1]
-            rings.hash[n, at] = batch.hash[i]
-            rings.action[n, at] = batch.action[i]
-            rings.reward[n, at] = batch.reward[i]
-            truncated = batch.outcome[i] == _TRUNCATED
-            rings.next_hash[n, at] = batch.final_hash[i] if truncated else batch.next_hash[i]
-            rings.terminated[n, at] = batch.outcome[i] == _TERMINATED
-            if rings.mask.shape[1] > 0:
-                rings.mask[n, at] = batch.mask[i]
-                rings.next_mask[n, at] = batch.final_mask[i] if truncated else batch.next_mask[i]
-            rings.added[n] += 1
+@functools.cache
+def _make_record(mask_words: int) -> Any:
+    """Return the kernel that appends the step that every environment has just taken to its ring."""
+    put_mask = mask_writers(mask_words).put
+
+    @kernel
+    def record(batch: Any, rings: Any, ratio: int) -> None:
+        for n in range(rings.added.size):
+            i = n * (ratio + 1)
+            if batch.outcome[i] != _RESET:
+                at = rings.added[n] % rings.hash.shape[1]
+                rings.hash[n, at] = batch.hash[i]
+                rings.action[n, at] = batch.action[i]
+                rings.reward[n, at] = batch.reward[i]
+                truncated = batch.outcome[i] == _TRUNCATED
+                rings.next_hash[n, at] = batch.final_hash[i] if truncated else batch.next_hash[i]
+                rings.terminated[n, at] = batch.outcome[i] == _TERMINATED
+                if mask_words:
+                    after = batch.final_mask[i] if truncated else batch.next_mask[i]
+                    put_mask(rings.mask, (n, at), batch.mask[i])
+                    put_mask(rings.next_mask, (n, at), after)
+                rings.added[n] += 1
+
+    return record
 
 
 @kernel
@@ -83,27 +92,36 @@ def _draw_uniformly(
             slots[n, j] = slot if filled >= learning_starts else -1
 
 
-@kernel
-def _replay(batch: Any, rings: Any, slots: NDArray[np.int64]) -> None:
-    """Write the drawn transitions into the batch, as if environments had just taken them."""
-    ratio = slots.shape[1]
-    for n in range(rings.added.size):
-        live = n * (ratio + 1)
-        for i in range(live + 1, live + 1 + ratio):
-            k = slots[n, i - live - 1]
-            if k < 0:
-                # Ask for anything: nothing is learned from the reply.
-                batch.outcome[i] = _RESET
-                batch.next_hash[i] = batch.next_hash[live]
-                continue
-            batch.hash[i] = rings.hash[n, k]
-            batch.action[i] = rings.action[n, k]
-            batch.reward[i] = rings.reward[n, k]
-            batch.next_hash[i] = rings.next_hash[n, k]
-            if rings.mask.shape[1] > 0:
-                batch.mask[i] = rings.mask[n, k]
-                batch.next_mask[i] = rings.next_mask[n, k]
-            batch.outcome[i] = _TERMINATED if rings.terminated[n, k] else _CONTINUES
+@functools.cache
+def _make_replay(mask_words: int) -> Any:
+    """Return the kernel that writes the drawn transitions into the batch.
+
+    They stand there as if environments had just taken them.
+    """
+    put_mask = mask_writers(mask_words).put
+
+    @kernel
+    def replay(batch: Any, rings: Any, slots: NDArray[np.int64]) -> None:
+        ratio = slots.shape[1]
+        for n in range(rings.added.size):
+            live = n * (ratio + 1)
+            for i in range(live + 1, live + 1 + ratio):
+                k = slots[n, i - live - 1]
+                if k < 0:
+                    # Ask for anything: nothing is learned from the reply.
+                    batch.outcome[i] = _RESET
+                    batch.next_hash[i] = batch.next_hash[live]
+                    continue
+                batch.hash[i] = rings.hash[n, k]
+                batch.action[i] = rings.action[n, k]
+                batch.reward[i] = rings.reward[n, k]
+                batch.next_hash[i] = rings.next_hash[n, k]
+                if mask_words:
+                    put_mask(batch.mask, i, rings.mask[n, k])
+                    put_mask(batch.next_mask, i, rings.next_mask[n, k])
+                batch.outcome[i] = _TERMINATED if rings.terminated[n, k] else _CONTINUES
+
+    return replay
 
 
 class Replay:
@@ -117,6 +135,8 @@ class Replay:
         from `rng.seed_word`.
     environments
         of the whole job: the rings share `section.capacity`.
+    mask_words
+        of a mask; 0 where there are none.
 
     Attributes
     ----------
@@ -134,14 +154,15 @@ class Replay:
         collector: Collector,
         seed: np.uint64,
         environments: int,
-        masked: bool,
+        mask_words: int,
     ) -> None:
         count, self._ratio, self._seed = collector.stream_ids.size, section.ratio, seed
         self._section, self._environments = section, environments
         capacity = ring_size(section.capacity, environments)
-        self.rings = make_rings(count, capacity, masked)
+        self.rings = make_rings(count, capacity, mask_words)
+        self._record, self._replay = _make_record(mask_words), _make_replay(mask_words)
         self._slots = np.empty((count, self._ratio), np.int64)
-        self.batch = make_batch(count * (1 + self._ratio))
+        self.batch = make_batch(count * (1 + self._ratio), mask_words)
         self.batch.outcome[:] = _RESET
         self.batch.update_weight[:] = 1.0
         self.priorities = None
@@ -154,7 +175,7 @@ class Replay:
 
     def step(self, tick: int) -> None:
         """Store the live steps of this tick, and draw what is replayed in it."""
-        _record(self.batch, self.rings, self._ratio)
+        self._record(self.batch, self.rings, self._ratio)
         word = tick_word(self._seed, tick, Purpose.REPLAY)
         starts, slots, added = self._section.learning_starts, self._slots, self.rings.added
         if self.priorities is None:
@@ -164,7 +185,7 @@ class Replay:
             by_priority.draw(
                 self.priorities, self.batch, added, self.stream_ids, word, starts, beta, slots
             )
-        _replay(self.batch, self.rings, slots)
+        self._replay(self.batch, self.rings, slots)
 
     def take_acks(
         self, ranks: np.uint64, sent: NDArray, replies: NDArray, cursors: NDArray[np.uint64]
@@ -189,9 +210,9 @@ class Replay:
     @property
     def replayed(self) -> EnvBatch:
         """Views (n, ratio) of the entries of `batch` that stand for replayed transitions."""
-        width = 1 + self._ratio
-        views: list[Any] = [array.reshape(-1, width)[:, 1:] for array in self.batch]
-        return EnvBatch(*views)
+        count, width = self._slots.shape[0], 1 + self._ratio
+        arrays: tuple[Any, ...] = self.batch
+        return EnvBatch(*(array.reshape(count, width, *array.shape[1:])[:, 1:] for array in arrays))
 
     def restored(self) -> None:
         """Compute what is not saved, once the arrays have been read from a checkpoint."""

@@ -15,8 +15,9 @@ class ReturnKernels(NamedTuple):
     """write_updates(batch, windows, ranks, sent, cursors, outbox): write the updates; those of
     each rank begin at its cursor, uint64 (ranks,)"""
     add_transition: Kernel
-    """add_transition(batch, windows, i, outcome, value, greedy, offset, discount, decay): learn
-    of the last step of environment `i`, given the value to bootstrap from, whether the next action
-    is greedy, and the first column of the table to update"""
+    """add_transition(batch, windows, i, outcome, value, greedy, offset, discount, decay, mean):
+    learn of the last step of environment `i`, given the value to bootstrap from, whether the next
+    action is greedy, the first column of the table to update, and what is subtracted from
+    rewards"""
     form_updates: Kernel
-    """form_updates(batch): what remains to be done for the updates of all environments"""
+    """form_updates(batch, mean): what remains to be done for the updates of all environments"""

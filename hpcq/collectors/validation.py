@@ -38,7 +38,7 @@ class ValidatingCollector(Collector):
 
     def __init__(self, environment: PythonEnvironment, env_block: EnvBlock) -> None:
         super().__init__(env_block)
-        self._start = env_block.start
+        self._in_job = env_block.numbers.tolist()
         self._codec = Codec(environment.observation)
         self._id = environment.id
         self._actions = environment.action_set
@@ -145,6 +145,24 @@ class ValidatingCollector(Collector):
         problem = "info['action_mask'] is another one each time that it is read"
         raise self._fault(places[0], what, problem)
 
+    def _info_array(self, places: Sequence[int], key: str, values: Any) -> NDArray[np.float64]:
+        """Return the numbers under a key of the infos as an array; nan for None.
+
+        Raises
+        ------
+        EnvironmentFault
+            naming the first that is no number.
+        """
+        array, failed = attempt(np.array, values, np.float64)
+        if not failed and array.shape == (len(places),):
+            return array
+        for i, value in zip(places, values, strict=True):
+            one, failed = attempt(np.array, value, np.float64)
+            if failed or one.shape != ():
+                problem = f"info[{key!r}] is {cut_short(value)}, expected a number"
+                raise self._fault(i, "step", f"{problem}, since environment.info names it")
+        raise self._fault(places[0], "step", f"info[{key!r}] is another one each time it is read")
+
     def _no_mask(self, i: int, what: str, info: Any) -> EnvironmentFault:
         """Return the error of an info without a mask."""
         found = f"info is a {type(info).__name__}"
@@ -188,7 +206,7 @@ class ValidatingCollector(Collector):
             action = ", ".join(cut_short(action) for action in actions)
             action = f", action{several} {action}{', ...' if len(places) > 4 else ''}"
         return EnvironmentFault(
-            f"environment{several} {_span(self._start + places[0], self._start + places[-1])} "
+            f"environment{several} {_span(self._in_job[places[0]], self._in_job[places[-1]])} "
             f"({self._id}), tick {self._tick}, "
             f"episode{several} {_span(episodes.min(), episodes.max())}"
             f"{action}: {what}: {problem}"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hpcq.collectors.base import EnvBlock
 from hpcq.collectors.gymnasium_base import ENDED, INVALID_RESET, GymnasiumCollector
+from hpcq.collectors.infos import value_of
 from hpcq.collectors.validation import is_batch, is_reset, kind_of
 from hpcq.envs.guest import attempt, brief
 from hpcq.envs.gymnasium_env import PythonEnvironment
@@ -48,7 +49,7 @@ class VectorCollector(GymnasiumCollector):
         self._units = [range(i, i + size) for i in range(0, count, size)]
         self._modes: list[AutoresetMode] = []
         for places in self._units:
-            made = self._guard(places, "make", environment.make, self._start + places.start)
+            made = self._guard(places, "make", environment.make, self._in_job[places.start])
             self._environments.append(made)
             self._modes.append(self._mode(places, made))
         next_step = [mode == AutoresetMode.NEXT_STEP for mode in self._modes]
@@ -62,7 +63,7 @@ class VectorCollector(GymnasiumCollector):
     def step(self, tick: int) -> None:
         """Take one step in every environment."""
         self._tick = tick
-        reset_tick = tick % self.reset_every == 0
+        reset_tick = self.resets_at(tick)
         for unit, places in enumerate(self._units):
             self._step_unit(unit, slice(places.start, places.stop), reset_tick)
         ended = self._record(
@@ -106,6 +107,8 @@ class VectorCollector(GymnasiumCollector):
             over = None if mode == AutoresetMode.SAME_STEP else terminated
             masks = self._batch_masks(places, "step", infos, over)
             self.batch.next_mask[part] = self.batch.final_mask[part] = masks
+        if self.infos.keys:
+            self.infos.values[part] = self._batch_infos(places, infos)
         final = infos.get("final_obs") if isinstance(infos, dict) else None
         if mode == AutoresetMode.NEXT_STEP and found & INVALID_RESET:
             raise self._invalid_reset(part)
@@ -117,6 +120,9 @@ class VectorCollector(GymnasiumCollector):
         which = np.flatnonzero(ended)
         if mode == AutoresetMode.SAME_STEP:
             self._finals[part][which] = self._final_keys(places, which, final)
+            if self.infos.keys:
+                last = self._batch_infos(places, infos.get("final_info"))
+                self.infos.values[part][which] = last[which]
             if self._masked:
                 self._final_masks(places, self._truncated[part] & ~self._terminated[part], infos)
         elif not reset_tick:
@@ -217,6 +223,24 @@ class VectorCollector(GymnasiumCollector):
             problem = f"infos['action_mask'] is {kind_of(masks)}, expected {len(places)} masks"
             raise self._unit_fault(places, what, problem)
         return self._bitsets(places, what, masks, ended)
+
+    def _batch_infos(self, places: range, infos: Any) -> NDArray[np.float64]:
+        """Return the numbers of a VectorEnv's infos, (n, keys); nan where it gives none."""
+        found = np.full((len(places), len(self.infos.keys)), np.nan)
+        for column, key in enumerate(self.infos.keys):
+            values = value_of(infos, key) if isinstance(infos, dict) else None
+            if values is None:
+                continue
+            if not is_batch(values, len(places)):
+                problem = f"infos[{key!r}] is {kind_of(values)}, expected {len(places)} numbers"
+                raise self._unit_fault(places, "step", problem)
+            found[:, column] = self._info_array(places, key, values)
+            # Gymnasium says beside the values which environments gave one.
+            *outer, own = key.split(".") if key not in infos else [key]
+            given = value_of(infos, ".".join([*outer, f"_{own}"]))
+            if given is not None and is_batch(given, len(places)):
+                found[~np.array(given, np.bool_), column] = np.nan
+        return found
 
     def _final_masks(self, places: range, truncated: NDArray[np.bool_], infos: Any) -> None:
         """Store the masks of the final observations of truncated episodes."""

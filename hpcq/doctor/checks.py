@@ -1,14 +1,18 @@
 """Checks of the facts of all ranks: each returns findings, or none."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hpcq.cluster.implementations import INTEL_MPI, of_launcher, of_library
 from hpcq.cluster.launcher import REMEDY, launched, singletons, unused_tasks
-from hpcq.doctor.facts import PROBE_BYTES, Facts
+from hpcq.doctor.facts import PROBE_BYTES, SHARE_SECONDS, Facts
 
 GIB = 1 << 30
+# A rank that gets less of a core holds the others up.
+LEAST_CORE = 0.75
 Level = Literal["problem", "warning", "note"]
 
 
@@ -87,24 +91,27 @@ def mpi(ranks: Sequence[Facts]) -> Iterator[Finding]:
             "warning",
             f"the allocation has {first.nodes} nodes, the ranks are on {nodes}",
             "mpirun does not know of Slurm, or was asked for fewer ranks: nodes stay idle",
-            "use an MPI that was built with Slurm support, or `srun --mpi=pmix`",
+            "use an MPI that was built with Slurm support, or srun as `HPCQ_LAUNCHER=srun hpcq "
+            "launcher` prints it",
         )
 
 
 def _launcher(first: Facts) -> Iterator[Finding]:
-    """Compare families and major versions: Open MPI 4 and 5 do not start each other's ranks."""
-    families = {"Open MPI": "Open MPI", "Open RTE": "Open MPI", "HYDRA": "MPICH", "Intel": "Intel"}
-    launcher = next((v for k, v in families.items() if k in first.launcher), "")
-    library = next((v for v in ("Open MPI", "MPICH", "Intel") if v in first.mpi), "")
-    if launcher == library == "Open MPI":
-        launcher += " " + first.launcher.rpartition(" ")[2].partition(".")[0]
-        library += " " + first.mpi.partition("v")[2].partition(".")[0]
-    if launcher and library and launcher != library:
+    """Compare implementations; Open MPI 4 and 5 do not start each other's ranks either."""
+    launcher, library = of_launcher(first.launcher), of_library(first.mpi)
+    if launcher and library and not library.fits(launcher):
         yield Finding(
             "problem",
-            f"mpirun is of {launcher} ({first.launcher}), mpi4py uses {library} ({first.mpi})",
+            f"mpirun is of {launcher}, mpi4py uses {library}",
             "each rank would believe it is alone: N runs instead of one on N ranks",
             REMEDY,
+        )
+    elif launcher and launcher.of is INTEL_MPI:
+        yield Finding(
+            "note",
+            "the mpirun of Intel MPI is a shell script",
+            "USR1 and TERM end it, not the ranks, which go on without it: nothing is saved",
+            "mpiexec.hydra in its place; `hpcq run -n` and slurm/train.sbatch take that",
         )
 
 
@@ -159,6 +166,7 @@ def processors(ranks: Sequence[Facts]) -> Iterator[Finding]:
                 "srun --cpu-bind=none",
             )
             continue
+        yield from _busy(host, here)
         alone = Counter(facts.cpus[0] for facts in here if len(facts.cpus) == 1)
         shared = [cpu for cpu, count in alone.items() if count > 1]
         if shared:
@@ -175,8 +183,22 @@ def processors(ranks: Sequence[Facts]) -> Iterator[Finding]:
                 "warning",
                 f"OMP_NUM_THREADS is not 1 on {_numbers(several)}",
                 "libraries may start one thread per core in every rank",
-                "export OMP_NUM_THREADS=1 (slurm/train.sbatch does)",
+                "export OMP_NUM_THREADS=1 (`hpcq run -n` does)",
             )
+
+
+def _busy(host: str, here: Sequence[Facts]) -> Iterator[Finding]:
+    """Check that nobody else uses the cores of these ranks."""
+    least = min(here, key=lambda facts: facts.core)
+    if least.core < LEAST_CORE:
+        yield Finding(
+            "warning",
+            f"busy cores: rank {least.rank} got {least.core:.0%} of a core of {host} while all "
+            f"ranks worked ({SHARE_SECONDS:g} s)",
+            "others use these cores; a tick takes as long as its slowest rank, and the other ranks "
+            "wait for it",
+            "fewer ranks: as many as there are free cores; or another node",
+        )
 
 
 def same(ranks: Sequence[Facts]) -> Iterator[Finding]:
@@ -226,12 +248,14 @@ def memory(ranks: Sequence[Facts]) -> Iterator[Finding]:
         # The ranks of a node see the same files; take the shortest list, some may be gone.
         left = min((facts.leftovers for facts in here), key=len)
         if left:
-            names = " ".join(sorted({file.partition(".")[0] + ".*" for file in left}))
+            # By what they begin with: "vader_segment.", "mpich_shm_", "Intel_MPI_".
+            begins = {re.sub(r"(\.|(?<=shm_|MPI_)).*$", r"\1*", file) for file in left}
+            names = " ".join(sorted(begins))
             yield Finding(
                 "note",
                 f"{sum(left.values()) / 2**20:.1f} MiB of shared memory on {host} are left of MPI "
                 f"jobs that were killed ({len(left)} files)",
-                "Open MPI removes what it put into /dev/shm only if it ends by itself",
+                "MPI removes what it put into /dev/shm only if it ends by itself",
                 f"there, while no MPI job of yours runs: rm {names}",
             )
     if any(facts.huge_pages == "never" for facts in ranks):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcq.cluster.launcher import short_name
-from hpcq.doctor.facts import Facts, launcher_version, loaded_mpi, probe_mpi, survey
+from hpcq.doctor.facts import Facts, core_share, launcher_version, loaded_mpi, probe_mpi, survey
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -17,6 +17,7 @@ def examine_here(directory: Path) -> list[Facts]:
     facts = survey(directory)
     facts.launcher = launcher_version()
     probe_mpi(facts)
+    facts.core = core_share()
     return [facts]
 
 
@@ -34,6 +35,8 @@ def examine_ranks(comm: "MPI.Intracomm", directory: Path) -> list[Facts]:
     comm.Barrier()
     now = time.time()
     facts.clock = now - comm.bcast(now)
+    comm.Barrier()
+    facts.core = core_share()
     return comm.gather(facts) or []
 
 

@@ -15,11 +15,15 @@ from importlib import metadata
 from pathlib import Path
 
 from hpcq.cluster.launcher import mapped_mpi_libraries, short_name
+from hpcq.cluster.launchers import version_text
 from hpcq.envs.versions import below_bounds
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 PACKAGES = ("hpcq", "numpy", "numba", "h5py", "mpi4py", "gymnasium")
 PROBE_BYTES = 4 << 20
+SHARE_SECONDS = 0.2
+# What Open MPI, MPICH and Intel MPI put into shared memory.
+SEGMENTS = ("*_segment.*", "mpich_shm_*", "Intel_MPI_*")
 
 
 @dataclass
@@ -35,7 +39,7 @@ class Facts:
     nodes: int = 1
     """in Slurm's allocation"""
     launcher: str = ""
-    """version of the mpirun on PATH"""
+    """what the mpirun on PATH says of its version"""
     mpi: str = ""
     """version of the MPI library"""
     mpi_error: str = ""
@@ -71,6 +75,8 @@ class Facts:
     """seconds ahead of rank 0, with the precision of a barrier"""
     disk_clock: float = 0.0
     """seconds that the file system's clock is ahead of this node's"""
+    core: float = 1.0
+    """part of a core that this rank got while all ranks worked at once"""
 
 
 def survey(directory: Path) -> Facts:
@@ -98,6 +104,14 @@ def survey(directory: Path) -> Facts:
     return facts
 
 
+def core_share(seconds: float = SHARE_SECONDS) -> float:
+    """Return the part of a core that this thread gets while it works for so many seconds."""
+    began, worked = time.perf_counter(), time.thread_time()
+    while time.perf_counter() - began < seconds:
+        pass
+    return (time.thread_time() - worked) / (time.perf_counter() - began)
+
+
 def _versions() -> Iterator[tuple[str, str]]:
     yield "python", ".".join(map(str, sys.version_info[:3]))
     for name in PACKAGES:
@@ -113,9 +127,9 @@ def _cpu() -> str:
 
 
 def _leftovers() -> dict[str, int]:
-    """Return Open MPI's segments of this user that no process maps: their ranks were killed."""
+    """Return MPI's segments of this user that no process maps: their ranks were killed."""
     found = {}
-    for path in Path("/dev/shm").glob("*_segment.*"):
+    for path in (path for names in SEGMENTS for path in Path("/dev/shm").glob(names)):
         with contextlib.suppress(OSError):
             status = path.stat()
             if status.st_uid == os.getuid():
@@ -207,13 +221,8 @@ def _filesystem(directory: Path) -> str:
 
 
 def launcher_version() -> str:
-    """Return the first line of ``mpirun --version``; "" without mpirun."""
-    if shutil.which("mpirun") is None:
-        return ""
-    done = subprocess.run(
-        ["mpirun", "--version"], capture_output=True, text=True, timeout=30, check=False
-    )
-    return (done.stdout or done.stderr).strip().partition("\n")[0]
+    """Return what ``mpirun --version`` says; "" without mpirun."""
+    return version_text("mpirun") if shutil.which("mpirun") else ""
 
 
 def loaded_mpi() -> list[str]:

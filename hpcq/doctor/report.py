@@ -4,6 +4,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from hpcq.cluster.implementations import of_launcher
 from hpcq.doctor.checks import GIB, Finding
 from hpcq.doctor.facts import Facts
 
@@ -26,6 +27,10 @@ def _wrapped(text: str, indent: str) -> list[str]:
     )
 
 
+def _launcher(text: str) -> str:
+    return str(of_launcher(text) or text.partition("\n")[0])
+
+
 def _facts(ranks: Sequence[Facts]) -> list[str]:
     first = ranks[0]
     hosts = Counter(facts.node for facts in ranks)
@@ -37,7 +42,7 @@ def _facts(ranks: Sequence[Facts]) -> list[str]:
     values = [
         ("ranks", where),
         ("mpi", first.mpi or "none"),
-        ("launcher", first.launcher or "no mpirun on PATH"),
+        ("launcher", _launcher(first.launcher) or "no mpirun on PATH"),
         ("hdf5", f"{hdf5}, h5py {'with' if first.h5py_mpi else 'without'} MPI"),
         ("versions", versions),
         ("cpu", f"{first.cpu or 'unknown'}, {len(first.cpus)} for rank 0"),

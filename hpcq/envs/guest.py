@@ -1,11 +1,16 @@
 """Users' code may raise anything, and so may the conversion and the text of what it returns."""
 
+import signal
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+# An environment that is not closed by then stays open; all of a rank have as long together.
+CLOSE_SECONDS = 10.0
 # Longer texts are cut.
 _MOST_OF_AN_ERROR = 20_000
 
@@ -18,6 +23,37 @@ def attempt(function: Callable, *arguments: Any, **kwargs: Any) -> tuple[Any, Ba
         raise
     except BaseException as error:
         return None, error
+
+
+def close(env: Any, until: float | None = None) -> None:
+    """Close an environment; errors are ignored, and what takes too long is left.
+
+    Parameters
+    ----------
+    until
+        the `time.monotonic` at which it is too long; default: `CLOSE_SECONDS` from now.
+    """
+    seconds = CLOSE_SECONDS if until is None else until - time.monotonic()
+    if threading.current_thread() is not threading.main_thread():
+        # Only there can a signal interrupt it.
+        attempt(lambda: env.close())
+        return
+    if seconds <= 0:
+        return
+    inside = True
+
+    def late(number: int, frame: Any) -> None:
+        if inside:
+            raise TimeoutError(f"close() took more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        attempt(lambda: env.close())
+        inside = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
 
 def format_error(error: BaseException) -> str:

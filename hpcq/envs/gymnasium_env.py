@@ -35,6 +35,8 @@ class PythonEnvironment:
     """whether info["action_mask"] says which actions are legal"""
     reproducible: bool = True
     """whether a seed must decide the first observation"""
+    info: tuple[str, ...] = ()
+    """keys of the infos whose numbers are reported"""
 
     @property
     def actions(self) -> int:
@@ -189,6 +191,7 @@ def python_environment(
         self_play,
         masked,
         section.reproducible,
+        tuple(section.info),
     )
 
 

@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hpcq.envs.guest import format_error
-from hpcq.errors import EnvironmentFault, HpcqError, JobError
+from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
 
 
 def is_file(place: str) -> bool:
@@ -41,6 +42,11 @@ def load_module(place: str) -> ModuleType:
                 f"no module named {error.name!r}; is its package installed, or its folder the "
                 "working one or in PYTHONPATH?"
             ) from None
+        if not is_file(place):
+            raise DependencyError(
+                f"{place} cannot be imported{_where(error)}: it needs {error.name!r}, which is not "
+                "installed (often `pip install` and that name, or an extra of the package)"
+            ) from error
         raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
     except FileNotFoundError:
         if not Path(place).exists():
@@ -50,6 +56,13 @@ def load_module(place: str) -> ModuleType:
         raise
     except BaseException as error:
         raise EnvironmentFault(f"{place} cannot be imported:\n{format_error(error)}") from error
+
+
+def _where(error: BaseException) -> str:
+    """Return the line of the user's code, or of a package, that raised; importlib aside."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames[1:] if "importlib" not in frame.filename]
+    return f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside[1:] else ""
 
 
 def _by_name(name: str) -> ModuleType:
@@ -76,7 +89,7 @@ def _working_folder() -> Path:
 
 def _from_file(path: Path) -> ModuleType:
     path = path.resolve()
-    name = f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    name = f"{path.stem}_{hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     if not path.exists():

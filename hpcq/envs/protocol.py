@@ -22,23 +22,30 @@ In a file of your own, `compiled_environment` puts the two functions together; e
 example.
 """
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hpcq.envs import rules as what_happens
+from hpcq.envs.rules import Rules
 from hpcq.errors import JobError
 from hpcq.hashing import MAX_HASH
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec, describe
+from hpcq.spaces.mask_kernels import permit
+from hpcq.spaces.masks import shape_of, words_of
 
 __all__ = [
     "CompiledEnvironment",
     "ContinuousEnvironment",
     "compiled_environment",
     "kernel",
+    "permit",
     "second_draw",
     "unit_interval",
 ]
@@ -66,12 +73,24 @@ class CompiledEnvironment:
     self_play: bool | None = field(default=None, kw_only=True)
     """whether every observation is that of the player to move; None: unknown"""
     legal: Any = field(default=None, kw_only=True)
-    """kernel: legal(model, key) -> uint64 bitset of the legal actions; None: all are"""
+    """kernel: legal(model, key) -> uint64 bitset of the legal actions; of more than 64 actions
+    legal(model, key, mask), which sets their bits (`permit`) in uint64 (words,); None: all are"""
+    rules: Rules | None = field(default=None, kw_only=True)
+    """what can happen, for `hpcq solve`; None: unknown"""
 
     @property
     def masked(self) -> bool:
         """Whether it says which actions are legal."""
         return self.legal is not None
+
+    def mask(self, key: int) -> NDArray[np.uint64]:
+        """Return the legal actions of a state as an array of one mask, see `spaces.masks`."""
+        masks = np.zeros((1, *shape_of(words_of(self.actions))), np.uint64)
+        if masks.ndim > 1:
+            self.legal(self.model, np.uint64(key), masks[0])
+        else:
+            masks[0] = self.legal(self.model, np.uint64(key))
+        return masks
 
 
 @dataclass(frozen=True)
@@ -89,12 +108,54 @@ def all_legal(model: Any, key: np.uint64) -> np.uint64:
     return MAX_HASH
 
 
+@kernel
+def _all_of_many_legal(model: Any, key: np.uint64, mask: NDArray[np.uint64]) -> None:
+    for word in range(mask.size):
+        mask[word] = MAX_HASH
+
+
+def all_legal_of(actions: int) -> Any:
+    """Return `legal` of an environment in which all of so many actions are legal."""
+    return _all_of_many_legal if words_of(actions) > 1 else all_legal
+
+
+@functools.cache
+def make_ask_legal(legal: Any, words: int) -> Any:
+    """Return the kernel that asks which actions are legal: ``ask(model, key, masks, at)``.
+
+    It writes the mask of a state, of `words` words, into an array of masks; of 0 words, nothing.
+    """
+    legal = legal or all_legal
+
+    @inlined
+    def nothing(model: Any, key: np.uint64, masks: Any, at: Any) -> None:
+        pass
+
+    @inlined
+    def ask(model: Any, key: np.uint64, masks: Any, at: Any) -> None:
+        masks[at] = legal(model, key)
+
+    @inlined
+    def ask_several(model: Any, key: np.uint64, masks: Any, at: Any) -> None:
+        mask = masks[at]
+        for word in range(words):
+            mask[word] = 0
+        legal(model, key, mask)
+
+    return ask_several if words > 1 else ask if words else nothing
+
+
 def compiled_environment(
-    reset: Any,
-    step: Any,
+    reset: Any = None,
+    step: Any = None,
     *,
     observation: Any,
     actions: Any,
+    outcome: Any = None,
+    outcomes: int = 1,
+    start: Any = None,
+    starts: int = 1,
+    deterministic: bool = False,
     model: Any = (),
     max_episode_steps: int | None = None,
     legal: Any = None,
@@ -105,19 +166,26 @@ def compiled_environment(
     Parameters
     ----------
     reset, step
-        the two functions of the protocol, decorated with `kernel`.
+        the two functions of the protocol, decorated with `kernel`; may be left out where `start`
+        and `outcome` are given: then they draw from these.
     observation
         how many states there are, or a Gymnasium space: a state's key is then the mixed-radix
         number of its digits, most significant first.
     actions
         how many actions there are, or a Discrete space.
+    outcome, outcomes, start, starts
+        what can happen, for `hpcq solve`: the two kernels of `rules`, how many outcomes an action
+        has at most, and how many start states there are.
+    deterministic
+        instead of `outcome`: `step` does not use its draw. Without `start`, nor does `reset`.
     model
-        passed to both functions as their first argument.
+        passed to all functions as their first argument.
     max_episode_steps
         an episode is truncated after so many steps; the job file can say otherwise.
     legal
         kernel legal(model, key) -> uint64, the bitset of the legal actions, for jobs with
-        ``environment.action_mask = true``.
+        ``environment.action_mask = true``. Of more than 64 actions, up to 1,024, it is
+        legal(model, key, mask), which calls ``permit(mask, action)`` for each that is legal.
     self_play
         whether two players take turns, each observation being that of the player to move; the
         job's rule must fit then.
@@ -125,7 +193,7 @@ def compiled_environment(
     Raises
     ------
     JobError
-        for spaces without a number for every state and action.
+        for spaces without a number for every state and action, or for another kind of `legal`.
     """
     from gymnasium import spaces
 
@@ -134,7 +202,15 @@ def compiled_environment(
         Codec(observation)
     else:
         observation = describe(observation)
+    rules = _rules(reset, step, outcome, outcomes, start, starts, deterministic)
+    if rules is not None:
+        reset = reset or what_happens.draws_start(rules.start, starts)
+        step = step or what_happens.draws(rules.outcome, outcomes)
+    if reset is None or step is None:
+        raise JobError("an environment needs reset and step, or start and outcome")
     action_set = Actions(spaces.Discrete(actions) if isinstance(actions, int) else actions)
+    if legal is not None:
+        _check_legal(legal, action_set.count)
     return CompiledEnvironment(
         "",
         observation,
@@ -146,7 +222,39 @@ def compiled_environment(
         max_episode_steps,
         legal=legal,
         self_play=self_play,
+        rules=rules,
     )
+
+
+def _check_legal(legal: Any, actions: int) -> None:
+    function = getattr(legal, "py_func", legal)
+    expected = "model, key, mask" if words_of(actions) > 1 else "model, key"
+    if function.__code__.co_argcount != len(expected.split(", ")):
+        raise JobError(
+            f"{function.__name__} is given as `legal` of an environment with {actions:,} actions: "
+            f"expected {function.__name__}({expected}); see Masks in the README of hpcq/envs"
+        )
+
+
+def _rules(
+    reset: Any,
+    step: Any,
+    outcome: Any,
+    outcomes: int,
+    start: Any,
+    starts: int,
+    is_deterministic: bool,
+) -> Rules | None:
+    if outcome is not None and is_deterministic:
+        raise JobError("deterministic = True makes the outcome of step: leave `outcome` out")
+    if is_deterministic:
+        if step is None:
+            raise JobError("deterministic = True needs step")
+        outcome, outcomes = what_happens.deterministic(step), 1
+        start = start or (what_happens.always(reset) if reset else None)
+    if (outcome is None) != (start is None):
+        raise JobError("`outcome` and `start` go together: give both, or none")
+    return None if outcome is None else Rules(outcome, outcomes, start, starts)
 
 
 def integer(id_: str, name: str, value: Any, least: int, most: int) -> int:

@@ -24,6 +24,7 @@ BUNDLED: dict[str, Callable[..., CompiledEnvironment]] = {
     "hpcq/PocketCube-v0": puzzles.pocket_cube,
     "hpcq/Inventory-v0": operations_research.inventory,
     "hpcq/Admission-v0": operations_research.admission,
+    "hpcq/AccessControl-v0": operations_research.access_control,
     "hpcq/CartPole-v0": control.cartpole,
     "hpcq/MountainCar-v0": control.mountain_car,
     "hpcq/Acrobot-v0": control.acrobot,

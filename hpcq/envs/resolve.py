@@ -6,7 +6,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from hpcq.envs.guest import attempt
+from hpcq.envs import arrays
+from hpcq.envs.guest import close
 from hpcq.envs.gymnasium_env import (
     PythonEnvironment,
     constructed,
@@ -28,6 +29,9 @@ _PYTHON_ONLY = (
     "vector",
     "seed_globals",
     "mask_key",
+    "info",
+    "reset_options",
+    "observe",
 )
 
 
@@ -52,10 +56,10 @@ def resolve(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironm
             "legal; Taxi-v4 and bundled games do, compiled environments with a kernel `legal`, and "
             'Python environments by info["action_mask"]'
         )
-    if environment.actions > masks.BITS:
+    if environment.actions > masks.MOST_ACTIONS:
         raise JobError(
             f"environment.action_mask = true, but {environment.id} has {environment.actions:,} "
-            f"actions; masks are for at most {masks.BITS}"
+            f"actions; masks are for at most {masks.MOST_ACTIONS:,}"
         )
     return environment
 
@@ -66,6 +70,11 @@ def _find(section: EnvironmentSection) -> PythonEnvironment | CompiledEnvironmen
 
         _refuse_python_keys(section, section.id)
         return registry.make(section)
+    if section.id.endswith(arrays.SUFFIXES):
+        _refuse_python_keys(section, section.id)
+        if section.kwargs:
+            raise JobError(f"environment.kwargs are given, but {section.id} is a file of arrays")
+        return arrays.load(section.id, section.max_episode_steps)
     place, _, name = section.id.rpartition(":")
     if is_file(name) or name.endswith(".toml"):
         raise JobError(
@@ -162,10 +171,9 @@ def _own(
         return dataclasses.replace(first, id=shown, max_episode_steps=limit)
     if section.backend == "compiled":
         raise JobError(f"environment.backend = 'compiled', but {shown} is not compiled")
-    close = getattr(first, "close", None)
-    if close is None:
+    if not hasattr(first, "close"):
         raise EnvironmentFault(f"{shown} gave a {type(first).__name__}, expected a gymnasium.Env")
-    attempt(close)
+    close(first)
     make = wrapped(section, make)
     with _closing(make()) as first:
         return python_environment(section, shown, make, first)
@@ -187,4 +195,4 @@ def _closing(env: Any) -> Any:
     try:
         yield env
     finally:
-        attempt(lambda: env.close())
+        close(env)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.envs.protocol import CompiledEnvironment, integer
-from hpcq.jit.compiler import kernel
+from hpcq.envs.rules import Rules
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.rng import unit_interval
 from hpcq.spaces.actions import numbered
 from hpcq.spaces.masks import bitsets
@@ -34,7 +35,7 @@ class TableModel(NamedTuple):
     start_guide: NDArray[np.int64]
     """(m,), m a power of two: the first state whose cumulative probability exceeds j / m"""
     legal: NDArray[np.uint64]
-    """(S,), bitsets of the legal actions; or empty where all are"""
+    """(S,), or (S, words), bitsets of the legal actions; or empty where all are"""
 
 
 _OUTCOME = np.dtype([("reward", "f8"), ("next", "u4"), ("terminated", "?")], align=True)
@@ -52,8 +53,7 @@ def table_model(
     outcomes = np.empty(next_.size, _OUTCOME)
     outcomes["next"], outcomes["reward"] = next_.ravel(), reward.ravel()
     outcomes["terminated"] = terminated.ravel()
-    sums = np.cumsum(start)
-    guides = 1 << (2 * sums.size).bit_length()
+    sums, guide = start_tables(start)
     return TableModel(
         np.ascontiguousarray(probability, np.float64),
         np.cumsum(probability, axis=2),
@@ -63,9 +63,16 @@ def table_model(
         outcomes,
         np.ascontiguousarray(start, np.float64),
         sums,
-        np.searchsorted(sums, np.arange(guides) / guides * sums[-1], side="right"),
+        guide,
         np.zeros(0, np.uint64) if legal is None else np.ascontiguousarray(legal, np.uint64),
     )
+
+
+def start_tables(start: NDArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return `start_cumulative` and `start_guide` of `TableModel`."""
+    sums = np.cumsum(start, dtype=np.float64)
+    guides = 1 << (2 * sums.size).bit_length()
+    return sums, np.searchsorted(sums, np.arange(guides) / guides * sums[-1], side="right")
 
 
 @kernel
@@ -97,10 +104,38 @@ def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
     return np.uint64(outcome.next), outcome.reward, outcome.terminated
 
 
+@inlined
+def outcome(model: Any, key: np.uint64, action: int, k: int) -> Any:
+    """Return outcome k: (probability, next state, reward, terminated)."""
+    state: Any = np.int64(key)
+    _, actions, outcomes = model.probability.shape
+    found = model.outcomes[np.uint64((state * actions + action) * outcomes + k)]
+    probability = model.probability[state, action, k]
+    return probability, np.uint64(found.next), found.reward, found.terminated
+
+
+@inlined
+def start(model: Any, i: int) -> Any:
+    """Return (probability, start state i)."""
+    return model.start[i], np.uint64(i)
+
+
 @kernel
-def legal(model: Any, key: np.uint64) -> Any:
-    """Return the bitset of the legal actions."""
+def _legal(model: Any, key: np.uint64) -> Any:
     return model.legal[np.int64(key)]
+
+
+@kernel
+def _legal_of_many(model: Any, key: np.uint64, mask: NDArray[np.uint64]) -> None:
+    for word in range(mask.size):
+        mask[word] = model.legal[np.int64(key), word]
+
+
+def legal_of(model: Any) -> Any:
+    """Return the kernel `legal` for a model's bitsets of legal actions; None where all are."""
+    if not model.legal.size:
+        return None
+    return _legal_of_many if model.legal.ndim > 1 else _legal
 
 
 def from_transitions(transitions: dict, start: NDArray, legal: NDArray | None = None) -> TableModel:
@@ -192,7 +227,8 @@ def table_environment(
         step,
         max_episode_steps,
         self_play=False,
-        legal=legal if model.legal.size else None,
+        legal=legal_of(model),
+        rules=Rules(outcome, model.probability.shape[2], start, states),
     )
 
 

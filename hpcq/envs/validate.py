@@ -1,5 +1,6 @@
 """Check that a user's compiled environment does the same as its plain Python functions."""
 
+import dataclasses
 import types
 from collections.abc import Callable
 from typing import Any
@@ -9,24 +10,16 @@ from numba.core import types as numba_types
 from numpy.typing import NDArray
 
 from hpcq.envs.guest import format_error
-from hpcq.envs.protocol import MAX_REWARD, CompiledEnvironment, all_legal
+from hpcq.envs.protocol import MAX_REWARD, CompiledEnvironment, make_ask_legal
 from hpcq.errors import EnvironmentFault
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.jit.fingerprint import is_kernel, is_ours
 from hpcq.rng import environment_streams, seed_word
 from hpcq.spaces.codec import Codec
+from hpcq.spaces.mask_kernels import mask_tests
+from hpcq.spaces.masks import BITS, shape_of, words_of
 
 STEPS = 200
-
-
-@kernel
-def _first_legal(mask: np.uint64, wanted: int, actions: int) -> int:
-    """Return the first legal action from `wanted` on, cyclically; `wanted` if none is legal."""
-    for k in range(actions):
-        action = (wanted + k) % actions
-        if (mask >> np.uint64(action)) & np.uint64(1):
-            return action
-    return wanted
 
 
 def _make_trace(environment: CompiledEnvironment) -> Any:
@@ -35,15 +28,27 @@ def _make_trace(environment: CompiledEnvironment) -> Any:
     Its arguments:
 
     actions   int64 (n,), in and out: the wanted ones, then the legal ones that were taken instead
+    masks     uint64 (1,), or (1, words), scratch
     before    uint64 (n,), out: the keys that were stepped from; ``before[0]`` is from a reset
     """
     reset, step = environment.reset, environment.step
     masked, count = environment.masked, environment.actions
-    legal = environment.legal if masked else all_legal
+    ask_legal = make_ask_legal(environment.legal, words_of(count, masked))
+    is_legal = mask_tests(count).has
+
+    @inlined
+    def first_legal(masks: Any, wanted: int) -> int:
+        """Return the first legal action from `wanted` on, cyclically; `wanted` if none is legal."""
+        for k in range(count):
+            action = (wanted + k) % count
+            if is_legal(masks[0], action):
+                return action
+        return wanted
 
     @kernel
     def trace(
         model: Any,
+        masks: Any,
         draws: NDArray[np.uint64],
         actions: NDArray[np.int64],
         before: NDArray[np.uint64],
@@ -55,7 +60,8 @@ def _make_trace(environment: CompiledEnvironment) -> Any:
         for t in range(actions.size):
             before[t] = key
             if masked:
-                actions[t] = _first_legal(legal(model, key), actions[t], count)
+                ask_legal(model, key, masks, 0)
+                actions[t] = first_legal(masks, actions[t])
             key, reward, terminated = step(model, key, actions[t], draws[t + 1])
             keys[t], rewards[t], ends[t] = key, reward, terminated
             if terminated:
@@ -77,7 +83,8 @@ def check_compiled(environment: CompiledEnvironment) -> None:
     actions = np.arange(n) * 7 // 3 % environment.actions
     before, keys = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
     rewards, ends = np.zeros(n), np.zeros(n, np.bool_)
-    _make_trace(environment)(model, draws, actions, before, keys, rewards, ends)
+    masks = np.zeros((1, *shape_of(words_of(environment.actions))), np.uint64)
+    _make_trace(environment)(model, masks, draws, actions, before, keys, rewards, ends)
     pure_reset, pure_step = plain(environment.reset), plain(environment.step)
     states = Codec(environment.observation).size
     first = _call(environment, "reset(model, draw)", pure_reset, model, draws[0])
@@ -117,14 +124,14 @@ def check_compiled(environment: CompiledEnvironment) -> None:
 
 def _check_mask(environment: CompiledEnvironment, key: int) -> None:
     """Compare the legal actions of a state with plain Python's; one must be legal."""
-    where = f"legal(model, key={key})"
-    found = int(environment.legal(environment.model, np.uint64(key)))
-    expected = _call(
-        environment, where, plain(environment.legal), environment.model, np.uint64(key)
-    )
-    if found != int(expected):
+    masked_plainly = dataclasses.replace(environment, legal=plain(environment.legal))
+    words = words_of(environment.actions)
+    where = f"legal(model, key={key}{', mask' if words > 1 else ''})"
+    found = _number(environment.mask(key))
+    expected = _number(_call(environment, where, masked_plainly.mask, key))
+    if found != expected:
         raise EnvironmentFault(
-            f"{environment.id}: {where} gives {found:#b} compiled, but {int(expected):#b} in plain "
+            f"{environment.id}: {where} gives {found:#b} compiled, but {expected:#b} in plain "
             "Python; are all integers that meet a uint64 np.uint64 themselves?"
         )
     if found & ((1 << environment.actions) - 1) == 0:
@@ -132,6 +139,11 @@ def _check_mask(environment: CompiledEnvironment, key: int) -> None:
             f"{environment.id}: {where} gives {found:#b}, which permits none of the "
             f"{environment.actions} actions"
         )
+
+
+def _number(mask: NDArray[np.uint64]) -> int:
+    """Return an array of one mask as a number."""
+    return sum(int(word) << BITS * place for place, word in enumerate(mask.ravel()))
 
 
 def _call(environment: CompiledEnvironment, where: str, function: Callable, *values: Any) -> Any:

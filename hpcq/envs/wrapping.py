@@ -19,15 +19,19 @@ def indexed(value: Any, index: int) -> Any:
 
 def wrapped(section: EnvironmentSection, make: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that makes the environment with the job's wrappers around it."""
-    for key in ("seed_globals", "mask_key"):
+    for key in ("seed_globals", "mask_key", "reset_options", "observe"):
         if section.vector is not None and getattr(section, key):
             raise JobError(
                 f"environment.{key} is for environments that hpcq steps one by one: leave out "
                 "environment.vector"
             )
     made = _layered(section, make)
+    if section.reset_options:
+        made = _with_options(made, section.reset_options)
     if section.mask_key is not None:
         made = _unmasked(made, section.mask_key)
+    if section.observe is not None:
+        made = _picked(made, section.observe)
     return _self_seeded(made) if section.seed_globals else made
 
 
@@ -35,6 +39,18 @@ def _unmasked(make: Callable[..., Any], key: str) -> Callable[..., Any]:
     from hpcq.envs.masking import MaskFromObservation
 
     return lambda index=0: MaskFromObservation(make(index), key)
+
+
+def _with_options(make: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
+    from hpcq.envs.picking import ResetOptions
+
+    return lambda index=0: ResetOptions(make(index), indexed(options, index))
+
+
+def _picked(make: Callable[..., Any], parts: list[int | str]) -> Callable[..., Any]:
+    from hpcq.envs.picking import PartsOfObservation
+
+    return lambda index=0: PartsOfObservation(make(index), parts)
 
 
 def _self_seeded(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,8 @@ The classes differ in how records travel; what arrives is the same:
     AlltoallvExchange   MPI's Alltoallv between all ranks, the reference; see alltoallv.py
     NodeAwareExchange   shared memory within a node, one message for each pair of a node and a rank
                         between nodes; see node_aware.py
+
+Each can send, or reply, in two steps, with other work between them: while a message travels.
 """
 
 from mpi4py import MPI
@@ -20,7 +22,7 @@ from numpy.typing import DTypeLike
 from hpcq.exchange.alltoallv import AlltoallvExchange
 from hpcq.exchange.base import Exchange, SerialExchange
 from hpcq.exchange.node_aware import NodeAwareExchange
-from hpcq.mpi import node_of
+from hpcq.mpi import let_sleeps_end_in_time, node_of
 
 
 def make_exchange(
@@ -52,10 +54,10 @@ def make_exchange(
         return SerialExchange(comm, *sizes)
     if not flat:
         group = node if node is not None else node_of(comm)
-        shares = comm.allreduce(group.size, MPI.MAX) > 1
-        exchange = NodeAwareExchange.make(comm, group, *sizes) if shares else None
+        exchange = NodeAwareExchange.make(comm, group, *sizes)
         if exchange is not None:
             return exchange
         if node is None:
             group.Free()
+    let_sleeps_end_in_time()
     return AlltoallvExchange(comm, *sizes)

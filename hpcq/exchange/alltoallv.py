@@ -6,11 +6,15 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.exchange.base import ACKS, FLAGS, LARGEST, QUERIES, UPDATES, Exchange
+from hpcq.exchange.base import ACKS, FLAGS, QUERIES, START, UPDATES, Exchange
 from hpcq.mpi import wait_all
 
 # At most this many bytes reach a rank in one round: MPI counts in 32 bits.
 ROUND_BYTES = 256 << 20
+
+# A column of the counts as they travel, in place of one that only the sender needs: its largest
+# group of messages.
+_LARGEST = START
 
 
 class _Groups:
@@ -49,17 +53,25 @@ class AlltoallvExchange(Exchange):
         self._replies_out, self._replies_back = _Groups(ranks), _Groups(ranks)
         self._round_records = max(1, round_bytes // self.message.itemsize // ranks)
         self._largest = 0
+        self._told = np.empty_like(self.sent)
+        self._request = MPI.REQUEST_NULL
         self._records = MPI.BYTE.Create_contiguous(self.message.itemsize).Commit()
         self._reply_records = MPI.BYTE.Create_contiguous(self.reply_type.itemsize).Commit()
 
-    def send(self, flags: int) -> int:
-        """Send counts, then messages; see `base.Exchange.send`."""
+    def start_send(self, flags: int) -> None:
+        """Begin to send the counts."""
+        told, sent = self._told, self.sent
+        told[:] = sent
+        told[:, FLAGS] = flags
+        told[:, _LARGEST] = (sent[:, UPDATES] + sent[:, QUERIES]).max()
+        self._request = self.comm.Ialltoall(told, self.inbox.counts)
+
+    def finish_send(self) -> int:
+        """Wait for the counts, then send the messages."""
         sent, received = self.sent, self.inbox.counts
-        sent[:, FLAGS] = flags
-        sent[:, LARGEST] = (sent[:, UPDATES] + sent[:, QUERIES]).max()
-        wait_all([self.comm.Ialltoall(sent, received)])
+        wait_all([self._request])
         # The maximum over all sources: the same number on every rank.
-        self._largest = int(received[:, LARGEST].max())
+        self._largest = int(received[:, _LARGEST].max())
         self._outgoing.set(sent[:, UPDATES], sent[:, QUERIES])
         messages = self._incoming.set(received[:, UPDATES], received[:, QUERIES])
         replies = self._replies_out.set(received[:, ACKS], received[:, QUERIES])
@@ -72,8 +84,11 @@ class AlltoallvExchange(Exchange):
         )
         return int(np.bitwise_or.reduce(received[:, FLAGS]))
 
-    def reply(self) -> None:
-        """Send the replies; see `base.Exchange.reply`."""
+    def start_reply(self) -> None:
+        """Do nothing: the rounds of replies wait for each other."""
+
+    def finish_reply(self) -> None:
+        """Send the replies."""
         self._rounds(
             (self._replies_out, self.replies.remote),
             (self._replies_back, self.replies_in),

@@ -14,10 +14,10 @@ from hpcq.jit.atomics import LINE
 #   START              index of its first message in the outbox
 #   REPLIES_AT         index in `replies_in` of its first reply
 #   FLAGS              of the source, or-ed over all ranks by `send`
-#   LARGEST            largest group of messages of the source
-#   FINAL_QUERIES      how many of the queries, the last ones, are about the final states of
-#                      truncated episodes
-UPDATES, QUERIES, ACKS, START, REPLIES_AT, FLAGS, LARGEST, FINAL_QUERIES = range(8)
+#   CHANGE, VALUES     of the source's values since its last messages, and how many it has: see
+#                      collectors/centring.py
+# A row is a cache line: two ranks that write theirs do not share one.
+UPDATES, QUERIES, ACKS, START, REPLIES_AT, FLAGS, CHANGE, VALUES = range(8)
 COLUMNS = 8
 # The columns whose sum is the number of replies: answers to queries, behind acknowledgements.
 REPLIES = slice(QUERIES, ACKS + 1)
@@ -162,10 +162,28 @@ class Exchange:
 
     def send(self, flags: int) -> int:
         """Send `outbox` as `sent` says; return the flags of all ranks, or-ed. Collective."""
-        raise NotImplementedError
+        self.start_send(flags)
+        return self.finish_send()
 
     def reply(self) -> None:
         """Send the replies back to the sources of the messages. Collective."""
+        self.start_reply()
+        self.finish_reply()
+
+    def start_send(self, flags: int) -> None:
+        """Begin what `send` does; other work may follow. Collective."""
+        raise NotImplementedError
+
+    def finish_send(self) -> int:
+        """End what `start_send` began; return the flags of all ranks, or-ed. Collective."""
+        raise NotImplementedError
+
+    def start_reply(self) -> None:
+        """Begin what `reply` does; other work may follow. Collective."""
+        raise NotImplementedError
+
+    def finish_reply(self) -> None:
+        """End what `start_reply` began. Collective."""
         raise NotImplementedError
 
     def network_messages(self) -> int:
@@ -216,17 +234,25 @@ class SerialExchange(Exchange):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._flags = 0
         self._is_remote[:] = False
         self._received = self.sent
         self.set_buffers(self.outbox, self.outbox)
         self.set_reply_buffers(self.replies_in, self.replies_in)
 
-    def send(self, flags: int) -> int:
-        """Return the flags."""
-        return flags
+    def start_send(self, flags: int) -> None:
+        """Keep the flags."""
+        self._flags = flags
 
-    def reply(self) -> None:
+    def finish_send(self) -> int:
+        """Return the flags."""
+        return self._flags
+
+    def start_reply(self) -> None:
         """Do nothing: replies are written where they are read."""
+
+    def finish_reply(self) -> None:
+        """Do nothing."""
 
     def network_messages(self) -> int:
         """Return 0."""

@@ -46,13 +46,19 @@ def release(array: NDArray) -> None:
 
 
 def pointer_to(context: Any, builder: Any, types_: Any, values: Any, target: ir.Type) -> Any:
-    """Return a pointer to ``array[index]`` as one to a type, of an (array, index)."""
-    array_type, index_type = types_
+    """Return a pointer to ``array[index, ...]`` as one to a type, of an (array, index, ...).
+
+    Indices that are left out are 0.
+    """
+    array_type, *index_types = types_
     view = context.make_array(array_type)(context, builder, values[0])
-    first = context.cast(builder, values[1], index_type, types.intp)
-    rest = [context.get_constant(types.intp, 0)] * (array_type.ndim - 1)
+    given = [
+        context.cast(builder, value, kind, types.intp)
+        for value, kind in zip(values[1:], index_types, strict=True)
+    ]
+    rest = [context.get_constant(types.intp, 0)] * (array_type.ndim - len(given))
     pointer = cgutils.get_item_pointer(
-        context, builder, array_type, view, [first, *rest], wraparound=False
+        context, builder, array_type, view, [*given, *rest], wraparound=False
     )
     return builder.bitcast(pointer, target.as_pointer())
 

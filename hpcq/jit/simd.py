@@ -47,10 +47,10 @@ def equal(typingctx: Any, array: Any, start: Any, value: Any) -> Any:
 
 
 @literal_intrinsic
-def at_least(typingctx: Any, rows: Any, row: Any, least: Any, count: Any) -> Any:
-    """Return the bitset of the first `count` numbers of ``rows[row]`` that are `least` or more.
+def at_least(typingctx: Any, rows: Any, row: Any, start: Any, least: Any, count: Any) -> Any:
+    """Return the bitset of which of the `count` numbers ``rows[row, start:]`` are `least` or more.
 
-    A constant of at most `WIDTH`; one comparison of vectors.
+    `count` is a constant of at most `WIDTH`; one comparison of vectors.
     """
     if not isinstance(count, types.IntegerLiteral):
         return None
@@ -61,7 +61,7 @@ def at_least(typingctx: Any, rows: Any, row: Any, least: Any, count: Any) -> Any
         real = context.get_value_type(rows.dtype)
         vector, bits = ir.VectorType(real, lanes), ir.IntType(1)
         size, word = context.get_abi_sizeof(real), ir.IntType(32)
-        place = pointer_to(context, builder, signature.args[:2], arguments[:2], vector)
+        place = pointer_to(context, builder, signature.args[:3], arguments[:3], vector)
         if n == lanes:
             values = builder.load(place, align=size)
         else:
@@ -72,14 +72,14 @@ def at_least(typingctx: Any, rows: Any, row: Any, least: Any, count: Any) -> Any
             load = builder.module.globals.get(name) or ir.Function(builder.module, type_, name)
             nothing = ir.Constant(vector, ir.Undefined)
             values = builder.call(load, [place, word(size), wanted, nothing])
-        same = context.cast(builder, arguments[2], signature.args[2], rows.dtype)
+        same = context.cast(builder, arguments[3], signature.args[3], rows.dtype)
         found = builder.fcmp_ordered(">=", values, _in_all(builder, same, lanes))
         bitset = builder.bitcast(found, ir.IntType(lanes))
         if lanes < WIDTH:
             bitset = builder.zext(bitset, _I64)
         return builder.and_(bitset, _I64((1 << n) - 1))
 
-    return types.uint64(rows, row, least, count), generate
+    return types.uint64(rows, row, start, least, count), generate
 
 
 @intrinsic

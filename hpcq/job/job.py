@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.job import renamed, toml_io
-from hpcq.job.schedules import Visits
 from hpcq.job.sections import (
     LEAST_RING,
     CheckpointSection,
@@ -24,12 +24,14 @@ from hpcq.job.sections import (
     Section,
     StopSection,
 )
+from hpcq.job.solving import SolveSection
 from hpcq.printable import printable
 
 _FREE = {
     ("run", key)
     for key in ("steps", "directory", "report_every", "stall_timeout", "table_gib", "tensorboard")
 }
+_FREE.add(("environment", "info"))
 # Keys that name the user's Python files, which may move.
 _PLACES = {("environment", "id"), ("environment", "wrappers")}
 
@@ -54,6 +56,7 @@ class Job(Section):
     stop: StopSection = StopSection()
     checkpoint: CheckpointSection = CheckpointSection()
     run: RunSection
+    solve: SolveSection = SolveSection()
     _source: str = ""
     _folder: Path = Path()
 
@@ -65,7 +68,7 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _go_together(self) -> "Job":
-        if self.mode.kind == "periodic" and isinstance(self.learning.learning_rate, Visits):
+        if self.mode.kind == "periodic" and self.learning.learning_rate.counts_visits:
             raise ValueError(
                 "mode.kind = 'periodic' merges by the number of updates at one learning rate: "
                 "learning.learning_rate must not depend on visits; use a number, or the schedule "
@@ -81,6 +84,7 @@ class Job(Section):
                 f"replay.ratio = {self.replay.ratio} and mode.kind = {self.mode.kind!r}: replay "
                 "goes with lockstep; leave one out"
             )
+        self._check_batches()
         count, capacity = self.environment.count, self.replay.capacity
         if self.replay.prioritised and capacity <= (LEAST_RING - 1) * count:
             raise ValueError(
@@ -92,6 +96,21 @@ class Job(Section):
             if getattr(self.stop, key) is not None and self.evaluation.every is None:
                 raise ValueError(f"stop.{key} needs evaluations: give evaluation.every")
         return self
+
+    def _check_batches(self) -> None:
+        batches, count = self.mode.batches, self.environment.count
+        if batches > 1 and self.mode.kind != "lockstep":
+            raise ValueError(
+                f"mode.batches = {batches} and mode.kind = {self.mode.kind!r}: batches go with "
+                "lockstep; leave one out"
+            )
+        units = count // (self.environment.vector or 1)
+        if batches > units:
+            what = "VectorEnvs" if self.environment.vector else "environments"
+            raise ValueError(
+                f"mode.batches = {batches}, but there are {units} {what} (environment.count = "
+                f"{count}); expected at most as many batches"
+            )
 
     @property
     def directory(self) -> Path:
@@ -106,7 +125,7 @@ class Job(Section):
 
     def path(self, path: str | Path) -> Path:
         """Return one of the job's paths as it is used."""
-        return self._folder / path
+        return self._folder / os.path.expanduser(path)
 
     def shown(self, path: Path) -> Path:
         """Return a path as the user would write it, for messages."""
@@ -205,7 +224,15 @@ def _plain(value: Any) -> Any:
     return value["value"] if isinstance(value, dict) and "value" in value else value
 
 
-_SCHEDULE_TAGS = ("constant", "linear", "exponential", "polynomial", "visits")
+_SCHEDULE_TAGS = (
+    "constant",
+    "linear",
+    "exponential",
+    "polynomial",
+    "visits",
+    "horizon",
+    "episodes",
+)
 _A_SCHEDULE = (
     "expected a number in 0 ... 1, or a schedule such as "
     "{ schedule = 'linear', start = 0.5, end = 0.01, steps = 1_000_000 }"

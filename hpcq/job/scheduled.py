@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-CONSTANT, LINEAR, EXPONENTIAL, POLYNOMIAL = range(4)
+CONSTANT, LINEAR, EXPONENTIAL, POLYNOMIAL, GEOMETRIC = range(5)
 
 
 class Terms(NamedTuple):
@@ -16,8 +16,11 @@ class Terms(NamedTuple):
     exponent: float = 0.0
 
 
-def value_at(terms: Terms, step: int) -> float:
-    """Return the value after so many environment steps; `schedules` says what the forms mean."""
+def value_at(terms: Terms, step: float) -> float:
+    """Return the value after so many environment steps; `schedules` says what the forms mean.
+
+    GEOMETRIC counts episodes.
+    """
     part = step / terms.steps
     if terms.form == LINEAR:
         return terms.start + (terms.end - terms.start) * min(1.0, part)
@@ -25,4 +28,6 @@ def value_at(terms: Terms, step: int) -> float:
         return terms.start * math.pow(terms.end / terms.start, min(1.0, part))
     if terms.form == POLYNOMIAL:
         return max(terms.end, terms.start * math.pow(1.0 + part, -terms.exponent))
+    if terms.form == GEOMETRIC:
+        return max(terms.end, terms.start * math.pow(terms.exponent, step))
     return terms.start

@@ -4,15 +4,34 @@ They count the steps of the whole job, never ticks or ranks. A plain number in t
 constant schedule.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from hpcq.job.scheduled import CONSTANT, EXPONENTIAL, LINEAR, POLYNOMIAL, Terms, value_at
+from hpcq.job.scheduled import (
+    CONSTANT,
+    EXPONENTIAL,
+    GEOMETRIC,
+    LINEAR,
+    POLYNOMIAL,
+    Terms,
+    value_at,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=1)]
+
+
+class Decay(NamedTuple):
+    """A learning rate by updates: max(least, rate / (1 + slope N(s, a)) ** exponent).
+
+    N counts earlier updates; an exponent of 0 means that they do not matter.
+    """
+
+    slope: float
+    exponent: float
+    least: float
 
 
 class _Schedule(BaseModel):
@@ -20,10 +39,17 @@ class _Schedule(BaseModel):
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
 
+    counts_visits: ClassVar[bool] = False
+    """whether it falls with the updates of a (state, action), not with steps"""
+
     @property
     def terms(self) -> Terms:
         """The schedule as numbers."""
         raise NotImplementedError
+
+    def by_updates(self, gamma: float) -> Decay:
+        """Return how it falls with the updates of a (state, action); by default it does not."""
+        return Decay(0.0, 0.0, 0.0)
 
     def at(self, step: int) -> float:
         """Return the value at an environment step."""
@@ -101,7 +127,7 @@ class Polynomial(_Schedule):
 
 
 class Visits(_Schedule):
-    """start / (1 + N(s, a)) ** `exponent`, at least `end`; N the earlier updates of this (s, a).
+    """start / (1 + `slope` N(s, a)) ** `exponent`, at least `end`; N the earlier updates of (s, a).
 
     Even-Dar and Mansour, "Learning rates for Q-learning", JMLR 5, 2003: with an exponent in
     (0.5, 1] Q-learning converges to Q*, fastest near 0.77. An `end` above 0 gives that up, for a
@@ -111,15 +137,69 @@ class Visits(_Schedule):
     schedule: Literal["visits"]
     exponent: Annotated[float, Field(gt=0.5, le=1)]
     """how fast the rate falls"""
+    slope: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """smaller: it begins to fall later"""
     start: Annotated[float, Field(gt=0, le=1)] = 1.0
     """rate of a first update"""
     end: Fraction = 0.0
     """the least rate"""
+    counts_visits: ClassVar[bool] = True
 
     @property
     def terms(self) -> Terms:
         """The rate of a first update, the same at every step."""
         return Terms(CONSTANT, self.start)
+
+    def by_updates(self, gamma: float) -> Decay:
+        """Return how it falls with the updates of a (state, action)."""
+        return Decay(self.slope, self.exponent, self.end)
+
+
+class Horizon(_Schedule):
+    """start / (1 + `scale` (1 - gamma) N(s, a)); N the earlier updates of this (s, a).
+
+    The rescaled linear rate of Li, Cai, Chen, Wei and Chi, "Is Q-learning minimax optimal? A tight
+    sample complexity analysis", Operations Research 72, 2024 (arXiv 2102.06548): for gamma near 1,
+    where a rate of 1 / N averages over updates from long before values had come near.
+    """
+
+    schedule: Literal["horizon"]
+    scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """larger: it falls faster"""
+    start: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """rate of a first update"""
+    counts_visits: ClassVar[bool] = True
+
+    @property
+    def terms(self) -> Terms:
+        """The rate of a first update, the same at every step."""
+        return Terms(CONSTANT, self.start)
+
+    def by_updates(self, gamma: float) -> Decay:
+        """Return how it falls with the updates of a (state, action)."""
+        return Decay(self.scale * (1.0 - gamma), 1.0, 0.0)
+
+
+class Episodes(_Schedule):
+    """start * `decay` ** E, at least `end`; E the episodes that this environment has ended.
+
+    Each environment has an epsilon of its own: `environment.count` of them run at once, so all
+    together end `environment.count` times as many episodes. Not for rules that bootstrap from the
+    policy's mean.
+    """
+
+    schedule: Literal["episodes"]
+    decay: Annotated[float, Field(gt=0, le=1)]
+    """factor of one episode"""
+    start: Fraction = 1.0
+    """in the first episode"""
+    end: Fraction = 0.0
+    """the least value"""
+
+    @property
+    def terms(self) -> Terms:
+        """The schedule as numbers; it counts episodes."""
+        return Terms(GEOMETRIC, self.start, self.end, 1, self.decay)
 
 
 # The same forms for values in another range: of parameters in the unit of rewards.
@@ -173,13 +253,18 @@ Schedule = Annotated[
     Field(discriminator="schedule"),
     BeforeValidator(_constant, Fraction | _Schedules),
 ]
+Epsilon = Annotated[
+    _Schedules | Episodes,
+    Field(discriminator="schedule"),
+    BeforeValidator(_constant, Fraction | _Schedules | Episodes),
+]
 PositiveSchedule = Annotated[
     _NumberSchedules,
     Field(discriminator="schedule"),
     BeforeValidator(_constant, Positive | _NumberSchedules),
 ]
 LearningRate = Annotated[
-    _Schedules | Visits,
+    _Schedules | Visits | Horizon,
     Field(discriminator="schedule"),
-    BeforeValidator(_constant, Fraction | _Schedules | Visits),
+    BeforeValidator(_constant, Fraction | _Schedules | Visits | Horizon),
 ]

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -23,7 +24,14 @@ from hpcq.job.choices import (
     all_rule_options,
     rule_options,
 )
-from hpcq.job.schedules import Constant, Fraction, LearningRate, PositiveSchedule, Schedule
+from hpcq.job.schedules import (
+    Constant,
+    Epsilon,
+    Fraction,
+    LearningRate,
+    PositiveSchedule,
+    Schedule,
+)
 
 
 def _whole(model: type[BaseModel], data: Any) -> Any:
@@ -158,7 +166,7 @@ class EnvironmentSection(Section):
     """What is learned: an environment, and how many of it run at once."""
 
     id: Annotated[str, BeforeValidator(_place_of)]
-    """Gymnasium id, hpcq/NAME, "module:Name", or "path/to/file.py:Name" """
+    """Gymnasium id, hpcq/NAME, "module:Name", "path/to/file.py:Name", or a model's "file.npz" """
     kwargs: Kwargs = {}
     """keyword arguments passed to the environment; a text "{index}" in them becomes the number of
     the environment, counted over all ranks: for ports and folders"""
@@ -180,8 +188,13 @@ class EnvironmentSection(Section):
     max_episode_steps: Annotated[int, Field(ge=1)] | None = None
     """time limit in steps; default: the environment's own"""
     reset_every: Annotated[int, Field(ge=1)] = 1000
-    """Python environments: all episodes end (truncated) every so many ticks; only there can the
-    job be saved, since a Python environment's own state cannot"""
+    """Python environments: all episodes end (truncated) every so many ticks; there the job can be
+    saved, since a Python environment's own state cannot be. See also run.cut_episodes"""
+    reset_options: Kwargs = {}
+    """Python environments: what every reset gets as its `options`"""
+    observe: Annotated[list[int | str], Field(min_length=1)] | None = None
+    """Python environments: the parts of the observation that make the state, the others are left
+    out: indices of an array of one dimension or of a Tuple, or keys of a Dict"""
     reproducible: bool = True
     """false: accept an environment whose reset(seed=...) does not decide its first observation;
     then two runs of a job differ, and a resumed run goes on in other episodes"""
@@ -190,16 +203,37 @@ class EnvironmentSection(Section):
     of its own, seeded at its resets"""
     action_mask: bool = False
     """take only actions that are legal: by the rules of a bundled game, or by
-    info["action_mask"]; up to 64 actions"""
+    info["action_mask"]; up to 1,024 actions"""
     mask_key: str | None = None
     """with action_mask: the key of a Dict observation that holds the legal actions; it is no part
     of the state then. Default: they are in info["action_mask"]"""
+    info: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64)] = []
+    """keys of the numbers in a Python environment's info (`success`, `cost`, or `a.b` for
+    info["a"]["b"]) that metrics, evaluations and reports show, by episode: the last value and the
+    sum. They change nothing that is learned"""
+
+    @model_validator(mode="after")
+    def _infos_once(self) -> "EnvironmentSection":
+        if len(set(self.info)) < len(self.info):
+            raise ValueError(f"info names a key twice: {self.info}")
+        return self
 
     @model_validator(mode="after")
     def _masks_together(self) -> "EnvironmentSection":
         if self.mask_key is not None and not self.action_mask:
             raise ValueError("mask_key belongs to masks: give action_mask = true, too")
         return self
+
+
+# Above 1 it may swing further at every tick.
+Centring = Annotated[
+    float,
+    Field(ge=0, le=1, allow_inf_nan=False),
+    BeforeValidator(lambda value: float(value) if isinstance(value, bool) else value),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}]}
+    ),
+]
 
 
 class _LearningSection(Section):
@@ -217,6 +251,14 @@ class _LearningSection(Section):
     the longest one"""
     q_init: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Q-value of what was never updated"""
+    centring: Centring = 0.0
+    """for gamma near 1, in tasks that go on: subtract their mean from rewards, and let it follow
+    so many times as fast as values do; true is 1; 0: rewards stay as they are. With gamma = 1 it
+    becomes the average reward"""
+    intervals_after: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    """keep the average of each value over its updates, but for the first so many of them, and 95 %
+    intervals, in lockstep, float64, for rules of one table; each value takes 32 bytes more;
+    default: neither"""
     dtype: Literal["float32", "float64"] = "float64"
     """of the Q-values"""
 
@@ -273,7 +315,7 @@ class ExplorationSection(Section):
     """The behaviour policy."""
 
     policy: PolicyName = Field(default="epsilon_greedy", description=POLICY_MEANINGS)
-    epsilon: Schedule = Constant(value=0.1)
+    epsilon: Epsilon = Constant(value=0.1)
     """epsilon_greedy: probability of a uniformly random action"""
     temperature: PositiveSchedule | None = None
     """boltzmann: temperature of the softmax, in the unit of rewards; larger is more random"""
@@ -343,6 +385,10 @@ class ModeSection(Section):
     """lockstep: all ranks take every tick together, and the table does not depend on their number;
     periodic: each rank learns by itself, and from time to time all tables are merged;
     asynchronous: no rank waits for a slower one"""
+    batches: Annotated[int, Field(ge=1, le=16)] = 1
+    """lockstep: the environments step in so many batches, by their numbers in turn; while the
+    messages of one travel, others are worked on, which hides the network's latency. Shapes learning
+    a little: a batch's updates come before the next one's queries"""
     merge_every: Annotated[int, Field(ge=1)] = 64
     """periodic: ticks from one merge to the next"""
     averaging: Literal["importance", "equal"] = "importance"
@@ -378,7 +424,7 @@ class StopSection(Section):
 
     every: Annotated[int, Field(ge=1)] = 100_000
     """environment steps between two checks of episodes and bellman_residual; rounded up to whole
-    ticks (Python environments: to reset ticks)"""
+    ticks (periodic mode: to merges)"""
     episodes: Annotated[int, Field(ge=1)] | None = None
     """episodes that have ended, over all environments"""
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -416,8 +462,11 @@ class RunSection(Section):
     """How long, from which seed, and where to."""
 
     steps: Annotated[int, Field(ge=1, lt=1 << 62)]
-    """environment steps of all environments together; rounded up to whole ticks (Python
-    environments: to reset ticks)"""
+    """environment steps of all environments together; rounded up to whole ticks"""
+    cut_episodes: bool = True
+    """where only a reset tick (periodic mode: a merge, too) can be saved: the end, and a stop that
+    would wait for more than 5 s, make one at once. false: they wait, and a stopped and resumed run
+    ends in the table of the uninterrupted one"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """of every random number"""
     directory: str | None = None

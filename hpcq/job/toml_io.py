@@ -3,19 +3,26 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcq.errors import JobError
 from hpcq.job import library, renamed
 
+# Nobody writes a longer job; a device never ends.
+MOST_BYTES = 16 << 20
+
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Read a TOML file as nested dicts, name and overrides filled in, and nothing checked."""
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_bytes().decode())
+        with open(path, "rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise JobError(f"{path}: more than {MOST_BYTES:,} bytes; expected a job file")
+        data = tomllib.loads(text.decode())
     except OSError as error:
         raise JobError(
             f"{path}: cannot read the job file: {error.strerror}; {_where_from(path)}"
@@ -25,7 +32,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         # Beside syntax errors: a number of more digits than Python reads.
         raise JobError(f"{path}: not valid TOML: {error}") from None
-    beside(data, path.parent)
+    # What comes through a pipe has no folder. A link stands for the file, unless its own folder
+    # has the environment, too.
+    beside(data, *((path.parent, path.resolve().parent) if path.is_file() else (Path(),)))
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
     override(data, overrides)
     beside(data, Path())
@@ -88,8 +97,17 @@ def override_key(data: dict[str, Any], key: str, value: Any, source: str) -> Non
     place[parts[-1]] = value
 
 
-def beside(data: dict[str, Any], folder: Path) -> None:
-    """Make paths of the user's Python files absolute; they are relative to `folder`."""
+# Of environments that are given as arrays, see envs/arrays.py.
+DATA_FILES = (".npz", ".h5", ".hdf5")
+# Before the name of a user's file.
+_FOLDER = re.compile(r"^.*/(?=[^/]+(\.py:|\.npz$|\.h5$|\.hdf5$))")
+
+
+def beside(data: dict[str, Any], *folders: Path) -> None:
+    """Make paths of the user's Python files absolute.
+
+    They are relative to the first of `folders` that has them, or else to the first.
+    """
     section = data.get("environment")
     if not isinstance(section, dict):
         return
@@ -102,7 +120,14 @@ def beside(data: dict[str, Any], folder: Path) -> None:
     for part, key in parts:
         place, _, name = str(part.get(key)).rpartition(":")
         if place.endswith(".py"):
-            part[key] = f"{(folder / place).resolve()}:{name}"
+            part[key] = f"{_placed(place, folders)}:{name}"
+        elif str(part.get(key)).endswith(DATA_FILES):
+            part[key] = str(_placed(str(part[key]), folders))
+
+
+def _placed(place: str, folders: Sequence[Path]) -> Path:
+    found = [folder for folder in folders if (folder / place).is_file()]
+    return ((found or list(folders))[0] / place).resolve()
 
 
 def placeless(value: Any) -> Any:
@@ -111,7 +136,11 @@ def placeless(value: Any) -> Any:
         return {key: placeless(part) for key, part in value.items()}
     if isinstance(value, list):
         return [placeless(part) for part in value]
-    return re.sub(r"^.*/(?=[^/]+\.py:)", "", value) if isinstance(value, str) else value
+    return (
+        re.sub(r"^.*/(?=[^/]+(\.py:|\.npz$|\.h5$|\.hdf5$))", "", value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 def toml(value: Any, grouped: bool = False) -> str:

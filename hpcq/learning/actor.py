@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcq.collectors.base import Collector
+from hpcq.collectors.centring import Centre, make_centre
 from hpcq.collectors.history import Windows, make_windows
 from hpcq.collectors.messages import CURSORS
 from hpcq.collectors.replay import Replay
@@ -33,6 +34,8 @@ class Actor:
         makes the exchange for the number of messages that there can be. Collective.
     windows
         of returns of several steps; default: new ones.
+    centre
+        the mean reward; default: one of its own.
 
     Attributes
     ----------
@@ -49,15 +52,17 @@ class Actor:
         environments: int,
         make_exchange: MakeExchange,
         windows: Windows | None = None,
+        centre: Centre | None = None,
     ) -> None:
         self.collector = collector
         count = collector.stream_ids.size
         self.replay = None
         if algorithm.replay.ratio:
-            self.replay = Replay(algorithm.replay, collector, seed, environments, algorithm.masked)
+            words = algorithm.mask_words
+            self.replay = Replay(algorithm.replay, collector, seed, environments, words)
             # Replayed transitions send messages as further environments would.
             count *= 1 + algorithm.replay.ratio
-        self.windows = make_windows(count, algorithm.steps) if windows is None else windows
+        self.windows = windows or make_windows(count, algorithm.steps, algorithm.mask_words)
         message, reply = algorithm.record_types()
         updates, queries = algorithm.steps * count, 2 * count
         replies = queries + (updates if algorithm.weighted else 0)
@@ -68,6 +73,8 @@ class Actor:
         self._discount = algorithm.sign * algorithm.gamma
         self._decay = algorithm.trace_decay
         self._cursors = np.zeros((CURSORS, ranks), np.uint64)
+        self._exploration = algorithm.own_exploration
+        self._centre = centre or make_centre()
         self._ranks, self._seed = np.uint64(ranks), seed
 
     @property
@@ -83,6 +90,8 @@ class Actor:
             exchange.sent,
             exchange.outbox,
             self._cursors,
+            self._exploration,
+            self._centre.changes,
         )
 
     @property
@@ -97,6 +106,7 @@ class Actor:
             self.exchange.sent,
             self.exchange.replies_in,
             self._cursors,
+            self._centre.numbers,
         )
 
     def step(self, tick: int) -> None:

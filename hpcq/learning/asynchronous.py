@@ -18,12 +18,14 @@ Steps and flags are summed over the ranks in rounds, one after the other, withou
 one round no part takes more than `mode.max_staleness` ticks.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcq.collectors.base import Collector, block
 from hpcq.collectors.batch import view_of
@@ -35,7 +37,9 @@ from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.exchange.base import Exchange, RequestingExchange
 from hpcq.exchange.mailboxes import MailboxExchange, make_mailboxes
 from hpcq.exchange.requests import RequestExchange
+from hpcq.fields import Field
 from hpcq.job.job import Job
+from hpcq.learning import saved_state
 from hpcq.learning.actor import Actor
 from hpcq.learning.answering import MailboxServer, MessageServer
 from hpcq.learning.learner import Learner
@@ -43,8 +47,8 @@ from hpcq.learning.owner import Owner
 from hpcq.learning.parts import Part
 from hpcq.learning.rounds import Rounds
 from hpcq.learning.stopwatch import Stopwatch
-from hpcq.learning.tick import NO_LIMIT
-from hpcq.mpi import wait_until
+from hpcq.learning.tick import NO_LIMIT, PAUSE, PAUSE_NS
+from hpcq.mpi import let_sleeps_end_in_time, wait_until
 
 # Flags that a reduction can sum up.
 _FLAGS = 8
@@ -78,8 +82,9 @@ class AsynchronousLearner(Learner):
     ) -> None:
         super().__init__(job, environment, comm)
         self.owner = Owner(self.algorithm, self.shard)
-        self.stopwatch, self.replay = Stopwatch(), None
-        self.windows = make_windows(self.count, self.algorithm.steps)
+        self.stopwatch = Stopwatch()
+        algorithm = self.algorithm
+        self.windows = make_windows(self.count, algorithm.steps, algorithm.mask_words)
         unit, parts = job.environment.vector or 1, self._part_count(flat)
         blocks = [block(number, parts, self.count, unit) for number in range(parts)]
         collectors = [self._collect(self.start + at, count) for at, count in blocks]
@@ -91,7 +96,9 @@ class AsynchronousLearner(Learner):
             windows = view_of(self.windows, slice(start, start + count))
             environments = job.environment.count
             make = partial(_given, exchange)
-            actor = Actor(self.algorithm, collector, self._seed, environments, make, windows)
+            actor = Actor(
+                self.algorithm, collector, self._seed, environments, make, windows, self.centre
+            )
             self._parts.append(Part(actor, exchange))
         self._next_part = self._own_steps = self._total_steps = self._saved_tick = 0
         self._tick = -1
@@ -125,6 +132,7 @@ class AsynchronousLearner(Learner):
                 MailboxExchange(self.comm, boxes, part, server.bell, *types, server.own_messages)
                 for part in range(len(sizes))
             ]
+        let_sleeps_end_in_time()
         sender = MessageServer(self.comm, *types, self.owner)
         for collector in collectors:
             if isinstance(collector, PythonCollector):
@@ -158,6 +166,11 @@ class AsynchronousLearner(Learner):
         return 1
 
     @property
+    def ticks_to_quiesce(self) -> int:
+        """Every part steps once more, to the tick that all come to."""
+        return 1
+
+    @property
     def stop_latency(self) -> int:
         """Ticks that can pass from a request to stop until the run is saved."""
         return 2 * self.job.mode.max_staleness + 1
@@ -187,7 +200,12 @@ class AsynchronousLearner(Learner):
         self._finish()
 
     def advance(
-        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+        self,
+        flags: int = 0,
+        last: int = 0,
+        most_rows: int = NO_LIMIT,
+        full: int = 0,
+        cut: bool = False,
     ) -> int:
         """Go on until all together have done a tick's worth of steps, or more. Collective."""
         agreed, count = 0, self.job.environment.count
@@ -199,18 +217,23 @@ class AsynchronousLearner(Learner):
             )
             self._set_steps(self._rounds.total_steps)
             return agreed
+        until = time.monotonic_ns() + PAUSE_NS
         while self._total_steps // count < goal and not agreed:
-            agreed = self._round(last or NO_LIMIT, flags)
-        return agreed
+            # What a rank asks for is looked at between calls: the first one ends long ones.
+            late = self.comm.rank == 0 and time.monotonic_ns() > until
+            agreed = self._round(last or NO_LIMIT, flags | (PAUSE if late else 0))
+        return agreed & ~PAUSE
 
     def _round(self, horizon: int, flags: int) -> int:
         """Step until steps and flags of all ranks are summed up; return the flags. Collective."""
         mine = np.array([self._own_steps, *((flags >> bit) & 1 for bit in range(_FLAGS))], np.int64)
         total = np.empty_like(mine)
         reduction = self.comm.Iallreduce(mine, total)
+        # The last sum lacks what parts did while it was made.
         left = max(1, horizon - self._tick)
         for part in self._parts:
-            part.budget = min(self.job.mode.max_staleness, left) if part.size else 0
+            budget = min(self.job.mode.max_staleness, left - part.ahead)
+            part.budget, part.ahead = budget if part.size else 0, 0
         while True:
             heard = self._server.hear()
             if self._server.serve() + self._step_one() == 0:
@@ -233,10 +256,20 @@ class AsynchronousLearner(Learner):
         self._saved_tick = (latest // every + 1) * every
         for part in self._parts:
             part.tick = self._saved_tick - 1
+            part.budget = part.ahead = 0
             self._step(part)
         self._finish()
         self._set_steps(self.comm.allreduce(self._own_steps))
         self._quiescent = True
+
+    def environment_arrays(self) -> list[tuple[Field, NDArray]]:
+        """Return what is saved of every environment of this rank, in the order of these: views."""
+        return saved_state.arrays(self.algorithm, self.collector.batch, self.windows, None)
+
+    def load_environments(self, read: Callable[[Field], NDArray]) -> None:
+        """Take what was saved of the environments of this rank, as `read` returns it."""
+        for field, array in self.environment_arrays():
+            array[:] = read(field)
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
         """Go on from the tick that all parts had in common."""
@@ -260,6 +293,7 @@ class AsynchronousLearner(Learner):
             self._next_part = (self._next_part + 1) % len(self._parts)
             if part.budget > 0 and part.ready():
                 part.budget -= 1
+                part.ahead += 1
                 self._step(part)
                 return True
         return False

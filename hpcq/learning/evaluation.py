@@ -17,6 +17,7 @@ from mpi4py import MPI
 from hpcq.collectors.base import block
 from hpcq.collectors.batch import Outcome
 from hpcq.collectors.factory import make_collector
+from hpcq.collectors.infos import EpisodeInfos, means, totals
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import EnvironmentFault
@@ -44,6 +45,8 @@ class Evaluation(NamedTuple):
     standard_error: float
     """of the mean; 0 for one episode"""
     mean_length: float
+    infos: dict[str, float | None]
+    """means of the numbers in the environments' infos, see `infos.means`"""
 
 
 class Evaluator:
@@ -102,6 +105,7 @@ class Evaluator:
         batch.elapsed[:] = 0
         batch.episode_return[:] = 0.0
         ticks.begin()
+        infos = EpisodeInfos(self._actor.collector.infos.keys, batch.hash.size)
         sign = 1.0
         for _ in range(self._limit):
             anyone = ticks.advance(int(going.any()))
@@ -111,13 +115,18 @@ class Evaluator:
             self._beat()
             returns[going] += sign * batch.reward[going]
             lengths += going
+            infos.add(self._actor.collector.infos.values, going[:, None])
             going &= batch.outcome == Outcome.CONTINUES
             sign *= self._sign
         # Each place is filled by one rank: sums with zeros are exact, and so is fsum.
-        everything = np.zeros((2, self._total))
-        everything[:, self._start : self._start + returns.size] = returns, lengths
+        here = slice(self._start, self._start + returns.size)
+        keys = infos.keys
+        everything = np.zeros((self._total, 2 + 2 * len(keys)))
+        everything[here] = np.column_stack([returns, lengths, infos.last, infos.sums])
         self._comm.Allreduce(MPI.IN_PLACE, everything, MPI.SUM)
-        return _summary(*everything)
+        last, sums = np.split(everything[:, 2:], 2, axis=1)
+        found = means(keys, totals(last, sums))
+        return _summary(everything[:, 0], everything[:, 1], found)
 
     def close(self) -> None:
         """Release environments and MPI datatypes. Collective."""
@@ -125,9 +134,11 @@ class Evaluator:
         self._actor.exchange.free()
 
 
-def _summary(returns: np.ndarray, lengths: np.ndarray) -> Evaluation:
+def _summary(
+    returns: np.ndarray, lengths: np.ndarray, infos: dict[str, float | None]
+) -> Evaluation:
     count = returns.size
     mean = math.fsum(returns) / count
     squares = math.fsum((value - mean) ** 2 for value in returns.tolist())
     error = math.sqrt(squares / (count - 1) / count) if count > 1 else 0.0
-    return Evaluation(mean, error, math.fsum(lengths) / count)
+    return Evaluation(mean, error, math.fsum(lengths) / count, infos)

@@ -1,6 +1,6 @@
 """What the modes of learning have in common: one rank's part of a job."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,14 +8,12 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcq.collectors.base import Collector, block
+from hpcq.collectors.centring import RATE, make_centre
 from hpcq.collectors.factory import make_collector
-from hpcq.collectors.history import Windows
-from hpcq.collectors.replay import Replay
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.fields import Field
 from hpcq.job.job import Job
-from hpcq.learning import saved_state
 from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.owner import Owner
 from hpcq.learning.progress import Progress
@@ -53,19 +51,16 @@ class Learner:
         applies updates and answers queries
     collector : Collector
         of this rank's environments
-    windows : Windows
-        of returns of several steps
-    replay : Replay or None
     progress : Progress
         what decides when the run ends
+    centre : Centre
+        the mean reward, which is subtracted from rewards
     stopwatch : Stopwatch
         how long the phases of a tick take on this rank
     """
 
     owner: Owner
     collector: Collector
-    windows: Windows
-    replay: Replay | None
     stopwatch: Stopwatch
 
     def __init__(
@@ -83,11 +78,14 @@ class Learner:
         self.start, self.count = block(comm.rank, comm.size, job.environment.count, unit)
         self._seed = seed_word(job.run.seed)
         self.shard = self.algorithm.make_shard(comm.size)
+        updates = job.environment.count * (1 + job.replay.ratio)
+        self.centre = make_centre(self.algorithm.centring, updates, job.learning.gamma)
 
-    def _collect(self, start: int, count: int) -> Collector:
-        """Return the collector of the environments `start` ... `start + count - 1`."""
+    def _collect(self, start: int, count: int, batch: int = 0, batches: int = 1) -> Collector:
+        """Return the collector of environments; see `make_collector`."""
         reset_every = self.job.environment.reset_every
-        return make_collector(self.environment, self._seed, start, count, reset_every)
+        places = start, count, reset_every, batch, batches
+        return make_collector(self.environment, self._seed, *places)
 
     @property
     def tick(self) -> int:
@@ -104,25 +102,45 @@ class Learner:
         return self.tick
 
     @property
+    def solution(self) -> dict[str, Any]:
+        """What is proven of a solved table: nothing of a learned one."""
+        return {}
+
+    @property
     def stop_latency(self) -> int:
         """Ticks that can pass from a request to stop until the run is saved."""
-        return self.save_every
+        return min(self.save_every, 2) if self.job.run.cut_episodes else self.save_every
 
     @property
     def steps(self) -> int:
         """Environment steps done, over all ranks."""
         return max(0, self.tick) * self.job.environment.count
 
-    @property
-    def exploration(self) -> dict[str, float]:
-        """The policy's parameter at this step, by its key in the job; empty where it has none."""
-        key = self.algorithm.policy.parameter
-        return {} if key is None else {key: self.algorithm.parameter_at(self.steps)}
+    def exploration(self, episodes: int) -> dict[str, float]:
+        """Return the policy's parameter by its key in the job; nothing where it has none.
+
+        Parameters
+        ----------
+        episodes
+            ended so far, in all environments of the job.
+        """
+        key, each = self.algorithm.policy.parameter, episodes / self.job.environment.count
+        return {} if key is None else {key: self.algorithm.parameter_at(self.steps, each)}
 
     @property
     def save_every(self) -> int:
-        """The run can be saved after ticks that are multiples of this."""
+        """The run can be saved after ticks that are multiples of this, and after a cut."""
         return self.collector.reset_every
+
+    @property
+    def ticks_to_quiesce(self) -> int:
+        """Ticks that `quiesce` takes."""
+        return 0
+
+    @property
+    def look_every(self) -> int:
+        """The whole table can be looked at after ticks that are multiples of this."""
+        return 1
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -157,7 +175,12 @@ class Learner:
         return None
 
     def advance(
-        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+        self,
+        flags: int = 0,
+        last: int = 0,
+        most_rows: int = NO_LIMIT,
+        full: int = 0,
+        cut: bool = False,
     ) -> int:
         """Do a tick, or more; return the flags of all ranks, or-ed. Collective.
 
@@ -167,33 +190,44 @@ class Learner:
             the tick at which to return, if not before.
         most_rows, full
             once this rank has more rows, it has this flag.
+        cut
+            do one tick, and end in it what cannot be saved: episodes whose states cannot be, and
+            in periodic mode what ranks have not merged.
         """
         raise NotImplementedError
 
     def environment_arrays(self) -> list[tuple[Field, NDArray]]:
-        """Return what is saved of every environment of this rank: views, also to be filled."""
-        return saved_state.arrays(self.algorithm, self.collector.batch, self.windows, self.replay)
+        """Return what is saved of every environment of this rank, in the order of these."""
+        raise NotImplementedError
+
+    def load_environments(self, read: Callable[[Field], NDArray]) -> None:
+        """Take what was saved of the environments of this rank, as `read` returns it."""
+        raise NotImplementedError
 
     def saved_arrays(self) -> list[tuple[Field, NDArray]]:
         """Return all that a checkpoint holds of this rank beside its table."""
         return self.environment_arrays()
 
     def restore_extra(self, file: Mapping[str, Any], header: Any) -> None:
-        """Go on from a checkpoint whose `environment_arrays` and progress have been read.
+        """Go on from a checkpoint whose environments and progress have been read.
 
         Raises
         ------
         CheckpointError
             if the file is of another number of ranks or of another mode, and that matters.
         """
-        if self.replay is not None:
-            self.replay.restored()
+        self.centre.numbers[RATE] = self.progress.reward_rate or 0.0
+        self.centre.changes[0] = self.progress.change if self.comm.rank == 0 else 0
+        self.centre.changes[1] = len(self.shard) * self.shard.columns
 
     def restored(self) -> None:
         """Do what is left to do once all ranks are back. Collective."""
 
     def quiesce(self) -> None:
         """Come to a tick at which the run can be saved, where it is not at one. Collective."""
+        if self.algorithm.centring:
+            self.progress.reward_rate = float(self.centre.numbers[RATE])
+            self.progress.change = self.comm.allreduce(int(self.centre.changes[0]))
 
     def digest(self) -> Digest:
         """Return the digest of the whole table. Collective."""

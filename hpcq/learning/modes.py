@@ -17,8 +17,13 @@ _LEARNERS: dict[str, type[Learner]] = {
 }
 
 
+def learner_class(job: Job) -> type[Learner]:
+    """Return what learns in the job's mode."""
+    return _LEARNERS[job.mode.kind]
+
+
 def make_learner(
     job: Job, environment: CompiledEnvironment | PythonEnvironment, comm: MPI.Intracomm
 ) -> Learner:
     """Return the learner of the job's mode. Collective."""
-    return _LEARNERS[job.mode.kind](job, environment, comm)
+    return learner_class(job)(job, environment, comm)

@@ -1,11 +1,13 @@
 """What a rank does for all: apply the updates of the states that it owns, and answer queries."""
 
+import copy
+
 import numpy as np
 
+from hpcq.collectors.centring import Centre, make_centre
 from hpcq.exchange.base import Inbox, Replies
 from hpcq.jit.compiler import PrecompiledCall
 from hpcq.job.scheduled import value_at
-from hpcq.job.schedules import Visits
 from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.prefetch import RING_SIZE, empty_hints
 from hpcq.table.shard import Shard
@@ -20,6 +22,8 @@ class Owner:
         which is updated and read; it grows as states are met.
     sources
         ranks that send updates and queries.
+    centre
+        the mean reward; default: one of its own.
 
     Attributes
     ----------
@@ -34,18 +38,28 @@ class Owner:
         what the kernel `apply` gets behind the learning rate
     """
 
-    def __init__(self, algorithm: Algorithm, shard: Shard, sources: int = 1) -> None:
+    def __init__(
+        self, algorithm: Algorithm, shard: Shard, sources: int = 1, centre: Centre | None = None
+    ) -> None:
         self.shard = shard
         self.kernels = algorithm.owner_kernels(shard.table.width)
         self._answer, self._apply = map(PrecompiledCall, self.kernels)
         self._weighted = algorithm.weighted
         rate = algorithm.learning_rate
-        exponent, least = (rate.exponent, rate.end) if isinstance(rate, Visits) else (0.0, 0.0)
         self.learning_rate, self.parameter = rate.terms, algorithm.parameter
         self._largest_error = np.zeros(1)
         ring = np.empty(RING_SIZE, np.uint64)
-        self.apply_settings = exponent, least, ring, self._largest_error
+        centre = centre or make_centre()
+        after = algorithm.intervals_after or 0
+        self.apply_settings = algorithm.rate_decay, ring, self._largest_error, centre, after
         self.hints, self.newer_hints = empty_hints(sources), empty_hints(sources)
+
+    def sibling(self) -> "Owner":
+        """Return an owner of the same rows for other senders, whose messages have other hints."""
+        other = copy.copy(self)
+        sources = self.hints.starts.size
+        other.hints, other.newer_hints = empty_hints(sources), empty_hints(sources)
+        return other
 
     def apply(self, inbox: Inbox, replies: Replies, steps: int) -> None:
         """Apply the updates of all sources.

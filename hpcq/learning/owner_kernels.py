@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.collectors.centring import HORIZON, LIMIT, RATE, SCALE, Centre, as_integer, follow
 from hpcq.exchange.base import ACKS, QUERIES, UPDATES
 from hpcq.exchange.records import NO_COLUMN
 from hpcq.jit.compiler import kernel
+from hpcq.job.schedules import Decay
 from hpcq.learning.action_selection import Query, RowKernels, make_mask_of
+from hpcq.learning.interval_kernels import add_value, begin_sums
 from hpcq.learning.policy import Policy
 from hpcq.learning.prefetch import (
     BLOCK,
@@ -27,7 +30,9 @@ from hpcq.learning.prefetch import (
     prefetch_hinted,
 )
 from hpcq.learning.rule import Rule
-from hpcq.table.hash_table import Table, holds, insert, probe
+from hpcq.spaces.mask_kernels import mask_writers
+from hpcq.spaces.masks import words_of
+from hpcq.table.hash_table import ROWS, Table, holds, insert, probe
 
 MAX_VISITS = np.uint32(0xFFFFFFFF)
 
@@ -40,7 +45,7 @@ class OwnerKernels(NamedTuple):
 
 
 def make_answer(
-    rule: Rule, policy: Policy, row: RowKernels, width: int, masked: bool, tells_greedy: bool
+    rule: Rule, policy: Policy, row: RowKernels, width: int, words: int, tells_greedy: bool
 ) -> Any:
     """Return the kernel that answers queries.
 
@@ -48,6 +53,8 @@ def make_answer(
     ----------
     width
         slots of a bucket.
+    words
+        of a mask; 0: queries carry none.
     tells_greedy
         whether replies say if the action is greedy.
     """
@@ -55,7 +62,7 @@ def make_answer(
     choose, bootstrap = chosen.choose, rule.bootstrap(row, chosen)
     behaviour_value, largest = row.behaviour_value, row.largest
     sample_legal, table_of = row.sample_legal, row.table_of
-    prefetch_rows, mask_of = make_prefetch_rows(width), make_mask_of(masked)
+    prefetch_rows, mask_of = make_prefetch_rows(width), make_mask_of(words)
     several_tables = row.tables > 1
 
     @kernel
@@ -114,19 +121,34 @@ def make_answer(
     return answer
 
 
-def make_apply(rule: Rule, width: int, masked: bool, records_errors: bool, weighted: bool) -> Any:
+def make_apply(
+    rule: Rule,
+    width: int,
+    words: int,
+    records_errors: bool,
+    weighted: bool,
+    centred: bool,
+    averaged: bool,
+) -> Any:
     """Return the kernel that applies updates.
 
     Parameters
     ----------
     width
         slots of a bucket.
+    words
+        of a mask; 0: updates carry none.
     records_errors
         whether the largest |TD error| is kept.
     weighted
         whether updates carry weights, and are acknowledged with their TD errors.
+    centred
+        whether the mean reward follows the changes.
+    averaged
+        whether values are averaged over their updates.
     """
     update, prefetch_rows = rule.update, make_prefetch_rows(width)
+    keep_mask = mask_writers(words).keep
 
     @kernel
     def apply(
@@ -136,22 +158,27 @@ def make_apply(rule: Rule, width: int, masked: bool, records_errors: bool, weigh
         replies: Any,
         done: int,
         rate: float,
-        exponent: float,
-        least: float,
+        decay: Decay,
         ring: NDArray[np.uint64],
         largest_error: NDArray[np.float64],
+        centre: Centre,
+        after: int,
     ) -> int:
         """Apply the updates of all sources, in rank order, from number `done` on.
 
-        rate, exponent, least
-            the learning rate is `rate`; where the exponent is above 0, it is
-            max(least, rate / (1 + N(s, a)) ** exponent); a weight multiplies it, up to 1
+        rate, decay
+            the learning rate, and how it falls with the updates of a (state, action); a weight
+            multiplies it, up to 1
         ring
             (RING_SIZE,), scratch
         hints
             the slots at which the rows may be
         largest_error
             (1,), in and out: of all |TD errors|, if they are recorded
+        centre
+            in and out: the mean reward, if rewards are centred
+        after
+            updates of a value that its average leaves out
         replies
             `exchange.base.Replies`, out: of each source an ack per update, if it is asked for
 
@@ -159,8 +186,13 @@ def make_apply(rule: Rule, width: int, masked: bool, records_errors: bool, weigh
         """
         hashes, q, visits, state = table.hashes, table.q, table.visits, table.state
         ranks, buckets = table.ranks, table.buckets
-        counted, by_visits = visits.shape[1] > 0, exponent > 0.0
+        counted, by_visits = visits.shape[1] > 0, decay.exponent > 0.0
         before, step = 0, rate
+        # In registers: stores to tables could be to these arrays, for all that the compiler knows.
+        changed, scale, limit = np.int64(0), centre.numbers[SCALE], centre.numbers[LIMIT]
+        if centred:
+            follow(centre, inbox.counts)
+        shift = centre.numbers[RATE] * centre.numbers[HORIZON]
         for source in range(inbox.starts.size):
             at, updates = inbox.starts[source], inbox.counts[source, UPDATES]
             # Of this source's updates, those numbered before `done` have been applied.
@@ -187,27 +219,38 @@ def make_apply(rule: Rule, width: int, masked: bool, records_errors: bool, weigh
                     if not holds(hashes, state, slot, message.hash):
                         made = insert(table, message.hash)
                         if made < 0:
+                            centre.changes[0] += changed
                             return before + np.int64(i) - at
                         slot = np.uint64(made)
+                        if averaged:
+                            begin_sums(q, slot, table.columns, after)
                     column = np.uint64(message.column)
                     if counted:
                         earlier = visits[slot, column]
                         if by_visits:
-                            step = max(least, rate * (1.0 + earlier) ** -exponent)
+                            by = (1.0 + decay.slope * earlier) ** -decay.exponent
+                            step = max(decay.least, rate * by)
                         if earlier < MAX_VISITS:
                             visits[slot, column] = earlier + np.uint32(1)
                     error = message.target - q[slot, column]
                     if records_errors:
                         largest_error[0] = max(largest_error[0], abs(np.float64(error)))
+                    taken = step
                     if weighted:
                         out = replies.remote if remote else replies.local
                         out[replies.starts[source] + np.int64(i) - at].value = error
-                        update(q, slot, column, message.target, min(1.0, step * message.weight))
-                    else:
-                        update(q, slot, column, message.target, step)
-                    if masked:
-                        table.masks[slot, 0] = message.mask
+                        taken = min(1.0, step * message.weight)
+                    if centred:
+                        changed += as_integer(taken * np.float64(error), scale, limit)
+                    update(q, slot, column, message.target, taken)
+                    if averaged:
+                        add_value(q, slot, table.columns, column, shift)
+                    if words:
+                        keep_mask(table.masks, slot, message.mask)
             before += updates
+        if centred:
+            centre.changes[0] += changed
+            centre.changes[1] = table.state[ROWS] * table.columns
         return -1
 
     return apply
@@ -223,12 +266,15 @@ def make_owner_kernels(
     tells_greedy: bool,
     records_errors: bool,
     weighted: bool,
+    centred: bool,
+    averaged: bool,
 ) -> OwnerKernels:
     """Return the owner's kernels; see `make_answer` and `make_apply` for the parameters.
 
     The number of actions, known to the compiler, lets loops unroll: 1.2 times the ticks.
     """
+    words = words_of(row.actions, masked)
     return OwnerKernels(
-        make_answer(rule, policy, row, width, masked, tells_greedy),
-        make_apply(rule, width, masked, records_errors, weighted),
+        make_answer(rule, policy, row, width, words, tells_greedy),
+        make_apply(rule, width, words, records_errors, weighted, centred, averaged),
     )

@@ -12,6 +12,8 @@ class Part:
         self.tick = 0
         self.budget = 0
         """ticks that it may still take in this round"""
+        self.ahead = 0
+        """ticks that it took since its rank last added its steps to the sum of all"""
         self.waiting = False
 
     @property

@@ -38,6 +38,7 @@ from hpcq.hashing import first_hash, hashes_of
 from hpcq.job.job import Job
 from hpcq.learning import periodic_kernels, saved_state
 from hpcq.learning.lockstep import TickingLearner
+from hpcq.learning.meeting import Meeting
 from hpcq.learning.tick import NO_LIMIT, KernelTicks
 from hpcq.table.shard import Shard
 
@@ -48,11 +49,12 @@ _MOST_RATE = 1.0 - 2.0**-53
 _KEPT_BYTES = 16 << 20
 
 
-def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
+def record_types(columns: int, visits: bool, mask_words: int) -> tuple[np.dtype, np.dtype]:
     """Return what a rank sends of a row at a merge, and what it gets back."""
     counts = columns if visits else 0
+    words = periodic_kernels.COLUMNS + 2 * columns + mask_words
     return (
-        np.dtype([("words", "u8", (periodic_kernels.COLUMNS + 2 * columns,))]),
+        np.dtype([("words", "u8", (words,))]),
         np.dtype([("values", "f8", (columns,)), ("visits", "u8", (counts,))]),
     )
 
@@ -60,7 +62,8 @@ def record_types(columns: int, visits: bool) -> tuple[np.dtype, np.dtype]:
 class PeriodicLearner(TickingLearner):
     """A learner whose ranks tick by themselves, on `rows`, and merge into `shard`.
 
-    A tick sends nothing; `advance` is collective at merges alone, and only there are flags agreed.
+    A tick sends nothing; `advance` is collective at merges, and where ranks meet before one since
+    any of them has flags (meeting.py).
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class PeriodicLearner(TickingLearner):
         self._counted = np.empty((0, self.rows.columns), np.uint32)
         self._merges: AlltoallvExchange | None = None
         self._traffic = 0, 0
+        # Compiled ticks are over before anybody could ask for a meeting.
+        stepped_here = self.collector.step_kernel is None
+        self._meeting = Meeting(comm) if stepped_here and comm.size > 1 else None
 
     @property
     def save_every(self) -> int:
@@ -87,8 +93,15 @@ class PeriodicLearner(TickingLearner):
     @property
     def stop_latency(self) -> int:
         """Ticks that can pass from a request to stop until the run is saved."""
-        # Requests are heard at merges.
-        return self.save_every + self.job.mode.merge_every
+        # Requests are heard at merges, at the latest.
+        merge = self.job.mode.merge_every
+        most = merge + 1 if self.job.run.cut_episodes else self.save_every
+        return min(self.save_every, most) + merge
+
+    @property
+    def look_every(self) -> int:
+        """The whole table can be looked at after merges."""
+        return self.job.mode.merge_every
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -106,17 +119,42 @@ class PeriodicLearner(TickingLearner):
         self._merge(0)
 
     def advance(
-        self, flags: int = 0, last: int = 0, most_rows: int = NO_LIMIT, full: int = 0
+        self,
+        flags: int = 0,
+        last: int = 0,
+        most_rows: int = NO_LIMIT,
+        full: int = 0,
+        cut: bool = False,
     ) -> int:
-        """Do ticks up to `last` or a merge; there return the flags of all, or-ed. Collective."""
-        every = self.job.mode.merge_every
+        """Do ticks up to `last`, a merge or a meeting; return the flags of all there. Collective.
+
+        A tick that cuts ends with a merge, whatever its number.
+        """
+        every, agreed = self.job.mode.merge_every, 0
         merge = (self.tick // every + 1) * every
-        super().advance(0, min(last, merge) if last else self.tick + 1)
-        self._ensure_rows()
-        if self.tick % every == 0:
-            return self._merge(flags)
+        goal = min(last, merge) if last else merge
+        self._tick_to(goal if last else self.tick + 1, cut)
+        if not cut and (self.tick == goal or flags or self._is_called()):
+            goal, agreed = self._meet(flags)
+            while self.tick < goal:
+                self._tick_to(goal)
+        if cut or self.tick % every == 0:
+            return agreed | self._merge(flags)
         self._traffic = 0, 0
-        return 0
+        return agreed
+
+    def _tick_to(self, last: int, cut: bool = False) -> None:
+        super().advance(0, last, cut=cut)
+        self._ensure_rows()
+
+    def _is_called(self) -> bool:
+        return self._meeting is not None and self._meeting.is_called()
+
+    def _meet(self, flags: int) -> tuple[int, int]:
+        """Return the tick that the first of the ranks has come to, and the flags of all."""
+        if self._meeting is None:
+            return self.tick, flags if self.comm.size == 1 else 0
+        return self._meeting.meet(self.tick, flags)
 
     def _ensure_rows(self) -> None:
         """Make a local row for every state that has just been read, if the tick did not."""
@@ -167,7 +205,8 @@ class PeriodicLearner(TickingLearner):
         """Return an exchange with room for the records of so many rows."""
         if self._merges is None or rows > self._merges.outbox.size:
             self._free_exchange()
-            records = record_types(self.rows.columns, self.algorithm.visits)
+            algorithm = self.algorithm
+            records = record_types(self.rows.columns, algorithm.visits, algorithm.mask_words)
             room = rows + rows // 4
             self._merges = AlltoallvExchange(self.comm, *records, room, room)
         return self._merges
@@ -210,7 +249,7 @@ class PeriodicLearner(TickingLearner):
         start = int(counts[: self.comm.rank].sum())
         self._held = hashes_of(file["local/key"][start : start + int(counts[self.comm.rank])])
         nothing = np.zeros((self._held.size, self.rows.columns), np.uint32)
-        masks = np.zeros((self._held.size, int(self.algorithm.masked)), np.uint64)
+        masks = np.zeros((self._held.size, self.algorithm.mask_words), np.uint64)
         self.rows.load(self._held, nothing.astype(self.rows.dtype), nothing, masks)
         self._counted = nothing
 
@@ -218,6 +257,8 @@ class PeriodicLearner(TickingLearner):
         """Release environments and MPI datatypes. Collective."""
         super().close()
         self._free_exchange()
+        if self._meeting is not None:
+            self._meeting.free()
 
     def restored(self) -> None:
         """Fetch the values of the copies from their owners. Collective."""

@@ -11,9 +11,9 @@ from hpcq.jit.compiler import kernel
 from hpcq.learning.owner_kernels import MAX_VISITS
 from hpcq.table.hash_table import HAS_MAX, Table, find, insert
 
-# The columns of a record: hash, whether the rank met the state since the last merge, its legal
-# actions where there are masks, then the updates and the value of each column of a row.
-HASH, NEW, MASK, COLUMNS = 0, 1, 2, 3
+# The columns of a record: hash, whether the rank met the state since the last merge, then the
+# updates and the value of each column of a row, and the words of a mask of the legal actions.
+HASH, NEW, COLUMNS = 0, 1, 2
 
 _TRUNCATED = int(Outcome.TRUNCATED)
 
@@ -49,9 +49,9 @@ def write_records(
 
     held      uint64, the hashes of the rows that the last merge brought, ascending
     counted   uint32 (n, columns), their visit counts then; (n, 0) for zeros
-    words     uint64 (rows, 3 + 2 * columns), out; `values` is the same memory
+    words     uint64 (rows, 2 + 2 * columns + words of a mask), out; `values` is the same memory
     """
-    n, k = 0, 0
+    n, k, masks_at = 0, 0, COLUMNS + 2 * table.columns
     last = table.hashes.shape[0] - 1
     for slot in range(last + 1):
         hash_ = MAX_HASH if slot == last else table.hashes[slot].hash
@@ -61,7 +61,8 @@ def write_records(
             k += 1
         met = k < held.size and held[k] == hash_
         words[n, HASH], words[n, NEW] = hash_, np.uint64(not met)
-        words[n, MASK] = table.masks[slot, 0] if table.masks.shape[1] > 0 else np.uint64(0)
+        for word in range(table.masks.shape[1]):
+            words[n, masks_at + word] = table.masks[slot, word]
         for a in range(table.columns):
             count = np.uint64(table.visits[slot, a])
             if met and counted.shape[1] > 0:
@@ -102,7 +103,7 @@ def merge(
 ) -> int:
     """Merge what the ranks have made of rows, from place `done` of `order` on.
 
-    words       uint64 (n, 3 + 2 * columns), the ranks' records, in rank order
+    words       uint64 (n, 2 + 2 * columns + words of a mask), the ranks' records, in rank order
     values      float64, the same memory
     order       int64 (n,), the records in the order of their hashes, else in rank order
     decay       -log(1 - eta)
@@ -110,7 +111,7 @@ def merge(
 
     Returns the place up to which it came: less than n if the table is full.
     """
-    n = order.size
+    n, masks_at = order.size, COLUMNS + 2 * table.columns
     while done < n:
         hash_ = words[order[done], HASH]
         end, touched = done, False
@@ -125,7 +126,7 @@ def merge(
             for k in range(table.masks.shape[1]):
                 for i in range(done, end):
                     # A rank that has met the state, and done nothing there, has none.
-                    table.masks[slot, k] |= words[order[i], MASK]
+                    table.masks[slot, k] |= words[order[i], masks_at + k]
             for a in range(table.columns):
                 most, updates, absent, leader = np.uint64(0), np.uint64(0), ranks, done
                 for i in range(done, end):

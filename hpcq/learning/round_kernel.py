@@ -37,10 +37,11 @@ from hpcq.table.hash_table import ROWS
 ROUND, POSTED, OWN, BEGUN, TOTAL, NEXT, AGREED = range(7)
 COLUMNS = 7
 
-# Rows of `parts`: the last tick of each part, its requests posted, whether it waits for replies,
-# the ticks that it may take in this round, and its environments.
-TICKS, NUMBERS, WAITS, BUDGET, SIZE = range(5)
-ROWS_OF_PARTS = 5
+# Rows of `states`: the last tick of each part, its requests posted, whether it waits for replies,
+# the ticks that it may take in this round, those that it took since its rank last added its part,
+# and its environments.
+TICKS, NUMBERS, WAITS, BUDGET, AHEAD, SIZE = range(6)
+ROWS_OF_PARTS = 6
 
 # What another thread sees.
 STEPPING, EXCHANGING = 0, 1
@@ -99,7 +100,7 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
         flags, pause, until, most_rows, full, environments
                        see `tick_kernel`; rounds end where any rank has flags
         staleness      ticks that a part may take in a round
-        states         int64 (5, parts): TICKS to SIZE, in and out
+        states         int64 (6, parts): TICKS to SIZE, in and out
         parts          of each part the arguments of `step`, `pack` and `receive`, and its messages
                        as uint64
         """
@@ -128,6 +129,7 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
                     post(boxes, part, states[NUMBERS, part], packed, pack_arguments[5], 0)
                     states[WAITS, part] = 1
                     states[BUDGET, part] -= 1
+                    states[AHEAD, part] += 1
                     at[OWN] += states[SIZE, part]
                     at[NEXT] = (part + 1) % states.shape[1]
                     found += 1
@@ -142,6 +144,8 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
                     mine |= full
                 add_to_round(boxes, at[ROUND] + 1, at[OWN], mine)
                 at[POSTED] = 1
+                for part in range(states.shape[1]):
+                    states[AHEAD, part] = 0
             if at[POSTED] and is_over(boxes, at[ROUND] + 1):
                 at[ROUND] += 1
                 total, agreed = 0, 0
@@ -150,10 +154,10 @@ def make_rounds(step: Any, pack: Any, receive: Any, serve: Any) -> Any:
                     agreed |= boxes.rounds[at[ROUND] & 1, rank, FLAGS]
                 at[POSTED], at[BEGUN], at[TOTAL], at[AGREED] = 0, at[OWN], total, agreed
                 serving_at[answering.STEPS] = total
-                # All together do not go far beyond the horizon.
+                # All together do not go beyond the horizon: what a part is ahead of the sum counts.
                 left = max(1, horizon - total // environments)
                 for part in range(states.shape[1]):
-                    states[BUDGET, part] = min(staleness, left)
+                    states[BUDGET, part] = min(staleness, left - states[AHEAD, part])
                 if agreed or total // environments >= last:
                     return False
             elif found == 0:

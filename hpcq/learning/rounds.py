@@ -12,7 +12,18 @@ from hpcq.learning import round_kernel
 from hpcq.learning.answering import MailboxServer
 from hpcq.learning.owner import Owner
 from hpcq.learning.parts import Part
-from hpcq.learning.round_kernel import AGREED, NUMBERS, OWN, SIZE, STEPPING, TICKS, TOTAL, WAITS
+from hpcq.learning.round_kernel import (
+    AGREED,
+    AHEAD,
+    BUDGET,
+    NUMBERS,
+    OWN,
+    SIZE,
+    STEPPING,
+    TICKS,
+    TOTAL,
+    WAITS,
+)
 from hpcq.learning.tick import PAUSE, PAUSE_NS
 
 
@@ -68,6 +79,7 @@ class Rounds:
         for i, part in enumerate(self._parts):
             states[TICKS, i], states[NUMBERS, i] = part.tick, part.exchange.posted
             states[WAITS, i] = part.waiting
+            states[BUDGET, i], states[AHEAD, i] = part.budget, part.ahead
         until = time.monotonic_ns() + PAUSE_NS if boxes.rank == 0 else 0
         while self._kernel(
             at,
@@ -90,6 +102,7 @@ class Rounds:
         for i, part in enumerate(self._parts):
             part.tick, part.exchange.posted = int(states[TICKS, i]), int(states[NUMBERS, i])
             part.waiting = bool(states[WAITS, i])
+            part.budget, part.ahead = int(states[BUDGET, i]), int(states[AHEAD, i])
         return int(at[OWN]), int(at[AGREED]) & ~PAUSE
 
     def _arguments(self) -> tuple[Any, ...]:

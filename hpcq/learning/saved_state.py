@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcq.collectors.batch import ENVIRONMENT_FIELDS, MASK_FIELDS, REPLAYED_FIELDS, EnvBatch
 from hpcq.collectors.history import PRIORITY_FIELDS, RING_FIELDS, WINDOW_FIELDS, Windows, ring_size
 from hpcq.fields import Field
+from hpcq.learning.intervals import SUMS
 
 if TYPE_CHECKING:
     from hpcq.collectors.replay import Replay
@@ -21,6 +22,8 @@ COPY_FIELDS = (
     Field("local/count", "count", "u8", needs=("copies",)),
     Field("local/key", "hash", "u8", (), "states", ("copies",)),
 )
+# Behind the values of a row in memory.
+TABLE_FIELDS = (Field("table/intervals", "q", "f8", ("actions", "sums"), needs=("intervals",)),)
 PER_ENVIRONMENT = (
     ENVIRONMENT_FIELDS
     + WINDOW_FIELDS
@@ -29,7 +32,7 @@ PER_ENVIRONMENT = (
     + REPLAYED_FIELDS
     + PRIORITY_FIELDS
 )
-FIELDS = {field.dataset: field for field in PER_ENVIRONMENT + COPY_FIELDS}
+FIELDS = {field.dataset: field for field in PER_ENVIRONMENT + COPY_FIELDS + TABLE_FIELDS}
 
 
 def features(algorithm: "Algorithm") -> set[str]:
@@ -39,28 +42,51 @@ def features(algorithm: "Algorithm") -> set[str]:
         "n_step": algorithm.steps > 1,
         "replay": algorithm.replay.ratio > 0,
         "priorities": algorithm.replay.prioritised,
+        "intervals": algorithm.sums > 0,
     }
     return {name for name, there in found.items() if there}
 
 
 def sizes(algorithm: "Algorithm", environments: int) -> dict[str, int]:
-    """Return the dimensions of fields; `environments` is the number of the whole job."""
+    """Return the dimensions of fields; `environments` is the number of the whole job.
+
+    A dimension `words` of 1 is none: see `shape`.
+    """
     ratio = algorithm.replay.ratio
     return {
         "steps": algorithm.steps,
         "capacity": ring_size(algorithm.replay.capacity, environments),
         "ratio": ratio,
         "entries": 1 + ratio,
+        "words": max(1, algorithm.mask_words),
+        "actions": algorithm.actions,
+        "sums": SUMS,
     }
+
+
+def shape(field: Field, size: dict[str, int]) -> tuple[int, ...]:
+    """Return the shape of what a field has of each environment, for the `sizes` of a job."""
+    there = (name for name in field.shape if name != "words" or size[name] > 1)
+    return tuple(size[name] for name in there)
 
 
 def shapes(algorithm: "Algorithm", environments: int) -> dict[str, list[int]]:
     """Return the shapes of the datasets of this job that not every job has."""
     there, size = features(algorithm), sizes(algorithm, environments)
     return {
-        field.dataset: [environments, *(size[dimension] for dimension in field.shape)]
+        field.dataset: [environments, *shape(field, size)]
         for field in PER_ENVIRONMENT
         if field.needs and there.issuperset(field.needs)
+    }
+
+
+def table_shapes(algorithm: "Algorithm", rows: int) -> dict[str, list[int]]:
+    """Return the same of the datasets that have a row for each of the table's."""
+    there, size = features(algorithm), sizes(algorithm, 1)
+    return {
+        field.dataset: [rows, *shape(field, size)]
+        for field in TABLE_FIELDS
+        if there.issuperset(field.needs)
     }
 
 

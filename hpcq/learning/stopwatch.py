@@ -24,8 +24,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self.spent = np.zeros(len(PHASES) + 1, np.int64)
 
-    def run(self, tick: int, phases: Sequence[tuple[str, Callable[[], None]]]) -> None:
-        """Run some phases of a tick, the last of them included, in their order."""
+    def run(
+        self, tick: int, phases: Sequence[tuple[str, Callable[[], None]]], ends: bool = True
+    ) -> None:
+        """Run some phases of a tick in their order; `ends`: the last of them included."""
         if tick % SAMPLED:
             for _, phase in phases:
                 phase()
@@ -37,7 +39,7 @@ class Stopwatch:
             now = clock()
             self.spent[PHASES.index(name)] += now - at
             at = now
-        self.spent[-1] += 1
+        self.spent[-1] += ends
 
     def take(self) -> dict[str, float]:
         """Return the nanoseconds of each phase per tick since this was last asked; {}: unknown."""

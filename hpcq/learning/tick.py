@@ -10,7 +10,6 @@ kernels are called one by one.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from hpcq.jit.compiler import PrecompiledCall
 from hpcq.learning import tick_kernel
 from hpcq.learning.actor import Actor
 from hpcq.learning.owner import Owner
+from hpcq.learning.phases import Batch, TickState
 from hpcq.learning.stopwatch import Stopwatch
 from hpcq.learning.tick_kernel import AGREED, APPLY, DONE, NEEDED, PACK, PHASE, STEP, TICK, TURNED
 
@@ -29,45 +29,22 @@ PAUSE = 1 << 7
 PAUSE_NS = 20_000_000
 NO_LIMIT = np.iinfo(np.int64).max
 
-Phases = tuple[tuple[str, Callable[[], None]], ...]
 
-
-class Ticks:
+class Ticks(TickState):
     """An actor and an owner that take every tick together, with those of the other ranks.
-
-    Parameters
-    ----------
-    environments
-        that take a step in a tick, over all ranks: schedules count their steps.
 
     Attributes
     ----------
-    tick : int
-        ticks done; -1 before `begin`
     stopwatch : Stopwatch
         how long the phases take on this rank
     """
 
     def __init__(self, actor: Actor, owner: Owner, environments: int) -> None:
-        self.tick = -1
+        super().__init__(environments)
         self.stopwatch = Stopwatch()
         self._actor, self._owner, self._exchange = actor, owner, actor.exchange
-        self._environments = environments
-        self._flags = self._agreed = 0
-        self._phases: Phases = (
-            ("step", self._step),
-            ("pack", self._pack),
-            ("exchange", self._send),
-            ("apply", self._apply),
-            ("answer", self._answer),
-            ("exchange", self._exchange.reply),
-            ("receive", actor.receive),
-        )
-
-    @property
-    def steps(self) -> int:
-        """Environment steps done, over all ranks."""
-        return max(0, self.tick) * self._environments
+        self._batch = batch = Batch(self, actor, owner)
+        self._phases = batch.sending + batch.working + batch.taking
 
     @property
     def stepping(self) -> bool | None:
@@ -95,24 +72,9 @@ class Ticks:
             once this rank has more rows, it has this flag.
         """
         self.tick += 1
-        self._flags = flags
+        self.flags = flags
         self.stopwatch.run(self.tick, self._phases)
-        return self._agreed
-
-    def _step(self) -> None:
-        self._actor.step(self.tick)
-
-    def _pack(self) -> None:
-        self._actor.pack(self.tick)
-
-    def _send(self) -> None:
-        self._agreed = self._exchange.send(self._flags)
-
-    def _apply(self) -> None:
-        self._owner.apply(self._exchange.inbox, self._exchange.replies, self.steps)
-
-    def _answer(self) -> None:
-        self._owner.answer(self._exchange.inbox, self._exchange.replies, self.steps)
+        return self.agreed
 
 
 class KernelTicks(Ticks):
@@ -167,7 +129,7 @@ class KernelTicks(Ticks):
         if self._compiled:
             return self._run(STEP, max(last, self.tick + 1), flags, most_rows, full) & ~PAUSE
         self.tick += 1
-        self.stopwatch.run(self.tick, (("step", self._step),))
+        self.stopwatch.run(self.tick, (("step", self._batch.step),))
         return self._run(PACK, self.tick, flags, most_rows, full)
 
     def _run(
@@ -202,7 +164,7 @@ class KernelTicks(Ticks):
             full,
             self._environments,
             self.stopwatch.spent,
-            actor.collector.step_arguments,
+            actor.collector.step_arguments if self._compiled else (),
             actor.pack_arguments,
             actor.receive_arguments,
             owner.shard.table,

@@ -2,14 +2,15 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from mpi4py import MPI
 
 from hpcq.collectors import gymnasium_base
+from hpcq.collectors.base import Collector
 from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.protocol import CompiledEnvironment, all_legal
+from hpcq.envs.protocol import CompiledEnvironment, all_legal_of
 from hpcq.envs.tabular import garnet_environment
 from hpcq.exchange import make_exchange, shm_kernels
 from hpcq.exchange.base import Exchange
@@ -19,8 +20,7 @@ from hpcq.job.job import Job
 from hpcq.learning.asynchronous import LEAST_IN_PART
 from hpcq.learning.evaluation import Evaluator
 from hpcq.learning.learner import Learner
-from hpcq.learning.lockstep import LockstepLearner
-from hpcq.learning.modes import make_learner
+from hpcq.learning.modes import learner_class
 from hpcq.table.digest import digest_rows
 
 
@@ -29,8 +29,20 @@ def _stand_in(environment: PythonEnvironment) -> CompiledEnvironment:
     return dataclasses.replace(
         garnet_environment(None, states=1, actions=environment.actions, branching=1),
         self_play=environment.self_play,
-        legal=all_legal if environment.masked else None,
+        legal=all_legal_of(environment.actions) if environment.masked else None,
     )
+
+
+def _stepping_apart(kind: Any) -> Any:
+    """Return a kind of learner whose ticks call no kernel to step, as in Python; nothing steps."""
+
+    class SteppingApart(kind):
+        def _collect(self, *environments: int) -> Collector:
+            found: Any = super()._collect(*environments)
+            found.step_kernel, found.step = None, lambda tick: None
+            return cast(Collector, found)
+
+    return SteppingApart
 
 
 def _shared_exchange(comm: MPI.Intracomm, *sizes: Any, direct: bool) -> Exchange:
@@ -58,11 +70,13 @@ def warm_up(
         that the job is to run on.
     """
     hashes_of(keys_of(np.zeros(FEW, np.uint64)))
+    kind: Any = learner_class(job)
     if isinstance(environment, PythonEnvironment):
+        kind = _stepping_apart(kind)
         gymnasium_base.warm_up(environment)
         environment = _stand_in(environment)
     # The arrays of a single environment among replayed transitions are of another kind.
-    few = 2 if job.replay.ratio else 1
+    few = job.mode.batches * (2 if job.replay.ratio else 1)
     if job.mode.kind == "asynchronous":
         # The kernel of the rounds is one for each number of parts.
         parts = min(job.mode.parts, job.environment.count // ranks // LEAST_IN_PART)
@@ -73,9 +87,9 @@ def warm_up(
     learner: Learner
     if ranks > 1 and job.mode.kind == "lockstep":
         route = partial(_shared_exchange, direct=nodes == 1)
-        learner = LockstepLearner(tiny, environment, MPI.COMM_SELF, route)
+        learner = kind(tiny, environment, MPI.COMM_SELF, route)
     else:
-        learner = make_learner(tiny, environment, MPI.COMM_SELF)
+        learner = kind(tiny, environment, MPI.COMM_SELF)
     learner.begin()
     learner.advance()
     learner.advance()

@@ -8,6 +8,8 @@ from hpcq.job.job import Job
 class CheckpointSchedule:
     """The checkpoints to come, of a run that can be saved after multiples of `save_every` ticks.
 
+    After a tick that cuts episodes it can be saved, too.
+
     Attributes
     ----------
     saved : int
@@ -22,7 +24,9 @@ class CheckpointSchedule:
         count = job.environment.count
         milestones = [_round_up(step, count) // count for step in job.checkpoint.milestones]
         self._ticks = {_round_up(tick, save_every) for tick in milestones}
-        self.milestones = frozenset(tick * count for tick in self._ticks)
+        # The first checkpoint from each of them on stays: that of the end may come before a
+        # multiple.
+        self.milestones = frozenset(tick * count for tick in milestones)
         self.saved = tick
         self._every = job.checkpoint.every
         self._seconds = 60 * (job.checkpoint.minutes or 0)
@@ -41,10 +45,16 @@ class CheckpointSchedule:
         every = max(tick + 1, self.saved + self._every)
         return min([_round_up(every, self._save_every), *milestones])
 
-    def due(self, tick: int, wanted: bool) -> bool:
-        """Return whether to save after this tick; a request waits until the run can be saved."""
+    def due(self, tick: int, wanted: bool, cut: bool = False) -> bool:
+        """Return whether to save after this tick; a request waits until the run can be saved.
+
+        Parameters
+        ----------
+        cut
+            whether this tick has cut episodes.
+        """
         self.wanted = self.wanted or wanted
-        if tick % self._save_every or tick == self.saved:
+        if (tick % self._save_every and not cut) or tick == self.saved:
             return False
         passed = any(self.saved < milestone <= tick for milestone in self._ticks)
         return self.wanted or passed or tick - self.saved >= self._every

@@ -1,16 +1,19 @@
 """Compile a job's kernels before its first tick."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
+import numba
 from numba.core.errors import NumbaError
 
 from hpcq.envs.guest import format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.validate import check_compiled
-from hpcq.errors import EnvironmentFault
+from hpcq.errors import DependencyError, EnvironmentFault
 from hpcq.jit.fingerprint import is_ours
 from hpcq.job.job import Job
 from hpcq.learning.warmup import warm_up
@@ -34,21 +37,65 @@ def compiled(
             raise fault
 
     fault: EnvironmentFault | None = None
-    own = None
-    if isinstance(environment, CompiledEnvironment) and not is_ours(environment.step):
-        own = environment
     try:
-        warm_up(job, environment, ranks, nodes)
-        if own:
-            check_compiled(own)
+        with _faults_of(environment):
+            warm_up(job, environment, ranks, nodes)
+            if _is_own(environment):
+                check_compiled(environment)
     except EnvironmentFault as error:
         fault = error
-    except Exception as error:
-        if not own:
-            raise
-        text = _reason(error, own) if isinstance(error, NumbaError) else format_error(error)
-        fault = EnvironmentFault(f"{environment.id} cannot be compiled:\n{text}")
     return result
+
+
+def check_compiler() -> None:
+    """Refuse to train where numba does not compile; a file `.numba_config.yaml` can say so, too.
+
+    Raises
+    ------
+    DependencyError
+        naming the remedy.
+    """
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        raise DependencyError(
+            "numba is told not to compile (NUMBA_DISABLE_JIT, or disable_jit in "
+            f"{Path.cwd() / '.numba_config.yaml'}): there are no kernels then; take that away"
+        )
+
+
+def check_own(environment: PythonEnvironment | CompiledEnvironment) -> None:
+    """Compare a user's compiled environment with plain Python; others are not looked at.
+
+    Raises
+    ------
+    EnvironmentFault
+        if it cannot be compiled, or differs.
+    """
+    if _is_own(environment):
+        with _faults_of(environment):
+            check_compiled(environment)
+
+
+def _is_own(
+    environment: PythonEnvironment | CompiledEnvironment,
+) -> TypeGuard[CompiledEnvironment]:
+    return isinstance(environment, CompiledEnvironment) and not is_ours(environment.step)
+
+
+@contextmanager
+def _faults_of(environment: PythonEnvironment | CompiledEnvironment) -> Iterator[None]:
+    """Turn errors into an `EnvironmentFault` where the user's own kernels are compiled."""
+    try:
+        yield
+    except EnvironmentFault:
+        raise
+    except Exception as error:
+        if not _is_own(environment):
+            raise
+        if isinstance(error, NumbaError):
+            text = _reason(error, environment)
+        else:
+            text = format_error(error)
+        raise EnvironmentFault(f"{environment.id} cannot be compiled:\n{text}") from None
 
 
 def _reason(error: NumbaError, environment: CompiledEnvironment) -> str:

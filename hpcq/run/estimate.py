@@ -1,24 +1,28 @@
 """Memory and disk that a job will need, before anything runs."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from hpcq.checkpoint.header import Header, layout
 from hpcq.collectors.replay import unsaved_bytes
+from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
 from hpcq.job.job import Job
 from hpcq.learning import saved_state
 from hpcq.learning.algorithm import Algorithm
 from hpcq.learning.periodic import record_types
 from hpcq.run.formatting import ranks_text
+from hpcq.solver import memory
 from hpcq.table.shard import Shard
 
 # Python, its libraries and the compiled kernels, measured; and the buffers of a checkpoint.
 PROCESS_BYTES = 200 << 20
 PIECE_BYTES = 4 * (16 << 20)
-# An update or a query, sent and received: at most two queries in a tick per environment.
+# An update or a query, sent and received: at most two queries in a tick per environment. With a
+# mask of one word.
 MESSAGE_BYTES = 2 * 32
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -35,12 +39,14 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     environment = resolve(job.environment)
     algorithm = Algorithm.of(job, environment)
     dtype = np.dtype(job.learning.dtype)
-    shard = Shard(ranks, algorithm.columns, dtype, 0.0, algorithm.visits, algorithm.masked)
+    words = algorithm.mask_words
+    shard = Shard(ranks, algorithm.columns, dtype, 0.0, algorithm.visits, words, algorithm.sums)
     # Hashes spread states evenly but for chance: four standard deviations more on the fullest.
     rows = math.ceil(states / ranks + 4 * math.sqrt(states / ranks)) if ranks > 1 else states
     held, peak = shard.memory_for(rows)
     senders = job.environment.count * (1 + job.replay.ratio)
-    messages = (algorithm.steps + 2) * MESSAGE_BYTES * senders
+    message = MESSAGE_BYTES + 2 * 8 * max(0, words - 1)
+    messages = (algorithm.steps + 2) * message * senders
     shapes = saved_state.shapes(algorithm, job.environment.count)
     rings = sum(
         np.dtype(saved_state.FIELDS[name].dtype).itemsize * math.prod(shape)
@@ -50,11 +56,12 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
     rings += unsaved_bytes(job.replay, job.environment.count)
     copies = _copies(job, algorithm, states)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks + copies
+    solution = _solution(job, environment, states, rows, ranks)
     header = Header(
         job.text(), environment.id, environment.observation, environment.actions,
         environment.action, 0, 0, states, job.learning.dtype, algorithm.visits,
         job.environment.count, ranks, algorithm.tables, algorithm.masked,
-        extra=shapes,
+        extra=shapes | saved_state.table_shapes(algorithm, states),
     )  # fmt: skip
     return {
         "environment": environment.id,
@@ -72,6 +79,39 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         "node_bytes": rank * min(ranks, ranks_per_node),
         "checkpoint_bytes": sum(dataset.nbytes for dataset in layout(header)),
         "checkpoints": job.checkpoint.keep + 1 + len(job.checkpoint.milestones),
+        "solution": solution,
+    }
+
+
+def _solution(
+    job: Job, environment: Any, states: int, rows: int, ranks: int
+) -> dict[str, Any] | None:
+    """Return what a rank with so many rows takes to find all states, and to solve them; at most.
+
+    None for an environment that does not say what can happen.
+    """
+    if not isinstance(environment, CompiledEnvironment) or environment.rules is None:
+        return None
+    actions, outcomes = environment.actions, environment.rules.outcomes
+    others = memory.most_others(rows, states, actions, outcomes)
+    starts = min(environment.rules.starts, states)
+    shape = memory.Shape(
+        rows, others, actions, outcomes, job.solve.keep_outcomes,
+        math.ceil(starts * rows / states) if ranks > 1 else starts, starts,
+    )  # fmt: skip
+    rewards = memory.rewards(shape)
+    kept = memory.kept(shape) + rewards
+    finding, solving = memory.finding(shape) + kept, memory.solving(shape) + kept
+    peak = memory.peak(shape, kept)
+    return {
+        "state_bytes": max(finding, solving) / max(rows, 1),
+        "outcome_bytes": kept,
+        "reward_bytes": rewards,
+        "finding_bytes": finding,
+        "solving_bytes": solving,
+        "rank_bytes": PROCESS_BYTES + peak,
+        "table_gib": max(finding, solving) / 2**30,
+        "checkpoint_bytes": states * (8 + 8 * actions + 8 * environment.masked),
     }
 
 
@@ -79,8 +119,9 @@ def _copies(job: Job, algorithm: Algorithm, states: int) -> int:
     """Return the bytes that a periodic rank needs for copies of all states, and to merge them."""
     if job.mode.kind != "periodic":
         return 0
-    shard = Shard(1, algorithm.columns, np.dtype(job.learning.dtype), 0.0, True, algorithm.masked)
-    record, reply = record_types(algorithm.columns, algorithm.visits)
+    words = algorithm.mask_words
+    shard = Shard(1, algorithm.columns, np.dtype(job.learning.dtype), 0.0, True, words)
+    record, reply = record_types(algorithm.columns, algorithm.visits, words)
     return shard.memory_for(states)[1] + states * 2 * (record.itemsize + reply.itemsize)
 
 
@@ -102,7 +143,25 @@ def estimate_text(found: dict[str, Any]) -> str:
             f"{ranks_text(found['ranks_per_node'])}",
             f"a checkpoint   {size(found['checkpoint_bytes'])}; the run directory up to "
             f"{size(disk)} with {found['checkpoints']} of them",
+            *_solution_text(found["solution"]),
         ]
+    )
+
+
+def _solution_text(found: dict[str, Any] | None) -> Iterator[str]:
+    """Yield what `hpcq explore` and `hpcq solve` take, as lines of text."""
+    if found is None:
+        return
+    yield (
+        f"hpcq solve     a rank at most {size(found['rank_bytes'])}, {found['state_bytes']:.0f} "
+        f"bytes a state: {size(found['finding_bytes'])} while states are found, "
+        f"{size(found['solving_bytes'])} while they are solved and saved; "
+        f"{size(found['outcome_bytes'])} of it are outcomes, "
+        f"{size(found['reward_bytes'])} less if all rewards are equal"
+    )
+    yield (
+        f"               run.table_gib = {found['table_gib']:.3g} is enough; its checkpoint "
+        f"{size(found['checkpoint_bytes'])}"
     )
 
 

@@ -42,6 +42,17 @@ class EvaluationSchedule:
         """Return the tick of the evaluation to come."""
         return next_multiple(tick, self._every)
 
+    def none_before(self, last: int) -> str:
+        """Return what to say if the first evaluation comes after the run's last tick."""
+        first = self.next(self._learner.tick)
+        if self._every == 0 or first <= last:
+            return ""
+        return (
+            f"note: no evaluation: the first would be at step "
+            f"{first * self._learner.job.environment.count:,}, after the end (Python environments: "
+            "evaluations are at reset ticks); lower evaluation.every, or environment.reset_every"
+        )
+
     def due(self) -> bool:
         """Return whether it is time for one: after this tick, or any since this was last asked."""
         if self._every == 0:

@@ -56,6 +56,7 @@ class LiveView:
         self._title, self._total, self._step = "", 1, 0
         self._last_evaluation: dict[str, Any] = {}
         self._last_phases: dict[str, float] = {}
+        self._last_infos: dict[str, float] = {}
         self._returns: list[float] = []
         self._rates: list[float] = []
         self._over = ""
@@ -123,6 +124,7 @@ class LiveView:
         rows.add_column()
         for name, text in (
             ("episodes", self._episodes()),
+            ("info", self._infos()),
             ("evaluation", self._evaluation()),
             ("learning", self._learning()),
             ("table", self._table()),
@@ -161,6 +163,15 @@ class LiveView:
             text.append("  length ", "dim").append(f"{line['mean_length']:.4g}  ")
             text.append(_sparkline(self._returns), "green")
         return text
+
+    def _infos(self) -> Text | None:
+        """Return the newest mean of every number in the infos."""
+        new = {k: v for k, v in self._line.items() if k.startswith("info_") and v is not None}
+        self._last_infos.update(new)
+        text = Text()
+        for key, value in self._last_infos.items():
+            text.append(f"{printable(key[5:])} ", "dim").append(f"{value:.4g}  ")
+        return text if self._last_infos else None
 
     def _evaluation(self) -> Text | None:
         found, line = self._last_evaluation, self._line

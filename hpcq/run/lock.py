@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -27,6 +28,9 @@ TOUCH_SECONDS = 15.0
 
 # ENOTSUPP, which NFS servers and FUSE can return, has no name in Python.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
+
+# The C struct flock.
+_FLOCK = "hhqqi"
 
 # The directories that trainings of this process hold. The system's locks are of a process: they do
 # not keep two of its trainings apart, and are gone when any descriptor of the file is closed.
@@ -187,6 +191,26 @@ class RunLock:
             f"{owner.get('host', '?')}, process {owner.get('pid', '?')}{slurm}; wait for it, stop "
             "it, or choose another directory with --set run.directory=DIR"
         )
+
+
+def is_held(directory: Path) -> bool:
+    """Return whether a process holds the lock of a run, here or, as it seems, on another host.
+
+    Not for a process that trains: closing the file would release its own lock.
+    """
+    path = directory / NAME
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        with disk.open_file(path) as file:
+            owner = _owner(file.fileno())
+            held = struct.unpack(_FLOCK, fcntl.fcntl(file.fileno(), fcntl.F_GETLK, asked))
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return False
+    if held[0] != fcntl.F_UNLCK:
+        return True
+    here = socket.gethostname()
+    return owner.get("host", here) != here and age < STALE_SECONDS
 
 
 def _owner_record(job: str) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.checkpoint import saving
-from hpcq.envs.gymnasium_env import PythonEnvironment
-from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import ExitCode
-from hpcq.job.job import Job
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
-from hpcq.mpi import count_nodes, on_root
+from hpcq.mpi import on_root
+from hpcq.run import run_directory
+from hpcq.run.announcement import announce
 from hpcq.run.checkpoint_schedule import CheckpointSchedule
 from hpcq.run.evaluation_schedule import EvaluationSchedule
 from hpcq.run.lock import RunLock
@@ -24,8 +23,6 @@ from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 Log = Callable[[str], object]
-# Compiled environments of a rank whose tick takes as long as it takes two ranks to meet.
-LEAST_PER_RANK = 128
 
 # Yields reports, the same on all ranks; returns how the run ended.
 Training = Generator[dict[str, Any], None, ExitCode]
@@ -44,9 +41,14 @@ class Flag:
     TIME = 16
 
 
-def last_tick(job: Job, save_every: int) -> int:
-    """Return the tick after which the job is done, rounded up to one at which it can be saved."""
-    return tick_of(job.run.steps, job, save_every)
+def last_tick(learner: Learner) -> int:
+    """Return the tick after which the job is done: saved by a cut, or where it can be without."""
+    every = 1 if learner.job.run.cut_episodes else learner.save_every
+    return tick_of(learner.job.run.steps, learner.job, every)
+
+
+# A stop waits so many seconds for a reset tick; if none comes by then it cuts episodes.
+STOP_PATIENCE = 5.0
 
 
 class Run:
@@ -75,11 +77,9 @@ class Run:
         self.learner, self.path, self.writer, self.lock = learner, path, writer, lock
         self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
         watchdog.stepping = lambda: learner.stepping
-        job, save_every = learner.job, learner.save_every
-        self.last = last_tick(job, save_every)
-        title = _title(learner)
-        self._announce(title)
-        self.schedule = CheckpointSchedule(job, save_every, learner.tick)
+        self.last = last_tick(learner)
+        title = announce(learner, self.last, writer, log)
+        self.schedule = CheckpointSchedule(learner.job, learner.save_every, learner.tick)
         self.memory = MemoryLimit(learner)
         self.memory.check()
         self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, log)
@@ -87,22 +87,14 @@ class Run:
         self.evaluations = EvaluationSchedule(learner, watchdog.beat)
         if path is not None:
             self.evaluations.keep(path)
+        elif note := self.evaluations.none_before(self.last):
+            log(note)
         self.stop_flags = 0
         """flags that stop the run early"""
         self.ended_by = self.stopping.recheck()
+        self._waits = False
+        """whether a stop waits for a reset tick, rather than cut episodes"""
         self.started, self.seconds, self.first_step = time.perf_counter(), 0.0, learner.steps
-
-    def _announce(self, title: str) -> None:
-        learner = self.learner
-        if self.writer == "gather" and (nodes := count_nodes(learner.comm)) > 1:
-            self.log(
-                f"warning: {nodes} nodes save through rank 0 (writer gather): slow for big tables; "
-                "with checkpoint.writer = 'direct' or 'mpio' every rank writes its part"
-            )
-        self.log(f"{title}, {_plan(learner, self.last, self.writer)}")
-        if note := _size_note(learner):
-            self.log(note)
-        self.log(f"job: {learner.job.brief()}; all else as `hpcq reference` says")
 
     def training(self) -> Training:
         """Tick until the job is done or a stop is requested."""
@@ -112,56 +104,94 @@ class Run:
     def _ticks(self) -> Iterator[dict[str, Any]]:
         """Tick until the run is over and saved; yield reports."""
         learner, evaluations = self.learner, self.evaluations
+        if learner.tick < self.last and not self.ended_by:
+            # That of a run that is extended: it is not done any more.
+            on_root(learner.comm, lambda: run_directory.remove_summary(learner.job.directory))
         while learner.tick < self.last and not (
             (self.stop_flags or self.ended_by) and self.schedule.saved == learner.tick
         ):
+            cut, stopping = self._cuts(), bool(self.stop_flags or self.ended_by)
             agreed = learner.advance(
-                self._requests(), self._next_stop(), self.memory.most_rows, Flag.FULL
+                self._requests(), self._next_stop(), self.memory.most_rows, Flag.FULL, cut
             )
             self.watchdog.beat()
+            if cut:
+                learner.progress.note_cut(learner.tick)
             if agreed & (Flag.STOP | Flag.FULL) and not self.stop_flags:
-                self._stop(agreed)
+                self.stop_flags = agreed
             found = evaluations.evaluate()
             self.ended_by = self.ended_by or self.stopping.check(found is not None)
             if agreed & Flag.TIME:
                 self.ended_by = self.ended_by or self.stopping.time_text()
+            if (self.stop_flags or self.ended_by) and not stopping:
+                self._wait_or_cut()
             # A round of asynchronous mode can be worth several ticks.
-            over = self.stop_flags or self.ended_by or learner.tick >= self.last
+            at_end = learner.tick >= self.last - learner.ticks_to_quiesce
+            over = self.stop_flags or self.ended_by or at_end
             wanted = over or agreed & Flag.SAVE
-            if self.schedule.due(learner.tick, bool(wanted or evaluations.best_now)):
+            if self.schedule.due(learner.tick, bool(wanted or evaluations.best_now), cut):
                 self._save()
             if agreed & Flag.REPORT or found:
                 yield from self._report(found)
         self.seconds = time.perf_counter() - self.started
         yield from self._report()
 
+    def _cuts(self) -> bool:
+        """Return whether the next tick cuts episodes, so that the run can be saved."""
+        next_tick = self.learner.tick + 1
+        over = self.stop_flags or self.ended_by or next_tick == self.last
+        return bool(over) and self._must_cut(next_tick)
+
+    def _must_cut(self, tick: int) -> bool:
+        """Return whether the run can be saved after this tick only if it cuts episodes."""
+        waits = self._waits and tick != self.last
+        return (
+            self.learner.job.run.cut_episodes and not waits and tick % self.learner.save_every > 0
+        )
+
     def _next_stop(self) -> int:
         """Return the next tick after which there is something to do, whatever the flags."""
         tick = self.learner.tick
-        stops = self.evaluations.next(tick), self.stopping.next(tick), self.schedule.next(tick)
+        last = self.last - self._must_cut(self.last) - self.learner.ticks_to_quiesce
+        stops = [self.evaluations.next(tick), self.stopping.next(tick), self.schedule.next(tick)]
         # A stop waits for the next tick at which the run can be saved.
         if self.stop_flags or self.ended_by or self.schedule.wanted:
-            return min(self.last, *stops, next_multiple(tick, self.learner.save_every))
-        return min(self.last, *stops)
+            stops.append(next_multiple(tick, self.learner.save_every))
+        return max(tick + 1, min(last, *stops))
 
     def _requests(self) -> int:
-        """Return the flags of this rank; not collective."""
-        flags = Flag.STOP if self.pending_signals else 0
-        if self.memory.short():
-            flags |= Flag.FULL
+        """Return the flags of this rank, each until all have agreed on it; not collective."""
+        flags = 0
+        if not self.stop_flags:
+            flags = Flag.STOP if self.pending_signals else 0
+            if self.memory.short():
+                flags |= Flag.FULL
         if self.learner.comm.rank == 0:
             if self.reporter.due():
                 flags |= Flag.REPORT
-            if self.schedule.time_is_up():
+            if self.schedule.time_is_up() and not self.schedule.wanted:
                 flags |= Flag.SAVE
-            if self.stopping.time_is_up():
+            if self.stopping.time_is_up() and not self.ended_by:
                 flags |= Flag.TIME
         return flags
 
-    def _stop(self, agreed: int) -> None:
-        self.stop_flags = agreed
-        why = "stop requested" if agreed & Flag.STOP else "the table reaches run.table_gib"
-        self.log(f"{why}: saving in {-self.learner.tick % self.learner.save_every:,} ticks")
+    def _wait_or_cut(self) -> None:
+        """Decide whether a stop waits for a reset tick: if one comes soon. Say what it does."""
+        learner = self.learner
+        left = -learner.tick % learner.save_every
+        ticks = (learner.steps - self.first_step) / learner.job.environment.count
+        seconds = left * (time.perf_counter() - self.started) / max(ticks, 1)
+        soon = seconds <= STOP_PATIENCE and not self.stop_flags & Flag.FULL
+        self._waits = learner.comm.bcast(soon)
+        if not self.stop_flags:
+            return
+        why = "the table reaches run.table_gib" if self.stop_flags & Flag.FULL else "stop requested"
+        if left == 0:
+            self.log(f"{why}: saving")
+        elif learner.job.run.cut_episodes and not self._waits:
+            self.log(f"{why}: saving in a tick, which cuts the episodes")
+        else:
+            self.log(f"{why}: saving in {left:,} ticks")
 
     def _save(self) -> None:
         learner, section = self.learner, self.learner.job.checkpoint
@@ -212,43 +242,16 @@ class Run:
             on_root(
                 learner.comm,
                 lambda: summarise(
-                    learner, path, digest, done, seconds, clipped, self.ended_by, self.log
+                    learner,
+                    path,
+                    digest,
+                    done,
+                    seconds,
+                    clipped,
+                    self.ended_by,
+                    self.reporter.newest_infos,
+                    self.log,
                 ),
             )
         learner.comm.Barrier()
         return ExitCode.DONE
-
-
-def _size_note(learner: Learner) -> str:
-    """Return a hint where ranks meet more often than it pays; an empty text elsewhere."""
-    job, ranks = learner.job, learner.comm.size
-    lockstep = job.mode.kind == "lockstep" and isinstance(learner.environment, CompiledEnvironment)
-    if not lockstep or ranks == 1 or job.environment.count >= ranks * LEAST_PER_RANK:
-        return ""
-    return (
-        f"note: {job.environment.count // ranks} environments a rank step faster than ranks meet: "
-        f"take fewer ranks, or environment.count = {ranks * LEAST_PER_RANK} or more"
-    )
-
-
-def _title(learner: Learner) -> str:
-    job, environment, ranks = learner.job, learner.environment, learner.comm.size
-    kind = "python" if isinstance(environment, PythonEnvironment) else "compiled"
-    count = job.environment.count
-    return (
-        f"{job.name}: {environment.id} ({kind}), {count} environment{'s' * (count != 1)} on "
-        f"{ranks} rank{'s' * (ranks != 1)}"
-    )
-
-
-def _plan(learner: Learner, last: int, writer: str) -> str:
-    job, share = learner.job, learner.count
-    steps, rounded = last * job.environment.count, ""
-    if learner.save_every > 1 and steps != job.run.steps:
-        rounded = f" (run.steps = {job.run.steps:,}, up to a reset tick)"
-    idle = learner.comm.size - job.environment.count // (job.environment.vector or 1)
-    each = f"none on {idle} of them" if idle > 0 else f"about {max(share, 1)} each"
-    return (
-        f"{each}, {steps:,} steps{rounded}, run directory {job.shown(job.directory)}, "
-        f"checkpoints by {writer}"
-    )

@@ -50,9 +50,7 @@ class MemoryLimit:
             naming the memory needed.
         """
         if self._limit is not None and self._learner.comm.allreduce(self.short(), MPI.MAX):
-            error = JobError(self.explain())
-            error.collective = True
-            raise error
+            raise JobError(self.explain()).on_all_ranks()
 
     def explain(self) -> str:
         """Return how much memory resuming needs, as text. Collective."""

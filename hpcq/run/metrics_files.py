@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,20 @@ def read(directory: Path, tell: Tell = lambda text: None) -> list[Line]:
     except OSError as error:
         tell(f"{path}: cannot be read: {error.strerror}")
         return []
+
+
+def newest(directory: Path) -> Line | None:
+    """Return the last right line of a run's metrics.jsonl; None if the end of the file has none."""
+    try:
+        with disk.open_file(directory / run_directory.METRICS) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * MOST_LINE_BYTES))
+            rows = file.read(2 * MOST_LINE_BYTES).splitlines()
+    except OSError:
+        return None
+    for row in reversed(rows):
+        with contextlib.suppress(ValueError, RecursionError):
+            return _parsed(row)
+    return None
 
 
 def _lines(path: Path, tell: Tell) -> Iterator[Line]:
@@ -146,8 +161,35 @@ def append(directory: Path, line: Line) -> None:
     """
     with disk.append(directory / run_directory.METRICS) as file:
         file.write(_json(line))
-    with disk.append(directory / run_directory.METRICS_CSV) as file:
-        file.write((b"" if file.tell() else _csv(list(line))) + _csv(list(line.values())))
+    table = directory / run_directory.METRICS_CSV
+    columns = _columns(table)
+    if not set(line) <= set(columns):
+        # A resumed run may report more than before. Nothing is written through a link.
+        with disk.append(table):
+            pass
+        columns += [key for key in line if key not in columns]
+        _write_table(directory, columns)
+        return
+    with disk.append(table) as file:
+        file.write(_csv([line.get(column) for column in columns]))
+
+
+def _columns(table: Path) -> list[str]:
+    """Return the columns of a metrics.csv; none where there is none yet."""
+    try:
+        with disk.open_file(table) as file:
+            header = file.readline(MOST_LINE_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return next(csv.reader([header]), [])
+
+
+def _write_table(directory: Path, columns: list[str]) -> None:
+    """Write metrics.csv anew, with these columns, from metrics.jsonl."""
+    with disk.writing(directory / run_directory.METRICS_CSV) as table:
+        table.write(_csv(columns))
+        for line in _lines(directory / run_directory.METRICS, lambda text: None):
+            table.write(_csv([line.get(column) for column in columns]))
 
 
 def _json(line: Line) -> bytes:

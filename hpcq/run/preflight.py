@@ -1,5 +1,8 @@
 """Take a few steps on every rank before training, so that faulty environments are found early."""
 
+import math
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +32,20 @@ def check(
         try_out(environment, seed_word(job.run.seed), start)
 
 
-def try_out(environment: PythonEnvironment, seed: np.uint64, start: int = 0) -> None:
+def try_out(
+    environment: PythonEnvironment,
+    seed: np.uint64,
+    start: int = 0,
+    steps: int = STEPS,
+    seconds: float = math.inf,
+) -> float:
     """Reset environment `start` (or its VectorEnv) and take a few steps with every action.
+
+    Returns
+    -------
+    float
+        seconds that a step of one environment took, by the mean of `steps` of them, or of as many
+        as began within `seconds`.
 
     Raises
     ------
@@ -38,17 +53,21 @@ def try_out(environment: PythonEnvironment, seed: np.uint64, start: int = 0) -> 
         as `check`.
     """
     unit = environment.vector or 1
-    collector = make_collector(environment, seed, start, unit, STEPS)
+    collector = make_collector(environment, seed, start, unit, steps)
     try:
         collector.begin()
-        numbers = np.arange(unit)
-        for tick in range(1, STEPS + 1):
+        numbers, began = np.arange(unit), time.perf_counter()
+        for tick in range(1, steps + 1):
+            if time.perf_counter() - began > seconds:
+                tick -= 1
+                break
             collector.batch.hash[:] = collector.batch.next_hash
             wanted = (numbers + tick - 1) % environment.actions
             if environment.masked:
                 wanted = _legal_from(wanted, collector.batch.next_mask, environment.actions)
             collector.batch.action[:] = wanted
             collector.step(tick)
+        return (time.perf_counter() - began) / max(tick, 1) / unit
     finally:
         collector.close()
 

@@ -6,9 +6,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-# In the environment of the ranks that `hpcq run -n` starts: its process.
+# In the environment of the ranks that `hpcq run -n` starts: its process, and on which host.
 STARTED_BY = "HPCQ_STARTED_BY"
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+# In that of ranks which it starts again: when those before them ended, in seconds since 1970.
+ENDED_AT = "HPCQ_ENDED_AT"
+# A launcher says by one of these which rank a process is: Open MPI's, PMIx, MPICH's and Intel's.
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
 def children(pid: int) -> list[int]:
@@ -29,12 +32,23 @@ def descendants(pid: int) -> Iterator[int]:
 
 def state(pid: int) -> str:
     """Return the letter of a process's state, such as "T" for stopped; "" if it has ended."""
+    return _status(pid)[0]
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process; 0 if the process has ended."""
+    return int(_status(pid)[1])
+
+
+def _status(pid: int) -> tuple[str, str]:
+    """Return state and parent."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
+        return "", "0"
     # The state follows the name, which is in brackets and may hold anything.
-    return stat.rpartition(")")[2].split()[0]
+    found, above, *_ = stat.rpartition(")")[2].split()
+    return found, above
 
 
 def is_alive(pid: int) -> bool:
@@ -73,7 +87,7 @@ def handles(pid: int, number: int, ignored: bool = False) -> bool:
 
 def stopped_ranks() -> list[str]:
     """Return the ranks beside this one that are stopped, such as by SIGSTOP, as text."""
-    if not any(name in os.environ for name in _RANKS):
+    if not any(name in os.environ for name in RANKS):
         return []
     beside = [pid for pid in children(os.getppid()) if state(pid) in ("T", "t")]
     return [f"rank {rank_of(pid)} (process {pid}) is stopped" for pid in beside]
@@ -82,7 +96,7 @@ def stopped_ranks() -> list[str]:
 def rank_of(pid: int) -> str:
     """Return the rank of a launcher's process; "?" where that is not to be known."""
     found = environ(pid)
-    return next((found[name] for name in _RANKS if name in found), "?")
+    return next((found[name] for name in RANKS if name in found), "?")
 
 
 def send(pid: int, number: int) -> None:

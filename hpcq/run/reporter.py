@@ -2,6 +2,7 @@
 
 import math
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq import disk
-from hpcq.job.schedules import Visits
+from hpcq.collectors import infos
+from hpcq.collectors.centring import RATE
 from hpcq.learning.evaluation import Evaluation
 from hpcq.learning.learner import Learner
 from hpcq.learning.stopwatch import PHASES
+from hpcq.printable import printable
 from hpcq.run import metrics_files, run_directory
 from hpcq.run.formatting import EXPLORATION, rate_text, time_text
 from hpcq.run.tensorboard import TensorBoard
+from hpcq.run.waiting import Waiting
 
 # What each rank contributes to a report; the time of each phase follows.
-_COLUMNS = ("episodes", "returns", "lengths", "rows", "load", "messages", "table", "memory")
+_COLUMNS = (
+    "episodes",
+    "returns",
+    "lengths",
+    "ended",
+    "rows",
+    "load",
+    "messages",
+    "table",
+    "memory",
+)
 _BALANCED = ("rows", "messages")
 
-# Of a run of so many seconds, the share of waiting that is worth a word.
-MUCH_WAITING, LONG_ENOUGH = 0.75, 5.0
+# Reports of whose speed the median tells the time left.
+SMOOTHED = 5
 
 
 @runtime_checkable
@@ -73,12 +87,16 @@ class Reporter:
         self._view = log if isinstance(log, View) else None
         self._title = title
         self._phases = list(PHASES)
+        self._infos = tuple(learner.job.environment.info)
+        # The newest mean of each number of the infos, for the summary.
+        self.newest_infos: dict[str, float] = {}
         self._every = learner.job.run.report_every
         self._time = time.perf_counter()
         self._steps = learner.steps
         self._seconds = 0.0
         self.saved = saved
-        self._waited = self._worked = 0.0
+        self._rates: list[float] = []
+        self._waiting = Waiting()
         self._warned: set[str] = set()
         self._board: TensorBoard | None = None
         if learner.comm.rank == 0:
@@ -107,13 +125,14 @@ class Reporter:
         mine = self._own()
         ranks = np.empty((learner.comm.size, mine.size)) if learner.comm.rank == 0 else None
         learner.comm.Gather(mine, ranks)
-        seconds, self._time, self._steps = now - self._time, now, learner.steps
+        # An environment may have stopped the clocks (freezegun and its like).
+        seconds = max(now - self._time, 1e-9)
+        self._time, self._steps = now, learner.steps
         self._seconds += seconds
         line = None
         if ranks is not None:
             line = self._line(ranks, steps / seconds, found)
-            self._waited += steps * (line["ns_exchange"] or 0.0)
-            self._worked += steps * (line["busy_ns_mean"] or 0.0)
+            self._waiting.add(line, steps, seconds)
             if self._view is not None:
                 self._view.report(line, self._title, self._total)
             else:
@@ -123,14 +142,7 @@ class Reporter:
 
     def advice(self) -> str:
         """Return what to try where ranks mostly waited for each other; rank 0 alone knows."""
-        waited = self._waited / (self._waited + self._worked or 1.0)
-        if self._learner.comm.size == 1 or waited < MUCH_WAITING or self._seconds < LONG_ENOUGH:
-            return ""
-        return (
-            f"note: ranks waited for each other for {waited:.0%} of the time: others use their "
-            "cores, a tick is too short, or environments step unequally fast; try fewer ranks, "
-            "a larger environment.count, or (for the last) mode.kind = 'asynchronous'"
-        )
+        return self._waiting.note() if self._learner.comm.size > 1 else ""
 
     def close(self) -> None:
         """Close the files, and the view if there is one."""
@@ -140,19 +152,21 @@ class Reporter:
             self._view.close()
 
     def _own(self) -> NDArray[np.float64]:
-        """Return the `_COLUMNS` of this rank, and the nanoseconds of each phase per tick."""
+        """Return the `_COLUMNS` of this rank, the nanoseconds of each phase per tick, and infos."""
         learner, shard = self._learner, self._learner.shard
         messages = learner.received()
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         spent = learner.stopwatch.take()
         values = (
             *learner.take_episode_stats(),
+            learner.ended_episodes(),
             len(shard),
             shard.load_factor,
             messages,
             shard.nbytes,
             memory,
             *(spent.get(p, math.nan) for p in self._phases),
+            *learner.collector.take_info_stats().ravel(),
         )
         return np.array(values)
 
@@ -164,6 +178,7 @@ class Reporter:
         columns = dict(zip(_COLUMNS, ranks.T, strict=False))
         episodes = int(columns["episodes"].sum())
         learning_rate = learner.job.learning.learning_rate
+        exploration = learner.exploration(int(columns["ended"].sum()))
         line: dict[str, Any] = {
             "step": learner.steps,
             "tick": learner.tick,
@@ -173,9 +188,9 @@ class Reporter:
             "episodes": episodes,
             "mean_return": float(columns["returns"].sum()) / episodes if episodes else None,
             "mean_length": float(columns["lengths"].sum()) / episodes if episodes else None,
-            **{key: learner.exploration.get(key) for key in EXPLORATION},
+            **{key: exploration.get(key) for key in EXPLORATION},
             "learning_rate": (
-                None if isinstance(learning_rate, Visits) else learning_rate.at(learner.steps)
+                None if learning_rate.counts_visits else learning_rate.at(learner.steps)
             ),
             "states": int(columns["rows"].sum()),
             "table_bytes": int(columns["table"].sum()),
@@ -187,7 +202,8 @@ class Reporter:
             line[f"{name}_mean"] = float(columns[name].mean())
             line[f"{name}_max"] = int(columns[name].max())
         share = learner.job.environment.count / learner.comm.size
-        spent = ranks[:, len(_COLUMNS) :] / share
+        phases_end = len(_COLUMNS) + len(self._phases)
+        spent = ranks[:, len(_COLUMNS) : phases_end] / share
         for name, values in zip(self._phases, spent.T, strict=True):
             line[f"ns_{name}"] = _number(values.mean())
         # Local work; the rest is communication and waiting.
@@ -201,17 +217,38 @@ class Reporter:
         line["evaluation_length"] = found and found.mean_length
         line["best_return"] = learner.progress.best_return
         line["best_step"] = learner.progress.best_step
+        if learner.algorithm.centring:
+            line["reward_rate"] = float(learner.centre.numbers[RATE])
+        stats = ranks[:, phases_end:].sum(axis=0).reshape(-1, infos.COLUMNS)
+        self._add_infos(line, "", infos.means(self._infos, stats))
+        self._add_infos(line, "evaluation_", found.infos if found else {})
         return line
 
+    def _add_infos(self, line: dict[str, Any], prefix: str, found: dict[str, float | None]) -> None:
+        """Add the means of numbers in infos to a report."""
+        for name in infos.names(self._infos):
+            value = found.get(name)
+            line[prefix + name] = value
+            if value is not None:
+                self.newest_infos[prefix + name] = value
+
     def _text(self, line: dict[str, Any]) -> str:
-        left = (self._total - line["step"]) / line["steps_per_second"]
+        self._rates = [*self._rates[1 - SMOOTHED :], line["steps_per_second"]]
+        # An evaluation or a checkpoint makes one interval slow.
+        left = (self._total - line["step"]) / statistics.median(self._rates)
         returned = line["mean_return"]
-        exploration = [f"{key} {value:.3g}  " for key, value in self._learner.exploration.items()]
+        exploration = [f"{key} {line[key]:.3g}  " for key in EXPLORATION if line[key] is not None]
+        numbers = [
+            f"{printable(key)} {line[f'info_{key}']:.4g}  "
+            for key in self._infos
+            if line[f"info_{key}"] is not None
+        ]
         return (
             f"{100 * line['step'] / self._total:5.1f} %  step {line['step']:,}  "
             f"{rate_text(line['steps_per_second'])} steps/s  "
             f"episodes {line['episodes']:,}  "
             f"return {'-' if returned is None else f'{returned:.2f}'}  "
+            f"{''.join(numbers)}"
             f"{self._evaluation_text(line)}"
             f"{''.join(exploration)}states {line['states']:,}  {time_text(left)} left"
         )

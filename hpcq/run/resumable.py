@@ -13,14 +13,16 @@ from hpcq.job import renamed
 from hpcq.job.job import Job
 from hpcq.job.toml_io import beside, override, placeless, toml
 from hpcq.printable import printable
-from hpcq.run import stored_job
+from hpcq.run import run_directory, stored_job
 
 MAY_CHANGE = (
     "run.steps",
+    "run.cut_episodes",
     "run.report_every",
     "run.stall_timeout",
     "run.table_gib",
     "run.tensorboard",
+    "environment.info",
     "checkpoint.",
     "stop.",
 )
@@ -100,10 +102,12 @@ def _kept(source: str, relearn: bool) -> JobError:
     also = f" and {', '.join(MAY_OVERRIDE)}" if relearn else ""
     with_override = "" if relearn else f"; with --override also {', '.join(MAY_OVERRIDE)}"
     return JobError(
-        f"{source}: a resumed run keeps its job, but for run.steps, run.report_every, "
-        "run.stall_timeout, run.table_gib, run.tensorboard, checkpoint.*, stop.*, the folder of "
-        f"the file in environment.id{also}{with_override}; to change more, start a new run from "
-        "this table with --set run.start_from=CHECKPOINT and another run.directory"
+        f"{source}: a resumed run keeps its job, but for run.steps, run.cut_episodes, "
+        "run.report_every, run.stall_timeout, run.table_gib, run.tensorboard, environment.info, "
+        "checkpoint.*, "
+        f"stop.*, the folder of the file in environment.id{also}{with_override}; to change more, "
+        "start a new run from this table with --set run.start_from=CHECKPOINT and another "
+        "run.directory"
     )
 
 
@@ -177,7 +181,23 @@ def _differences(path: Path, header: Header, job: Job, relearn: bool) -> list[st
                 else ""
             )
         )
-    return [f"overridden: {printable(text)}" for text in differences.values()]
+    notes = [f"overridden: {printable(text)}" for text in differences.values()]
+    if differences and (warning := uncounted(header, job)):
+        notes.append(warning)
+    return notes
+
+
+def uncounted(header: Header, job: Job) -> str:
+    """Return a warning where a learning rate by visits meets a table that has counted none."""
+    rate = job.learning.learning_rate
+    if header.visits or not rate.counts_visits or not header.rows:
+        return ""
+    return (
+        "warning: the table has counted no visits, so learning_rate begins anew: the first update "
+        f"of each state and action takes the rate {rate.terms.start:g}"
+        + (", which replaces what was learned" if rate.terms.start == 1 else "")
+        + "; give learning_rate a smaller start, or a rate that does not follow visits"
+    )
 
 
 def _rename_by_step(listed: Sequence[Listed], newest: Listed) -> tuple[Path, list[str]]:
@@ -202,11 +222,10 @@ def holds_run_of(job: Job) -> bool:
     JobError
         naming the keys that differ.
     """
-    stored = stored_job.read(job.directory)
-    if stored is None:
+    there = _stored_keys(job)
+    if there is None:
         return False
-    found = Job.check(stored.data, str(stored.source))
-    here, there = _keys(job), _keys(found)
+    here = _keys(job)
     differences = [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in {**there, **here}
@@ -223,10 +242,31 @@ def holds_run_of(job: Job) -> bool:
     return True
 
 
+def is_finished(job: Job) -> bool:
+    """Return whether the job's directory holds its run, finished, which the job does not extend.
+
+    Raises
+    ------
+    JobError
+        if it holds the run of another job.
+    """
+    if not holds_run_of(job) or not (job.directory / run_directory.SUMMARY).exists():
+        return False
+    here, there = _keys(job), _stored_keys(job) or {}
+    lengths = [key for key in {**here, **there} if key.startswith(("run.steps", "stop."))]
+    return all(here.get(key) == there.get(key) for key in lengths)
+
+
 def changes_of(job: Job) -> tuple[str, ...]:
     """Return what a resumed run may change, as the job has it: assignments for `read_job`."""
     may = MAY_CHANGE + MAY_MOVE
     return tuple(f"{key}={toml(v)}" for key, v in _keys(job).items() if key.startswith(may))
+
+
+def _stored_keys(job: Job) -> dict[str, object] | None:
+    """Return the keys of the run in the job's directory; None if there is none."""
+    stored = stored_job.read(job.directory)
+    return None if stored is None else _keys(Job.check(stored.data, str(stored.source)))
 
 
 def _keys(job: Job) -> dict[str, object]:

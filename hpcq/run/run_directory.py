@@ -1,5 +1,6 @@
 """The run directory: job.json, metrics, summary. For its checkpoints see checkpoint/files.py."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -40,8 +41,13 @@ def take(directory: Path, lock: RunLock, job: str) -> bool:
         raise _unwritable(directory, error) from None
 
 
-def check(directory: Path, overwrite: bool) -> None:
+def check(directory: Path, overwrite: bool, go_on: str = "") -> None:
     """Refuse a run directory that holds a run, or cannot be written.
+
+    Parameters
+    ----------
+    go_on
+        how to go on with that run, if not by `hpcq resume`.
 
     Raises
     ------
@@ -51,8 +57,9 @@ def check(directory: Path, overwrite: bool) -> None:
     try:
         if not overwrite and _holds_run(directory):
             raise RunDirectoryError(
-                f"{directory} holds a run already; go on with `hpcq resume {directory}`, "
-                "choose another with --set run.directory=DIR, or replace it with --overwrite"
+                f"{directory} holds a run already; go on with "
+                f"{go_on or f'`hpcq resume {directory}`'}, choose another with "
+                "--set run.directory=DIR, or replace it with --overwrite"
             )
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -84,3 +91,9 @@ def prepare(directory: Path, job_text: str) -> None:
         stored_job.write(directory, job_text)
     except OSError as error:
         raise _unwritable(directory, error) from None
+
+
+def remove_summary(directory: Path) -> None:
+    """Remove the summary of a run that goes on; a directory that is gone is found out later."""
+    with contextlib.suppress(OSError):
+        (directory / SUMMARY).unlink()

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,10 +14,11 @@ from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.files import locate
 from hpcq.checkpoint.reader import read_header, verify
 from hpcq.checkpoint.snapshot import check_header
+from hpcq.collectors.centring import RATE
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
-from hpcq.errors import ExitCode, JobError
+from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
@@ -23,7 +26,8 @@ from hpcq.mpi import agree, count_nodes, first_on_each_node, on_root, patient
 from hpcq.run import compiling, preflight, run_directory, stored_job, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Log, Run, Training, last_tick
-from hpcq.run.resumable import changes_of, holds_run_of, newest, read_job
+from hpcq.run.processes import ENDED_AT
+from hpcq.run.resumable import changes_of, holds_run_of, newest, read_job, uncounted
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 
@@ -99,7 +103,7 @@ def _train(
     writer = agree(comm, lambda: saving.choose_writer(job.checkpoint.writer))
     if job.run.tensorboard:
         on_root(comm, tensorboard.check)
-    with _locked(job, comm) as (lock, watchdog):
+    with locked(job, comm) as (lock, watchdog):
         path = None
         if resumed:
             with watchdog.patient(math.inf):
@@ -113,21 +117,25 @@ def _train(
             if path is not None:
                 _load_run(learner, path, watchdog)
                 log(f"resuming {job.shown(path)} at step {learner.steps:,}")
+                if learner.progress.cuts:
+                    log(_cuts_note(learner))
             else:
-                _load_start(learner, watchdog)
+                _load_start(learner, watchdog, log)
             # What an old run left goes last: the new one may start from its table, or be refused.
             keep = stored_job.write if resumed else run_directory.prepare
             on_root(comm, lambda: keep(job.directory, job.text()))
             if path is None:
                 learner.begin()
             run = Run(learner, path, writer, log, pending_signals, watchdog, lock)
+            if ended := os.environ.get(ENDED_AT):
+                log(f"learning again {time.time() - float(ended):.1f} s after the ranks had ended")
             return (yield from run.training())
         finally:
             learner.abandon()
 
 
 @contextmanager
-def _locked(job: Job, comm: MPI.Intracomm) -> Iterator[tuple[RunLock, Watchdog]]:
+def locked(job: Job, comm: MPI.Intracomm) -> Iterator[tuple[RunLock, Watchdog]]:
     """Hold the lock of the run directory, and run the watchdog. Collective."""
     lock = RunLock(job.directory)
     made = on_root(comm, lambda: run_directory.take(job.directory, lock, job.name))
@@ -142,7 +150,8 @@ def _locked(job: Job, comm: MPI.Intracomm) -> Iterator[tuple[RunLock, Watchdog]]
                 job.directory.rmdir()
 
 
-def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
+def resolve_environment(job: Job) -> CompiledEnvironment | PythonEnvironment:
+    """Return the environment of a job; an error names the job file."""
     try:
         return resolve(job.environment)
     except JobError as error:
@@ -151,7 +160,8 @@ def _resolve(job: Job) -> CompiledEnvironment | PythonEnvironment:
 
 def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
     with watchdog.patient(START_SECONDS):
-        environment = agree(comm, lambda: _resolve(job))
+        agree(comm, compiling.check_compiler)
+        environment = agree(comm, lambda: resolve_environment(job))
         nodes = count_nodes(comm)
         with first_on_each_node(comm):
             compiled = compiling.compiled(job, environment, comm.size, nodes)
@@ -163,7 +173,7 @@ def _make_learner(job: Job, comm: MPI.Intracomm, watchdog: Watchdog) -> Learner:
     return learner
 
 
-def _load_start(learner: Learner, watchdog: Watchdog) -> None:
+def _load_start(learner: Learner, watchdog: Watchdog, log: Log) -> None:
     """Begin with another run's table, if the job says so. Collective."""
     if learner.job.run.start_from is None:
         return
@@ -173,12 +183,22 @@ def _load_start(learner: Learner, watchdog: Watchdog) -> None:
         header, _ = on_root(learner.comm, lambda: verify(source, found))
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
         restore.load_table(learner, source)
+        if header.reward_rate:
+            # The values are relative to it.
+            learner.progress.reward_rate = learner.centre.numbers[RATE] = header.reward_rate
+    if warning := uncounted(header, learner.job):
+        log(warning)
 
 
 def _load_run(learner: Learner, path: Path, watchdog: Watchdog) -> None:
     """Bring the learner to where the checkpoint was written. Collective."""
     comm = learner.comm
     header = on_root(comm, lambda: read_header(path))
+    if header.solution:
+        raise CheckpointError(
+            f"{path} is an exact solution, not a run: go on with `hpcq solve JOB --resume`; to "
+            "learn from its table, start a run with --set run.start_from=CHECKPOINT"
+        ).on_all_ranks()
     agree(comm, lambda: restore.check_compatible(learner, header, path))
     nbytes = on_root(comm, lambda: path.stat().st_size)
     with watchdog.patient(START_SECONDS + patience(nbytes)):
@@ -187,9 +207,19 @@ def _load_run(learner: Learner, path: Path, watchdog: Watchdog) -> None:
     agree(comm, lambda: _check_length(learner, before))
 
 
+def _cuts_note(learner: Learner) -> str:
+    """Return what a run no longer promises whose episodes were cut between reset ticks."""
+    steps = [tick * learner.job.environment.count for tick in learner.progress.cuts]
+    shown = ", ".join(f"{step:,}" for step in steps[-3:][::-1])
+    return (
+        f"note: {len(steps)} stop{'s' * (len(steps) != 1)} cut its episodes (newest at step "
+        f"{shown}): it ends in another table than without; run.cut_episodes = false avoids that"
+    )
+
+
 def _check_length(learner: Learner, before: Job) -> None:
     """Refuse to make a run shorter than it is; asynchronous runs end a little after their steps."""
-    last = last_tick(learner.job, learner.save_every)
+    last = last_tick(learner)
     if learner.tick > last and learner.job.run.steps < before.run.steps:
         raise JobError(
             f"run.steps = {learner.job.run.steps:,}, but {learner.steps:,} steps are done; "

@@ -8,16 +8,17 @@ import threading
 SECONDS = 1.0
 
 
-def say(message: str) -> bool:
+def say(message: str, descriptor: int = 2) -> bool:
     """Print a message on standard error; return whether that was done, in a second at most."""
     said = threading.Event()
 
     def write() -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
+        text = f"hpcq: {message}".rstrip("\n").encode(errors="backslashreplace")
         with contextlib.suppress(OSError):
             # One write: other ranks print at the same time.
-            os.write(2, f"hpcq: {message}".rstrip("\n").encode(errors="backslashreplace") + b"\n")
+            os.write(descriptor, text + b"\n")
             said.set()
 
     threading.Thread(target=write, daemon=True).start()

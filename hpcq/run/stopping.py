@@ -10,6 +10,7 @@ import time
 import numpy as np
 from mpi4py import MPI
 
+from hpcq.collectors.centring import RATE
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.tabular import TableModel
 from hpcq.errors import JobError
@@ -21,10 +22,10 @@ from hpcq.learning.tick import NO_LIMIT
 from hpcq.table.combine import combine_tables
 
 
-def tick_of(step: int, job: Job, save_every: int) -> int:
-    """Return the first tick that has done `step` steps, of those at which the run can be saved."""
+def tick_of(step: int, job: Job, every: int) -> int:
+    """Return the first tick that has done `step` steps, of the multiples of `every`."""
     ticks = -(-step // job.environment.count)
-    return -(-ticks // save_every) * save_every
+    return -(-ticks // every) * every
 
 
 def next_multiple(tick: int, every: int) -> int:
@@ -38,13 +39,14 @@ class Stopping:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._rules = rules = learner.job.stop
-        save_every = learner.save_every
+        # A run that a criterion ends can be saved a tick later, or it ends where it can be.
+        every = learner.look_every if learner.job.run.cut_episodes else learner.save_every
         # 0: never.
         self._check_every = self._window = 0
         if rules.episodes is not None or rules.bellman_residual is not None:
-            self._check_every = tick_of(rules.every, learner.job, save_every)
+            self._check_every = tick_of(rules.every, learner.job, every)
         if rules.td_error is not None:
-            self._window = tick_of(rules.td_window, learner.job, save_every)
+            self._window = tick_of(rules.td_window, learner.job, every)
         self._model = None
         if rules.bellman_residual is not None:
             self._model = _model(learner)
@@ -84,16 +86,20 @@ class Stopping:
             self._end_window()
             found = self._converged()
         if self._seen >= next_multiple(seen, self._check_every):
-            # What is checked is what would be saved.
-            learner.quiesce()
+            if self._model is not None:
+                # The table that is checked is the one that would be saved.
+                learner.quiesce()
+            if found := found or self._episodes() or self._residual():
+                learner.quiesce()
             learner.progress.looked = learner.tick
-            found = found or self._episodes() or self._residual()
         return found or (self._evaluation() if evaluated else None)
 
     def recheck(self) -> str | None:
         """Return the criterion that ended the run before it was saved, or None. Collective."""
         found = self._converged() or self._evaluation()
-        if self._learner.progress.looked == self._learner.tick:
+        tick, progress = self._learner.tick, self._learner.progress
+        # One that ended it between two reset ticks was followed by a tick that cut.
+        if progress.looked == (tick - 1 if tick in progress.cuts else tick):
             found = found or self._episodes() or self._residual()
         return found
 
@@ -175,7 +181,8 @@ def _model(learner: Learner) -> TableModel:
 def bellman_residual(learner: Learner, model: TableModel) -> float:
     """Return max |q(s, a) - r - gamma max_b q(s', b)|, expected by the model. Collective.
 
-    Over all actions of the states that have a row; where there is none, `q_init` counts.
+    Over all actions of the states that have a row; where there is none, `q_init` counts. Of centred
+    rewards, what they are above their mean.
     """
     job, algorithm = learner.job, learner.algorithm
     shape = (model.start.size, algorithm.actions)
@@ -191,5 +198,5 @@ def bellman_residual(learner: Learner, model: TableModel) -> float:
     seen = has_row > 0
     q = np.where(seen[:, None], mine, job.learning.q_init)
     discount = algorithm.sign * job.learning.gamma
-    wanted = exact.action_values(model, q.max(axis=1), discount)
+    wanted = exact.action_values(model, q.max(axis=1), discount) - learner.centre.numbers[RATE]
     return float(np.abs(q - wanted)[seen].max(initial=0.0))

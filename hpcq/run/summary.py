@@ -18,6 +18,7 @@ from hpcq.hashing import unmix64
 from hpcq.learning import exact
 from hpcq.learning.learner import Learner
 from hpcq.run import run_directory
+from hpcq.run.beside import distance, distance_text
 from hpcq.run.formatting import json_text, rate_text
 from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.masks import legal_actions
@@ -88,6 +89,7 @@ def summarise(
     seconds: float,
     clipped: int,
     ended: str | None,
+    infos: dict[str, float],
     log: Callable[[str], object],
 ) -> None:
     """Log the end of a run and write summary.json; for rank 0.
@@ -100,20 +102,30 @@ def summarise(
         numbers that were outside their bins' range, on all ranks, in this process.
     ended
         the criterion of [stop] that ended the run, as text; None: it has done its steps.
+    infos
+        the newest means of numbers in the environments' infos.
     """
     digested = learner.environment.observation["kind"] == "Digest"
     bound = collision_bound(digest.rows) if digested else None
+    beside = distance(learner.job, learner.job.directory, path)
+    if isinstance(beside, str):
+        log(f"note: the solution in {beside}")
+        beside = None
     summary: dict[str, Any] = {
         "job": learner.job.name,
         "environment": learner.environment.id,
         **exact_returns(learner, path),
+        **({"solution": beside} if beside else {}),
         "steps": learner.steps,
         "ended_by": ended or f"run.steps = {learner.job.run.steps:,}",
         "best_return": learner.progress.best_return,
         "best_step": learner.progress.best_step,
+        **({"infos": infos} if infos else {}),
+        **({"reward_rate": rate} if (rate := learner.progress.reward_rate) is not None else {}),
         "seconds": round(seconds, 3),
         "steps_per_second": round(steps / seconds, 1) if seconds > 0 else None,
         "states": digest.rows,
+        "cut_at": [tick * learner.job.environment.count for tick in learner.progress.cuts],
         "clipped": clipped,
         "collision_bound": bound,
         "ranks": learner.comm.size,
@@ -136,6 +148,10 @@ def _lines(summary: dict[str, Any], steps: int) -> Iterator[str]:
             f"{'not found' if optimum is None else _round(optimum)} "
             f"(exact mean return of an episode of at most {summary['horizon']} steps)"
         )
+    if "solution" in summary:
+        yield distance_text(summary["solution"])
+    if "reward_rate" in summary:
+        yield f"mean reward of a step, as learned: {summary['reward_rate']:.6g}"
     if summary["clipped"]:
         yield (
             f"{summary['clipped']:,} numbers of observations were outside their bins' range: "

@@ -10,6 +10,7 @@ FOLDER = "tensorboard"
 # The group of a key in TensorBoard, by its prefix; the others are in "run".
 _GROUPS = (
     ("mean_", "training"),
+    ("info_", "training"),
     ("episodes", "training"),
     ("evaluation_", "evaluation"),
     ("best_return", "evaluation"),

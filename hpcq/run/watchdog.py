@@ -16,6 +16,7 @@ import faulthandler
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -56,7 +57,6 @@ _STEPPING = (
 )
 
 _LATEST = 1e6
-_LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 
 
 def patience(nbytes: int) -> float:
@@ -91,9 +91,10 @@ class Watchdog:
         self.stepping: Callable[[], bool | None] = lambda: None
         self._beats = 0
         self._allowance = 0.0
-        self._parent = os.getppid() if any(map(os.environ.get, _LAUNCHED)) else 0
+        self._parent = os.getppid() if any(map(os.environ.get, processes.RANKS)) else 0
         starter = os.environ.get(processes.STARTED_BY, "") if self._parent else ""
-        self._starter = int(starter) if starter.isdecimal() else 0
+        pid, _, host = starter.partition("@")
+        self._starter = int(pid) if pid.isdecimal() and host == socket.gethostname() else 0
         self._done = threading.Event()
         self._signals, self._wake = os.pipe()
         self._woke_before = -1

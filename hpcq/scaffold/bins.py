@@ -40,7 +40,8 @@ def bin_keys(profile: EnvironmentProfile) -> list[tuple[str, Any, str]]:
         what = f"{count} floats" if profile.exact else "floats beside what cannot be numbered"
         raise JobError(
             f"{profile.section.id}: its observations hold {what}, too much for a table; reduce "
-            "the observation: a Gymnasium wrapper that picks or computes a few numbers, given by "
+            "them: --set 'environment.observe=[0, 1]' picks parts, and a Gymnasium wrapper that "
+            "computes a few numbers is given by "
             "--set 'environment.wrappers=[{entry=\"file.py:Name\"}]'"
         )
     bins = int(min(MAX_BINS, max(MIN_BINS, STATES ** (1 / count))))

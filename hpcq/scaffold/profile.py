@@ -1,12 +1,15 @@
 """Profile an environment: its spaces, and a rollout of random actions."""
 
 import contextlib
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpcq.envs.guest import attempt, format_error
+import numpy as np
+
+from hpcq.envs.guest import attempt, close, format_error
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
@@ -17,8 +20,11 @@ from hpcq.run.preflight import try_out
 from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.discretise import components
-from hpcq.spaces.masks import BITS
+from hpcq.spaces.masks import MOST_ACTIONS
 from hpcq.spaces.spaces import describe
+
+# Outcomes that are looked at: a second's worth.
+MOST_OUTCOMES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,22 @@ class EnvironmentProfile:
     rollout: Rollout
     seeding: dict[str, bool] = field(default_factory=dict)
     """what it needs since its seed does not decide its first observation"""
+
+    @property
+    def never_terminates(self) -> bool:
+        """Whether that is known: the environment says what can happen, in not too many states."""
+        environment = self.environment
+        if not isinstance(environment, CompiledEnvironment) or environment.rules is None:
+            return False
+        rules, states = environment.rules, Codec(environment.observation).size
+        sizes = states, environment.actions, rules.outcomes
+        if math.prod(sizes) > MOST_OUTCOMES:
+            return False
+        for state, action, k in np.ndindex(*sizes):
+            found = rules.outcome(environment.model, np.uint64(state), action, k)
+            if found[0] > 0 and found[3]:
+                return False
+        return True
 
     @property
     def states(self) -> int | None:
@@ -87,7 +109,7 @@ def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> Environme
         return _profile_compiled(section, environment)
     env = environment.make()
     if key := _mask_key(env, environment.actions):
-        attempt(lambda: env.close())
+        close(env)
         masked = {"mask_key": key, "action_mask": True}
         return _profile(section.model_copy(update=masked), seeding)
     try:
@@ -99,7 +121,7 @@ def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> Environme
         stepper = GymnasiumStepper(env, environment, description)
         rollout = _faults_named(environment.id, lambda: roll_out(stepper, environment.actions))
     finally:
-        attempt(lambda: env.close())
+        close(env)
     spec = getattr(env, "spec", None)
     return EnvironmentProfile(
         section,
@@ -117,7 +139,7 @@ def _profile(section: EnvironmentSection, seeding: dict[str, bool]) -> Environme
 def _mask_key(env: Any, actions: int) -> str | None:
     """Return the key of a Dict observation that seems to hold the legal actions."""
     parts = getattr(env.observation_space, "spaces", None)
-    if not isinstance(parts, dict) or len(parts) < 2 or actions > BITS:
+    if not isinstance(parts, dict) or len(parts) < 2 or actions > MOST_ACTIONS:
         return None
     keys = (key for key in _MASK_KEYS if key in parts and parts[key].shape == (actions,))
     return next(keys, None)

@@ -11,7 +11,7 @@ from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment, ContinuousEnvironment
 from hpcq.rng import environment_streams, seed_word
 from hpcq.spaces.codec import Codec
-from hpcq.spaces.masks import BITS, legal_actions
+from hpcq.spaces.masks import MOST_ACTIONS, legal_actions
 
 STEPS = 5000
 SECONDS = 5.0
@@ -27,6 +27,8 @@ class Rollout:
     """one number for each observation"""
     lengths: list[int] = field(default_factory=list)
     """of finished episodes"""
+    terminated: int = 0
+    """how many of them terminated"""
     time_limit: int = 0
     """length of the longest truncated episode: the environment's own time limit; 0: none was"""
     rewards: set[float] = field(default_factory=set)
@@ -80,7 +82,8 @@ class GymnasiumStepper:
 
     def _observe(self, observation: Any, info: Any, over: bool) -> Observation:
         legal = None
-        if isinstance(info, dict) and "action_mask" in info and self._actions.count <= BITS:
+        few = self._actions.count <= MOST_ACTIONS
+        if few and isinstance(info, dict) and "action_mask" in info:
             mask = np.asarray(info["action_mask"])
             fits = mask.shape == (self._actions.count,) and mask.dtype.kind in "biu"
             legal = mask != 0 if fits and (over or mask.any()) else None
@@ -127,8 +130,7 @@ class CompiledStepper:
         # Kernels return Python's integers; a uint64 must go in as one.
         self._key, environment, legal = np.uint64(key), self._environment, None
         if environment.masked:
-            bits = np.array([environment.legal(environment.model, self._key)], np.uint64)
-            legal = legal_actions(bits, environment.actions)[0]
+            legal = legal_actions(environment.mask(key), environment.actions)[0]
         return Observation(int(key), [], legal)
 
 
@@ -157,6 +159,7 @@ def roll_out(stepper: Stepper, actions: int) -> Rollout:
         length += 1
         if terminated or truncated:
             rollout.lengths.append(length)
+            rollout.terminated += terminated
             rollout.time_limit = max(rollout.time_limit, 0 if terminated else length)
             episode, length = episode + 1, 0
         rollout.seconds = time.perf_counter() - started

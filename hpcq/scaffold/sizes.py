@@ -83,7 +83,7 @@ def sizes(profile: EnvironmentProfile, states: int, steps: int | None) -> Sizes:
         ticks = profile.section.reset_every
     elif count * ticks > most:
         ticks = _round(min(ticks, max(least, most / count)))
-    # A run ends at a reset tick.
+    # A run that ends at a reset tick can be extended as if it had not ended.
     if steps is None and wanted % (count * ticks) > wanted / 5:
         wanted = math.ceil(wanted / (count * ticks)) * count * ticks
     return Sizes(count, ticks, wanted, rate)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from hpcq.job.toml_io import toml
 from hpcq.scaffold.bins import bin_keys, level_keys
 from hpcq.scaffold.profile import EnvironmentProfile, count_text
 from hpcq.scaffold.sizes import Sizes, mean_length, sizes, time_limit
@@ -20,6 +21,11 @@ class Suggestion:
     optional: bool = False
     """whether the key is written as a comment, to be enabled by the user"""
 
+
+# Measured, see hpcq/learning/README.md: where gamma is near 1, and nothing terminates.
+LEAST_GAMMA = 0.95
+CENTRING = 0.3
+CENTRED_RATE = {"schedule": "visits", "exponent": 1.0, "slope": 0.1}
 
 _SEEDINGS = {
     "seed_globals": "it draws from random or numpy.random: each copy gets generators of its own",
@@ -133,7 +139,13 @@ def _learning(profile: EnvironmentProfile, steps: int, binned: bool) -> list[Sug
         "steps; more where rewards come later"
     )
     keys.append(key("gamma", gamma, why))
-    keys.append(key("learning_rate", *_learning_rate(profile, steps, binned)))
+    rate, why = _learning_rate(profile, steps, binned)
+    centring = _centring(profile, gamma, rate)
+    if centring is not None and not centring.optional:
+        rate, why = CENTRED_RATE, "an average over all updates that forgets where they began"
+    keys.append(key("learning_rate", rate, why))
+    if centring is not None:
+        keys.append(centring)
     if rollout.rewards == {0.0}:
         why = (
             f"in {rollout.steps:,} random steps there was no reward; should learning find none "
@@ -144,6 +156,24 @@ def _learning(profile: EnvironmentProfile, steps: int, binned: bool) -> list[Sug
         why = "with no reward above 0, 0 is optimistic: untried actions get tried"
         keys.append(key("q_init", 0.0, why))
     return keys
+
+
+def _centring(profile: EnvironmentProfile, gamma: float, rate: Any) -> Suggestion | None:
+    """Return the key that centres rewards, for tasks that go on; enabled where that is known."""
+    if profile.rollout.terminated or profile.environment.self_play or gamma < LEAST_GAMMA:
+        return None
+    averages = isinstance(rate, dict) and rate["schedule"] == "visits"
+    known = averages and profile.never_terminates
+    if known:
+        why = "nothing terminates: the mean reward is taken out of all values, which learns faster"
+    else:
+        why = (
+            f"in {profile.rollout.steps:,} random steps no episode terminated; if none ever does, "
+            "this takes the mean reward out of all values, which learns faster"
+        )
+        if averages:
+            why += f"; best with learning_rate = {toml(CENTRED_RATE)}"
+    return Suggestion("learning", "centring", CENTRING, why, optional=not known)
 
 
 def _learning_rate(profile: EnvironmentProfile, steps: int, binned: bool) -> tuple[Any, str]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.hashing import MAX_HASH, home_bucket
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 
 _ONE = np.uint64(1)
 
@@ -38,7 +38,7 @@ class Table(NamedTuple):
     visits: NDArray[np.uint32]
     """(slots, columns), or (slots, 0) where visits are not counted"""
     masks: NDArray[np.uint64]
-    """(slots, 1), the legal actions as a bitset, or (slots, 0) where there are no masks"""
+    """(slots, words), the legal actions as a bitset, words = 0 where there are no masks"""
     state: NDArray[np.int64]
     """(3,): ROWS, HAS_MAX, LIMIT"""
     ranks: np.uint64
@@ -50,14 +50,14 @@ class Table(NamedTuple):
     q_init: float
 
 
-@kernel
+@inlined
 def home_slot(hash_: np.uint64, ranks: np.uint64, buckets: np.uint64, width: int) -> int:
     """Return the first slot of a hash's bucket."""
     bucket: Any = np.int64(home_bucket(hash_, ranks, buckets))
     return bucket * width
 
 
-@kernel
+@inlined
 def probe(hashes: Any, slot: np.uint64, hash_: np.uint64) -> np.uint64:
     """Return the slot of a hash if it has a row, which `holds` tells.
 
@@ -70,7 +70,7 @@ def probe(hashes: Any, slot: np.uint64, hash_: np.uint64) -> np.uint64:
     return slot
 
 
-@kernel
+@inlined
 def holds(hashes: Any, state: NDArray[np.int64], slot: np.uint64, hash_: np.uint64) -> bool:
     """Return whether the row of a hash is in a slot."""
     return hashes[slot].hash == hash_ and (hash_ != MAX_HASH or state[HAS_MAX] != 0)
@@ -85,8 +85,8 @@ def find(table: Table, hash_: np.uint64) -> int:
     return found if holds(table.hashes, table.state, slot, hash_) else -1
 
 
-@kernel
-def _clear(table: Any, slot: int, hash_: np.uint64) -> None:
+@inlined
+def _clear(table: Any, slot: np.uint64, hash_: np.uint64) -> None:
     table.hashes[slot].hash = hash_
     for a in range(table.columns):
         table.q[slot, a] = table.q_init
@@ -97,42 +97,47 @@ def _clear(table: Any, slot: int, hash_: np.uint64) -> None:
     table.state[ROWS] += 1
 
 
-@kernel
-def move(source: Any, old: int, target: Any, new: int) -> None:
+@inlined
+def move(source: Any, old: Any, target: Any, new: Any) -> None:
     """Copy the row in slot `old` to slot `new` of `target`."""
-    target.hashes[new].hash = source.hashes[old].hash
-    for a in range(source.columns):
-        target.q[new, a] = source.q[old, a]
+    target.hashes[new] = source.hashes[old]
     for a in range(source.visits.shape[1]):
         target.visits[new, a] = source.visits[old, a]
     for k in range(source.masks.shape[1]):
         target.masks[new, k] = source.masks[old, k]
 
 
-@kernel
+@inlined
+def insert_at(table: Any, slot: np.uint64, hash_: np.uint64) -> bool:
+    """Make a row for a hash that has none, in the slot where `probe` ended; False: no room."""
+    hashes, last = table.hashes, np.uint64(table.hashes.shape[0] - 1)
+    if table.state[ROWS] >= table.state[LIMIT] and hash_ != MAX_HASH:
+        return False
+    if hash_ == MAX_HASH:
+        table.state[HAS_MAX] = 1
+    else:
+        # The two last slots are reserved: one is empty and ends every search, one is for MAX_HASH.
+        end = slot
+        while hashes[end].hash != MAX_HASH:
+            end += _ONE
+        if end >= last - _ONE:
+            return False
+        while end > slot:
+            move(table, end - _ONE, table, end)
+            end -= _ONE
+    _clear(table, slot, hash_)
+    return True
+
+
+@inlined
 def insert(table: Any, hash_: np.uint64) -> int:
     """Return the slot of a hash, with a new row if it has none; -1 if the shard is full."""
-    last = table.hashes.shape[0] - 1
-    if hash_ == MAX_HASH:
-        if not table.state[HAS_MAX]:
-            table.state[HAS_MAX] = 1
-            _clear(table, last, hash_)
-        return last
-    slot = home_slot(hash_, table.ranks, table.buckets, table.width)
-    while table.hashes[slot].hash < hash_:
-        slot += 1
-    if table.hashes[slot].hash == hash_:
-        return slot
-    # The two last slots are reserved: one is empty and ends every search, one is for MAX_HASH.
-    end = slot
-    while table.hashes[end].hash != MAX_HASH:
-        end += 1
-    if table.state[ROWS] >= table.state[LIMIT] or end >= last - 1:
+    home = home_slot(hash_, table.ranks, table.buckets, table.width)
+    slot = probe(table.hashes, np.uint64(home), hash_)
+    if not holds(table.hashes, table.state, slot, hash_) and not insert_at(table, slot, hash_):
         return -1
-    for i in range(end, slot, -1):
-        move(table, i - 1, table, i)
-    _clear(table, slot, hash_)
-    return slot
+    found: Any = np.int64(slot)
+    return found
 
 
 @kernel

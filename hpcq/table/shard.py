@@ -61,7 +61,9 @@ class Shard:
     visits
         whether to count visits per Q-value: uint32, saturating.
     masks
-        whether to keep the legal actions of every row.
+        uint64 of a mask of legal actions, which every row has; 0: none.
+    sums
+        numbers of the same type behind the Q-values of a row, which who inserts it begins.
     """
 
     def __init__(
@@ -71,14 +73,15 @@ class Shard:
         dtype: np.dtype,
         q_init: float = 0.0,
         visits: bool = False,
-        masks: bool = False,
+        masks: int = 0,
+        sums: int = 0,
     ) -> None:
         self.ranks = ranks
-        self.columns = columns
+        self.columns, self.sums = columns, sums
         self.dtype = np.dtype(dtype)
         self.q_init = self.dtype.type(q_init)
         self.keeps_visits = visits
-        self.keeps_masks = masks
+        self.keeps_masks, self.mask_words = masks > 0, masks
         self.table = self._allocate_empty(MIN_CAPACITY)
 
     def __len__(self) -> int:
@@ -96,17 +99,17 @@ class Shard:
 
     def _allocate(self, buckets: int) -> Table:
         """Return a table whose slots are not initialised."""
-        record = _record_bytes(8 + self.columns * self.dtype.itemsize)
+        record = _record_bytes(8 + (self.columns + self.sums) * self.dtype.itemsize)
         width = max(1, 64 // record)
         slots = buckets * width + _TAIL + 2
         memory = allocate(slots * record + 8)
         visit_bytes = 4 * slots * self.columns if self.keeps_visits else 0
-        mask_bytes = 8 * slots if self.keeps_masks else 0
+        mask_bytes = 8 * slots * self.mask_words
         return Table(
             memory[:-8].view(_hash_record(record)),
             memory[8:].view(self.dtype).reshape(slots, record // self.dtype.itemsize),
             allocate(visit_bytes).view(np.uint32).reshape(slots, -1 if visit_bytes else 0),
-            allocate(mask_bytes).view(np.uint64).reshape(slots, -1 if mask_bytes else 0),
+            allocate(mask_bytes).view(np.uint64).reshape(slots, self.mask_words),
             np.array([0, 0, int(buckets * width * MAX_LOAD)], np.int64),
             np.uint64(self.ranks),
             np.uint64(buckets),
@@ -165,13 +168,16 @@ class Shard:
         The arrays are reused from one piece to the next.
         """
         for hashes, q, visits, _ in self.pieces_with_masks(rows):
-            yield hashes, q, visits
+            yield hashes, np.ascontiguousarray(q[:, : self.columns]), visits
 
     def pieces_with_masks(self, rows: int) -> Iterator[tuple[NDArray, ...]]:
-        """Yield as `pieces` does, and the masks: uint64 (n, 1), or (n, 0) where there are none."""
+        """Yield as `pieces` does, and the masks: uint64 (n, words), words = 0 without.
+
+        q has the sums of a row behind its values.
+        """
         rows = max(1, min(rows, len(self)))
         hashes = np.empty(rows, np.uint64)
-        q = np.empty((rows, self.columns), self.dtype)
+        q = np.empty((rows, self.columns + self.sums), self.dtype)
         visits = np.empty((rows, self.table.visits.shape[1]), np.uint32)
         masks = np.empty((rows, self.table.masks.shape[1]), np.uint64)
         slot, left = 0, len(self)
@@ -191,11 +197,11 @@ class Shard:
         hashes
             uint64 (n,)
         q
-            (n, columns)
+            (n, columns + sums)
         visits
             uint32 (n, columns), or (n, 0)
         masks
-            uint64 (n, 1), or (n, 0); default: (n, 0), and rows get a mask of 0
+            uint64 (n, words), or (n, 0), and rows get a mask of 0; default: (n, 0)
         """
         if masks is None:
             masks = np.empty((hashes.size, 0), np.uint64)

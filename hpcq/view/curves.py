@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.printable import printable
 from hpcq.view.drawing import COLOURS, GREY, drawable, engineering, figure_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 
+_MOST_PANELS = 16
 PHASES = ("step", "pack", "exchange", "apply", "answer", "receive")
 
 
@@ -73,6 +75,32 @@ def learning(lines: Sequence[Line], summary: Line | None) -> "Figure | None":
     right.set_title("Mean length of an episode, steps")
     for axes in (left, right):
         _steps_axis(axes)
+    return figure
+
+
+def infos(lines: Sequence[Line], keys: Sequence[str]) -> "Figure | None":
+    """Plot numbers of the environments' infos: by the mean, of an episode's last value, its sum."""
+    steps = _column(lines, "step")
+    shown = [
+        (key + title, name)
+        for key in keys
+        for title, name in (("", f"info_{key}"), (", sum", f"info_{key}_sum"))
+        if _has_data(_column(lines, name)) or _has_data(_column(lines, f"evaluation_{name}"))
+    ][:_MOST_PANELS]
+    if not shown:
+        return None
+    rows = -(-len(shown) // 2)
+    figure, all_axes = figure_of(9, 2.6 * rows, rows, 2)
+    for axes, (title, name) in zip(np.ravel(all_axes), shown, strict=False):
+        _curve(axes, steps, _column(lines, name), color=COLOURS[0], label="training")
+        evaluated = _column(lines, f"evaluation_{name}")
+        if _has_data(evaluated):
+            _curve(axes, steps, evaluated, color=COLOURS[3], label="evaluation, greedy")
+            axes.legend()
+        axes.set_title(printable(title).replace("$", r"\$"))
+        _steps_axis(axes)
+    for axes in np.ravel(all_axes)[len(shown) :]:
+        axes.set_visible(False)
     return figure
 
 

@@ -48,7 +48,8 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
     """Return how two checkpoints differ.
 
     A policy change is another greedy action, the first one of several equal ones. Values are
-    compared where the action is legal in both.
+    compared where the action is legal in both. Where both are relative, those of B are moved by a
+    number that makes the largest difference as small as can be.
 
     Parameters
     ----------
@@ -62,22 +63,41 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
     """
     with Table(path_a) as a, Table(path_b) as b:
         _check_comparable(a, b)
-        found = _Difference(a, b, top)
+        moved = _offset(a, b) if a.relative and b.relative else None
+        found = _Difference(a, b, top, moved)
         for rows_a, rows_b in merged(a, b):
-            found.add(rows_a, rows_b)
+            found.add(rows_a, rows_b if moved is None else rows_b._replace(q=rows_b.q + moved))
         return found.result()
+
+
+def _offset(a: Table, b: Table) -> float:
+    """Return what to add to the relative values of B: half-way between their differences."""
+    least, most = np.inf, -np.inf
+    for rows_a, rows_b in merged(a, b):
+        _, here, there = np.intersect1d(
+            rows_a.hashes, rows_b.hashes, assume_unique=True, return_indices=True
+        )
+        gaps = rows_a.q[here] - rows_b.q[there]
+        gaps = gaps[np.isfinite(gaps)]
+        least = min(least, float(gaps.min(initial=np.inf)))
+        most = max(most, float(gaps.max(initial=-np.inf)))
+    return (least + most) / 2 if least <= most else 0.0
 
 
 class _Difference:
     """Accumulates the differences of two tables, range by range."""
 
-    def __init__(self, a: Table, b: Table, top: int) -> None:
-        self._tables, self._top = (a, b), top
+    def __init__(self, a: Table, b: Table, top: int, moved: float | None) -> None:
+        self._tables, self._top, self._moved = (a, b), top, moved
         self._only, self._common, self._equal, self._changes = [0, 0], 0, 0, 0
         self._compared, self._total, self._max_gap = 0, 0.0, 0.0
         self._only_rows: list[list] = [[], []]
         self._policy_rows: list[Any] = []
         self._largest: list[tuple[float, int, Rows, Rows]] = []
+        self._loss = 0.0
+        self._loss_row: list[dict[str, Any]] | None = None
+        solved = [bool(table.header.solution) for table in self._tables]
+        self._optimum = solved.index(True) if solved.count(True) == 1 else None
 
     def add(self, rows_a: Rows, rows_b: Rows) -> None:
         """Add the rows of one range of hashes."""
@@ -103,6 +123,7 @@ class _Difference:
         self._common += gap.size
         self._equal += int((rows_a.q == rows_b.q).all(axis=1).sum())
         self._max_gap = max(self._max_gap, float(gap.max(initial=0.0)))
+        self._compare_with_optimum((rows_a, rows_b))
         changed = np.flatnonzero(best_actions(rows_a.q) != best_actions(rows_b.q))
         self._changes += changed.size
         for i in changed[: self._top - len(self._policy_rows)]:
@@ -113,6 +134,18 @@ class _Difference:
                 self._largest.append((float(gap[i]), int(pair[0].hashes[0]), *pair))
         self._largest = sorted(self._largest, key=lambda item: (-item[0], item[1]))[: self._top]
 
+    def _compare_with_optimum(self, rows: tuple[Rows, Rows]) -> None:
+        """Add what the greedy actions of the one lose by the optimal values that are the other."""
+        if self._optimum is None or not rows[0].hashes.size:
+            return
+        optimum, learned = rows[self._optimum].q, rows[1 - self._optimum].q
+        chosen = np.take_along_axis(optimum, best_actions(learned)[:, None], axis=1)[:, 0]
+        loss = optimum.max(axis=1) - chosen
+        i = int(loss.argmax())
+        if loss[i] > self._loss:
+            self._loss = float(loss[i])
+            self._loss_row = self._pair(_take(rows[0], [i]), _take(rows[1], [i]))
+
     def _pair(self, rows_a: Rows, rows_b: Rows) -> list[dict[str, Any]]:
         return [describe_row(t, r) for t, r in zip(self._tables, (rows_a, rows_b), strict=True)]
 
@@ -120,20 +153,34 @@ class _Difference:
         """Return the differences found so far."""
         a, b = self._tables
         return {
-            "a": {"file": str(a.path), "steps": a.header.step, "states": len(a)},
-            "b": {"file": str(b.path), "steps": b.header.step, "states": len(b)},
+            "a": _described(a),
+            "b": _described(b),
             "jobs": list(_job(a).differences(_job(b)).values()),
             "same": not sum(self._only) and self._equal == self._common,
             "only": self._only,
             "common": self._common,
+            "moved": self._moved,
             "equal": self._equal,
             "mean": self._total / self._compared if self._compared else 0.0,
             "largest": self._max_gap,
             "policy_changes": self._changes,
+            "largest_loss": None if self._optimum is None else self._loss,
+            "loss_row": self._loss_row,
             "only_rows": self._only_rows,
             "largest_rows": [self._pair(rows_a, rows_b) for _, _, rows_a, rows_b in self._largest],
             "policy_rows": self._policy_rows,
         }
+
+
+def _described(table: Table) -> dict[str, Any]:
+    header = table.header
+    return {
+        "file": str(table.path),
+        "steps": header.step,
+        "states": len(table),
+        "solution": header.solution or None,
+        "reward_rate": header.reward_rate if table.relative else None,
+    }
 
 
 def _job(table: Table) -> Job:

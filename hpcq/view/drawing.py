@@ -3,6 +3,9 @@
 matplotlib comes with ``pip install 'hpcq[plot]'``.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +59,36 @@ def load_matplotlib() -> None:
     DependencyError
         where it is missing.
     """
+    # Nothing is shown, whatever the user's backend; a wrong one would fail at import.
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise DependencyError("plots need matplotlib: pip install 'hpcq[plot]'") from None
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in hpcq's style, whatever a matplotlibrc says, here or at home: it may ask for TeX.
+
+    Raises
+    ------
+    DependencyError
+        where matplotlib is missing.
+    """
+    load_matplotlib()
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
 
 
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hpcq.collectors.batch import Outcome
 from hpcq.collectors.factory import make_collector
+from hpcq.collectors.infos import EpisodeInfos, means
 from hpcq.confidence import half_width
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
@@ -107,7 +108,7 @@ def evaluate(
     policy = Policy(path)
     with policy.table as table:
         environment = environment_of(table, job_of(table, job).environment)
-        returns, lengths, truncated, unseen = _play(policy, environment, episodes, seed)
+        returns, lengths, truncated, unseen, infos = _play(policy, environment, episodes, seed)
         return {
             "file": str(table.path),
             "environment": environment.id,
@@ -122,6 +123,7 @@ def evaluate(
             "mean_length": float(np.mean(lengths)),
             "truncated": truncated,
             "unseen": unseen / sum(lengths),
+            **infos,
         }
 
 
@@ -130,8 +132,11 @@ def _play(
     environment: PythonEnvironment | CompiledEnvironment,
     episodes: int,
     seed: int,
-) -> tuple[list[float], list[int], int, int]:
-    """Return the episodes' returns and lengths, the number truncated, steps in unseen states."""
+) -> tuple[list[float], list[int], int, int, dict[str, float | None]]:
+    """Return the episodes' returns and lengths, the number truncated, steps in unseen states.
+
+    And the means of numbers in their infos.
+    """
     unit = (isinstance(environment, PythonEnvironment) and environment.vector) or 1
     count = -(-min(episodes, AT_ONCE) // unit) * unit
     left = np.array([(episodes + count - 1 - i) // count for i in range(count)])
@@ -141,6 +146,7 @@ def _play(
     returns: list[float] = []
     lengths: list[int] = []
     truncated = unseen = tick = 0
+    infos = EpisodeInfos(collector.infos.keys, count)
     with contextlib.closing(collector):
         collector.begin()
         while left.any():
@@ -152,6 +158,7 @@ def _play(
                 batch.action[i] = policy.number(key, legal[i] if environment.masked else None)
                 is_unseen[i] = policy.row(key) is None
             collector.step(tick)
+            infos.add(collector.infos.values)
             for i in np.flatnonzero((batch.outcome != Outcome.RESET) & (left > 0)).tolist():
                 returned[i] += batch.reward[i]
                 elapsed[i] += 1
@@ -159,7 +166,8 @@ def _play(
                 if batch.outcome[i] != Outcome.CONTINUES:
                     returns.append(float(returned[i]))
                     lengths.append(int(elapsed[i]))
+                    infos.end([i])
                     truncated += int(batch.outcome[i] == Outcome.TRUNCATED)
                     returned[i] = elapsed[i] = 0
                     left[i] -= 1
-    return returns, lengths, truncated, unseen
+    return returns, lengths, truncated, unseen, means(infos.keys, infos.stats)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcq.checkpoint.header import Header
 from hpcq.errors import JobError
+from hpcq.learning.progress import is_cuts
 from hpcq.table.digest import Digest
 from hpcq.view.table import Rows, Table
 
@@ -43,12 +45,19 @@ def describe_row(table: Table, rows: Rows) -> dict[str, Any]:
     row = {
         "key": key,
         "observation": plain(table.observation(key)),
-        "q": [float(value) if np.isfinite(value) else None for value in q],
+        "q": _numbers(q),
         "greedy": [plain(table.actions.one(n)) for n in np.flatnonzero(q == q.max()).tolist()],
     }
     if table.header.visits:
         row["visits"] = rows.visits[0].tolist()
+    if table.header.intervals:
+        row["mean"] = _numbers(rows.mean[0])
+        row["half_width"] = _numbers(rows.half_width[0])
     return row
+
+
+def _numbers(values: NDArray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def inspect(path: str | Path, top: int = 3, whole: bool = False) -> dict[str, Any]:
@@ -89,10 +98,27 @@ def inspect(path: str | Path, top: int = 3, whole: bool = False) -> dict[str, An
             "written_by_ranks": header.ranks,
             "versions": header.versions,
             "format": header.format,
+            "solution": header.solution or None,
             "digest": str(digest),
             "job": json.loads(header.job),
+            **_cuts(header),
+            **_centring(table),
             **_statistics(table, top, whole),
         }
+
+
+def _cuts(header: Header) -> dict[str, list[int]]:
+    """Return the steps at which stops cut episodes, if any did."""
+    ticks = header.progress.get("cuts", [])
+    if not ticks or not is_cuts(ticks):
+        return {}
+    return {"cut_at": [tick * header.environments for tick in ticks]}
+
+
+def _centring(table: Table) -> dict[str, float]:
+    """Return the mean reward, and what is added to the values in the file, if it was subtracted."""
+    rate = table.header.reward_rate
+    return {"reward_rate": rate, "shift": table.shift} if rate else {}
 
 
 def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
@@ -102,7 +128,7 @@ def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
     largest: list[tuple[float, int]] = []
     smallest: list[tuple[float, int]] = []
     visited: list[tuple[float, int]] = []
-    values, visits, updates, first, infinite = [], [], 0, 0, 0
+    values, visits, widths, updates, first, infinite = [], [], [], 0, 0, 0
     for rows in table.pieces(0, size):
         value, count = rows.q.max(axis=1), rows.visits.sum(axis=1, dtype=np.int64)
         # What is not a number is no extreme.
@@ -115,6 +141,7 @@ def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
         if first < sample:
             values.append(value[: sample - first])
             visits.append(count[: sample - first])
+            widths.append(_greedy_widths(rows)[: sample - first])
         first += value.size
     found: dict[str, Any] = {"looked_at": size}
     if infinite:
@@ -125,10 +152,20 @@ def _statistics(table: Table, top: int, whole: bool) -> dict[str, Any]:
     if size and table.header.visits:
         found["visits"] = _quantiles(visits)
         found["updates"] = updates * len(table) // size
+    widths = [piece[np.isfinite(piece)] for piece in widths]
+    if any(piece.size for piece in widths):
+        found["half_widths"] = _quantiles(widths)
     for name, kept in (("largest", largest), ("smallest", smallest), ("most_visited", visited)):
         if kept or name != "most_visited":
             found[name] = [describe_row(table, table.rows(at, at + 1)) for _, at in kept]
     return found
+
+
+def _greedy_widths(rows: Rows) -> NDArray[np.float64]:
+    """Return half the width of the interval of each row's greedy value; nan without."""
+    if not rows.half_width.shape[1]:
+        return np.full(rows.hashes.size, np.nan)
+    return rows.half_width[np.arange(rows.hashes.size), best_actions(rows.q)]
 
 
 def _most(
@@ -191,5 +228,7 @@ def _row(table: Table, key: int) -> dict[str, Any]:
     }
     if table.header.visits:
         row["visits"] = [0] * actions
+    if table.header.intervals:
+        row["mean"] = row["half_width"] = [None] * actions
     row["note"] = f"never updated: its values are learning.q_init = {table.q_init:g}"
     return row

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpcq import disk
 from hpcq._version import __version__
 from hpcq.errors import StorageError
+from hpcq.run import beside, waiting
 from hpcq.view import curves, drawing, grids
 from hpcq.view.distribution import distribution
 from hpcq.view.inspect import inspect
@@ -40,6 +41,8 @@ _SECTIONS = {
                  "policy. Returns are undiscounted."),
     "maps": ("Values and policy", "Colour: a state's largest Q-value; grey: never updated. "
              "Arrows: every greedy action."),
+    "infos": ("Infos", "Means over episodes, of the last value in each and of the sum of its "
+              "values."),
     "distribution": ("States", "Values are discounted."),
     "progress": ("Progress", ""),
     "phases": ("Where the time goes", "Measured on one tick of 17; exchange includes waiting for "
@@ -50,13 +53,11 @@ _SECTIONS = {
 
 def plots(run: RunData) -> Iterator[tuple[str, "Figure"]]:
     """Yield (name, figure) of all plots that a run has data for."""
-    drawing.load_matplotlib()
-    import matplotlib
-
     with ExitStack() as stack:
-        stack.enter_context(matplotlib.rc_context(drawing.STYLE))
+        stack.enter_context(drawing.styled())
         made: dict[str, Callable[[], Any]] = {
             "learning": lambda: curves.learning(run.lines, run.summary),
+            "infos": lambda: curves.infos(run.lines, run.job.environment.info),
             "progress": lambda: curves.progress(run.lines),
             "phases": lambda: curves.phases(run.lines),
             "balance": lambda: curves.balance(run.lines),
@@ -120,6 +121,8 @@ def page_of(run: RunData) -> str:
         parts.append(f"<h2>{title}</h2>")
         if note:
             parts.append(f'<p class="note">{note}</p>')
+        if name == "phases" and (waited := waiting.note_of(run.lines)):
+            parts.append(f"<p>{html.escape(waited)}</p>")
         parts.append(_image(figure, title))
     parts += ["<h2>Job</h2>", f"<pre>{html.escape(run.job.toml())}</pre>"]
     if run.checkpoint is not None:
@@ -148,7 +151,9 @@ def _image(figure: "Figure", title: str) -> str:
 def _facts(run: RunData) -> str:
     """Return a table of the run's main numbers."""
     summary, last = run.summary or {}, run.lines[-1] if run.lines else {}
-    known = {**last, **summary}
+    # A line's own speed is that of its interval.
+    mean = {"steps_per_second": last["step"] / last["seconds"]} if last.get("seconds") else {}
+    known = {**last, **mean, **summary}
     rows = [
         ("steps", _number(known.get("steps", known.get("step")))),
         ("states seen", _number(known.get("states"))),
@@ -157,6 +162,8 @@ def _facts(run: RunData) -> str:
         ("greedy policy, exact mean return", _number(known.get("greedy_return"))),
         ("optimum, exact mean return", _number(known.get("optimal_return"))),
         ("best evaluation", _number(known.get("best_return"))),
+        *_solution(run),
+        *_infos(run, summary),
         ("ranks", _number(known.get("ranks"))),
         ("digest", known.get("digest")),
         ("checkpoint", run.checkpoint),
@@ -167,6 +174,36 @@ def _facts(run: RunData) -> str:
         if value is not None
     )
     return f"<table>{''.join(cells)}</table>"
+
+
+def _solution(run: RunData) -> list[tuple[str, str | None]]:
+    """Return how far the table is from the solution beside the run, as it is now."""
+    if run.checkpoint is None:
+        return []
+    found = beside.distance(run.job, run.directory, run.checkpoint)
+    if not isinstance(found, dict):
+        return [("solution beside it", found)]
+    return [
+        ("solution beside it", found["solution"]),
+        ("largest error of a value", _number(found["largest_error"])),
+        ("largest loss of a greedy action", _number(found["largest_loss"])),
+        ("states not learned", _number(found["not_learned"])),
+    ]
+
+
+def _infos(run: RunData, summary: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Return the newest means of numbers in the environments' infos, of one episode."""
+    newest: dict[str, Any] = {}
+    for line in run.lines:
+        newest |= {key: value for key, value in line.items() if value is not None}
+    found = summary.get("infos")
+    newest |= found if isinstance(found, dict) else {}
+    return [
+        (f"{key}{of}{how}", _number(newest.get(f"{prefix}info_{key}{ending}")))
+        for key in run.job.environment.info
+        for prefix, of in (("", " in training"), ("evaluation_", " in the last evaluation"))
+        for ending, how in (("", ", last of an episode"), ("_sum", ", sum of an episode"))
+    ]
 
 
 def _number(value: Any) -> str | None:

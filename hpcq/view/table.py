@@ -17,6 +17,7 @@ from hpcq.checkpoint.files import locate
 from hpcq.checkpoint.reader import find_row, opened, table_pieces
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import hashes_of, keys_of, mix64
+from hpcq.learning.intervals import estimates
 from hpcq.printable import printable
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
@@ -30,9 +31,14 @@ class Rows(NamedTuple):
     keys: NDArray[np.uint64]
     """(n,), see `Codec`"""
     q: NDArray[np.floating]
-    """(n, A), what the policy acts on: the tables of a rule combined"""
+    """(n, A), what the policy acts on: the tables of a rule combined, and `Table.shift` added"""
     visits: NDArray[np.uint32]
     """(n, A) updates so far, of all tables; (n, 0) where they are not counted"""
+    mean: NDArray[np.float64]
+    """(n, A) averages of values over their updates, nan where there is none; (n, 0) where the job
+    keeps none, see learning/intervals.py"""
+    half_width: NDArray[np.float64]
+    """as mean: of their 95 % intervals"""
 
 
 class Table(Mapping[Any, NDArray]):
@@ -56,8 +62,12 @@ class Table(Mapping[Any, NDArray]):
         observation <-> key
     actions : Actions
         number <-> action of the environment
+    shift : float
+        that Q-values have above those in the file, where rewards were centred; else 0
     q_init : float
         every Q-value of a state without a row
+    relative : bool
+        whether Q-values have a meaning only relative to each other: of an average reward
 
     Raises
     ------
@@ -74,7 +84,12 @@ class Table(Mapping[Any, NDArray]):
         self.codec = Codec(self.header.observation)
         self.actions = Actions.described(self.header.action)
         self.job: dict[str, Any] = json.loads(self.header.job)
-        self.q_init = float(self.job["learning"]["q_init"])
+        learning = self.job["learning"]
+        self.shift = self.header.shift(float(learning["gamma"]))
+        self.q_init = float(learning["q_init"]) + self.shift
+        # Also where the average reward is 0.
+        centred = self.header.progress.get("reward_rate") is not None
+        self.relative = learning["gamma"] == 1 and centred
 
     def __enter__(self) -> "Table":
         return self
@@ -107,7 +122,7 @@ class Table(Mapping[Any, NDArray]):
             return False
 
     def arrays(self) -> Rows:
-        """Return all rows as arrays: `hashes`, `keys`, `q`, `visits`. Loads the whole table."""
+        """Return all rows as arrays: see `Rows`. Loads the whole table."""
         return self.rows(0, self.header.rows)
 
     def rows(self, start: int, stop: int) -> Rows:
@@ -116,19 +131,32 @@ class Table(Mapping[Any, NDArray]):
         if len(pieces) == 1:
             return pieces[0]
         header, count = self.header, 0 if not self.header.visits else self.header.actions
+        averages = np.empty((0, header.actions if header.intervals else 0))
         empty = Rows(
             np.empty(0, np.uint64),
             np.empty(0, np.uint64),
             np.empty((0, header.actions), header.dtype),
             np.empty((0, count), np.uint32),
+            averages,
+            averages,
         )
         return Rows(*map(np.concatenate, zip(empty, *pieces, strict=True)))
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[Rows]:
         """Yield the rows `start` ... `stop - 1` in bounded pieces."""
         stop = self.header.rows if stop is None else stop
-        for hashes, q, visits in table_pieces(self._file, self.header, start, stop):
-            yield Rows(hashes, keys_of(hashes), q, visits)
+        pieces = table_pieces(self._file, self.header, start, stop)
+        for hashes, q, visits in pieces:
+            averages = self._averages(start, start + hashes.size)
+            yield Rows(hashes, keys_of(hashes), q + q.dtype.type(self.shift), visits, *averages)
+            start += hashes.size
+
+    def _averages(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the means and half-widths of rows."""
+        if not self.header.intervals:
+            nothing = np.empty((stop - start, 0))
+            return nothing, nothing
+        return estimates(self._file["table/intervals"][start:stop])
 
     def key(self, observation: Any) -> int:
         """Return the key of an observation.

@@ -8,21 +8,23 @@ import subprocess
 import pytest
 from launch import hpcq
 from readme import benchmarks
+from soaked import soak
 
 # Of each of the README's commands: options that make it small, and what it tells.
 SMALL = {
     "tick": ("--environments 256 --seconds 0.1", "by phase"),
     "gym": ("--seconds 0.1", "stepping alone"),
     "limits": ("--seconds 0.1", "random lines"),
-    "model": ("--environments 256 --seconds 0.1", "ranks"),
     "modes": ("--steps 100", "lockstep"),
+    "learning": ("--steps 1000 --models 1", "horizon, centred"),
+    "intervals": ("--steps 1000 --models 1 --gamma 0.5", "that hold the exact value"),
     "checkpoint": ("--gb 0.01", "direct"),
 }
 
 
 @pytest.mark.parametrize("command", benchmarks())
 def test_the_readmes_commands(command, tmp_path):
-    options, told = SMALL[re.search(r" bench (\w+)", command)[1]]
+    options, told = SMALL[re.search(r" bench (?:learning --)?(\w+)", command)[1]]
     smaller = command.replace("--workload dram", "--workload cache")
     smaller = smaller.replace("4096 --vector 2048", "64 --vector 32")
     done = subprocess.run(
@@ -31,11 +33,9 @@ def test_the_readmes_commands(command, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert told in done.stdout
-    for picture in re.findall(r"--plot (\S+)", command):
-        assert (tmp_path / picture).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("workload", ["cache", "taxi", "insert"])
+@pytest.mark.parametrize("workload", ["cache", *soak("taxi", "insert")])
 def test_bench_tick_ends_with_one_json_line(workload):
     arguments = ("--workload", workload, "--environments", 256, "--seconds", 0.2, "--json")
     done = hpcq(2, "bench", "tick", *arguments)
@@ -49,16 +49,9 @@ def test_bench_tick_ends_with_one_json_line(workload):
     assert found["bytes_per_transition"] == pytest.approx(20, rel=0.5)
 
 
-def test_bench_model_predicts():
-    done = hpcq(2, "bench", "model", "--seconds", 0.1, "--environments", 256, "--json")
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert [row["ranks"] for row in found["predicted"]] == [2**k for k in range(15)]
-    assert found["machine"]["wire_bytes"] == pytest.approx(40, rel=0.5)
-
-
 def test_bench_tick_simulates_nodes():
     arguments = ("--environments", 64, "--seconds", 0.1, "--no-yardsticks", "--json")
-    for routing, messages in ((("--flat",), 9), (("--ranks-per-node", 2), 3)):
+    for routing, messages in ((("--flat",), 9), (("--ranks-per-node", 2), 2)):
         done = hpcq(4, "bench", "tick", "--workload", "cache", *routing, *arguments)
         assert json.loads(done.stdout)["network_messages_per_rank"] == messages
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import hpcq, summary
+from soaked import soak
 from truths import deterministic_values, rows
 
 from hpcq.envs.bundled import games, nim
@@ -84,7 +85,7 @@ def free_cells(position):
     return [cell for cell in range(9) if not position[cell]]
 
 
-@pytest.mark.parametrize("name", ["tictactoe", "tictactoe-random"])
+@pytest.mark.parametrize("name", ["tictactoe", *soak("tictactoe-random")])
 def test_the_greedy_player_never_loses_tictactoe(name, train):
     _, _, path = train(name)
     assert play_everything(rows(path), free_cells) == {"won", "drawn"}
@@ -103,7 +104,7 @@ def test_the_greedy_player_draws_against_every_perfect_reply(train):
 
 
 @pytest.mark.parametrize(
-    ("name", "game"), [("tictactoe", board), ("connect4", board), ("nim", nim)]
+    ("name", "game"), [("tictactoe", board), ("nim", nim), *soak(("connect4", board))]
 )
 def test_self_play_finds_the_value_and_the_best_moves_of_every_position(name, game, train):
     environment, _, path = train(name)
@@ -146,9 +147,8 @@ def test_the_greedy_player_wins_nim_from_every_won_position(train):
     [
         ("frozenlake", 0.01),
         ("inventory", 0.01),
-        ("queue", 0.01),
         ("taxi-values", 1e-9),
-        ("cliffwalking-values", 1e-9),
+        *soak(("queue", 0.01), ("cliffwalking-values", 1e-9)),
     ],
 )
 def test_the_learned_values_are_those_of_value_iteration(name, error, train):
@@ -163,6 +163,15 @@ def test_the_learned_values_are_those_of_value_iteration(name, error, train):
     assert len(with_rows) > 10
     learned = dense_table(path, truth.size).max(axis=1)
     assert np.abs(learned - truth)[with_rows].max() <= error * np.ptp(truth)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "error"),
+    soak(("accesscontrol", 2.7476, 2e-3), ("inventory-average", -4.40, 0.02)),
+)
+def test_the_average_reward_is_learned(name, truth, error, train):
+    _, _, path = train(name)
+    assert abs(summary(path.parent)["reward_rate"] - truth) < error
 
 
 def test_blackjack_is_played_as_the_exact_optimum_does(train):
@@ -191,9 +200,11 @@ def visits_of(path, shape):
     ("name", "overrides"),
     [
         ("eightpuzzle", ()),
-        (
-            "gridworld",
-            ("environment.kwargs={width=100,height=80,walls=0.3}", "run.steps=20_000_000"),
+        *soak(
+            (
+                "gridworld",
+                ("environment.kwargs={width=100,height=80,walls=0.3}", "run.steps=20_000_000"),
+            )
         ),
     ],
 )

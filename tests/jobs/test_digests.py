@@ -17,6 +17,9 @@ PARALLEL = "mpio" if HAS_MPI else "direct"
 RUNS = [(1, "direct"), (2, "direct"), (2, "gather"), (3, PARALLEL), (4, "gather"), (7, PARALLEL)]
 JOBS = {
     "compiled": make_job.make({"id": "Taxi-v4", "count": 30}, run={"steps": 15_000}),
+    "two batches": make_job.make(
+        {"id": "Taxi-v4", "count": 31}, mode={"batches": 2}, run={"steps": 15_000}
+    ),
     "python": make_job.make(make_job.CORRIDOR, run={"steps": 2000}),
     "vector, floats and wrappers": make_job.make(
         {

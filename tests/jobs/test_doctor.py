@@ -56,7 +56,7 @@ def test_another_mpi_than_the_launcher_s(other_packages, tmp_path):
     assert done.stdout.count("ranks      1 on") == 1
 
     done = hpcq(None, "doctor", tmp_path, env=env, code=69)
-    assert "mpi4py uses MPICH" in finding(done, "mpirun is of Open MPI (")
+    assert "mpi4py uses MPICH" in finding(done, "mpirun is of Open MPI")
 
     job = make_job.write(tmp_path / "job.toml", make_job.make(make_job.GARNET))
     done = hpcq(2, "run", job, f"--set=run.directory='{tmp_path / 'run'}'", env=env, code=69)

@@ -34,9 +34,14 @@ JOBS = {
 
 
 @pytest.fixture(scope="module")
-def mpirun(tmp_path_factory):
+def two_hosts(tmp_path_factory):
     with network.hosts(2, tmp_path_factory.mktemp("network")) as found:
         yield found
+
+
+@pytest.fixture
+def mpirun(two_hosts):
+    return two_hosts.mpirun
 
 
 def run(launcher, *arguments, code=0):
@@ -63,6 +68,23 @@ def test_the_table_is_the_same_over_a_network(ranks, mpirun, tmp_path):
     far = run(mpirun(ranks), "run", job, f"--set=run.directory={tmp_path / 'far'}")
     assert f"{2 * ranks} ranks" in far
     assert digest(far) == digest(alone)
+
+
+@pytest.mark.skipif(not network.delays_possible(), reason="a link with a delay needs /dev/net/tun")
+@pytest.mark.parametrize("batches", [1, 2])
+def test_the_table_is_the_same_over_a_slow_link(batches, two_hosts, tmp_path):
+    job = make_job.write(tmp_path / "job.toml", JOBS["lockstep"])
+    options = (f"--set=mode.batches={batches}",)
+    alone = hpcq(
+        None, "run", job, f"--set=run.directory={tmp_path / 'alone'}", *options, timeout=500
+    ).stdout
+    with two_hosts.link(500):
+        place = f"--set=run.directory={tmp_path / 'far'}"
+        far = run(two_hosts.mpirun(1), "run", job, place, *options)
+    assert digest(far) == digest(alone)
+    # A tick of 96 steps takes a message there and one back: at least 1 ms.
+    rate, unit = re.search(r"([\d.]+) ([kM]) steps/s, 2 ranks", far).groups()
+    assert float(rate) * {"k": 1e3, "M": 1e6}[unit] <= 96 / 0.001
 
 
 @pytest.mark.parametrize("mode", ["asynchronous", "periodic"])

@@ -36,6 +36,12 @@ PLACES = [
     ("RUN_DIR", "runs/taxi"),
     ("-n 4 hpcq doctor DIRECTORY", "-n 2 hpcq doctor ."),
     ("WORD", "gamma"),
+    # Of a job that has not run yet.
+    ("check -n 2 taxi.toml", "check -n 2 frozenlake8x8.toml"),
+    # Without the tracker's package, that is said.
+    ("publish RUN --to mlflow", "publish runs/taxi --to mlflow || [ $? = 69 ]"),
+    ("sweep run SWEEP", "sweep run sweep.toml --set run.steps=1000 --set run.directory=runs/swept"),
+    ("scaling run JOB", "scaling run taxi.toml --repeat 1 --ranks 1 --set run.steps=200_000"),
     ("JOB --member", "sweep.toml --set run.steps=1000 --member"),
 ]
 SWEPT = r"""

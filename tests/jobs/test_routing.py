@@ -24,10 +24,11 @@ def test_every_routing_learns_the_same_table(ranks):
     )
     found = json.loads(done.stdout)
     assert all(digests == found["alone"][0] for digests, _ in found.values())
-    # Counts, messages and replies to everyone; or to one rank of each other node.
+    # Counts, messages and replies to everyone; or messages with their counts, and replies, to one
+    # rank of each other node.
     assert found["flat"][1] == 3 * (ranks - 1)
-    assert found["3"][1] == 3 * (4 - 1)
-    assert found["4"][1] == 3 * (3 - 1)
+    assert found["3"][1] == 2 * (4 - 1)
+    assert found["4"][1] == 2 * (3 - 1)
     # Nodes of 5, 5 and 2: one of the two forwards to three ranks of each larger node.
-    assert found["5"][1] == 2 * (3 + 3) + 2
+    assert found["5"][1] == (3 + 3) + 2
     assert found[str(ranks)][1] == 0

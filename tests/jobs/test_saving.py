@@ -82,7 +82,7 @@ def test_a_file_of_an_older_format_is_refused_and_left_alone(tmp_path):
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = 0
     _, done = run(2, tmp_path, TAXI, command="resume", code=65)
-    assert "checkpoint format 0, this hpcq reads 2 and 3; use the version of hpcq" in done.stderr
+    assert "checkpoint format 0, this hpcq reads 2 to 6; use the version of hpcq" in done.stderr
     assert list_checkpoints(directory) == [path]
     assert "format 0" in hpcq(None, "inspect", path, code=65).stderr
 

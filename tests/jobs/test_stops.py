@@ -16,6 +16,7 @@ from launch import end, hpcq, ranks_of, start, summary, wait_for
 from soaked import soak
 
 from hpcq.checkpoint.h5 import HAS_MPI
+from hpcq.checkpoint.reader import read_header
 from hpcq.run.run_directory import list_checkpoints
 
 JOBS = {
@@ -27,7 +28,9 @@ JOBS = {
         run={"steps": 1_500_000},
     ),
     "python": make_job.make(
-        {**make_job.CORRIDOR, "count": 50}, checkpoint={"every": 80}, run={"steps": 150_000}
+        {**make_job.CORRIDOR, "count": 50},
+        checkpoint={"every": 80},
+        run={"steps": 150_000, "cut_episodes": False},
     ),
 }
 
@@ -72,6 +75,45 @@ def test_a_stop_signal_saves_and_exits_with_75(name, number, tmp_path, uninterru
     hpcq(None, "verify", newest)
     hpcq(3, "resume", directory)
     assert summary(directory)["digest"] == uninterrupted[name]
+
+
+SLOWLY = {"id": "problems:Slow", "kwargs": {"seconds": 0.02}, "count": 8}
+MODES = {
+    "lockstep": {},
+    "periodic": {"kind": "periodic", "merge_every": 100_000},
+    "asynchronous": {"kind": "asynchronous"},
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "ranks"),
+    [("lockstep", 2), ("periodic", 2), *soak(*((mode, n) for mode in MODES for n in (None, 2)))],
+)
+def test_a_slow_environment_stops_at_once_wherever_it_is(mode, ranks, tmp_path):
+    """Hours before the next reset tick and merge."""
+    directory = tmp_path / "run"
+    run = {"steps": 10**9, "directory": str(directory), "report_every": 0.2}
+    made = make_job.make({**SLOWLY, "reset_every": 100_000}, mode=MODES[mode], run=run)
+    process = start(ranks, "run", make_job.write(tmp_path / "job.toml", made))
+    try:
+        wait_for(lambda: reported(directory))
+        stopped = time.monotonic()
+        os.kill(ranks_of(process, ranks)[-1] if ranks else process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        took = time.monotonic() - stopped
+    finally:
+        end(process)
+    assert process.returncode == 75, output
+    # The rest is what ending takes on a busy machine.
+    assert took < 30
+    steps = read_header(list_checkpoints(directory)[0]).step
+    longer = f"--set=run.steps={steps + 24}"
+    done = hpcq(ranks, "resume", directory, longer)
+    # Asynchronous runs stop between ticks and end in one.
+    assert steps + 24 <= summary(directory)["steps"] <= steps + 40
+    if mode != "asynchronous":
+        assert f"cut its episodes (newest at step {steps:,})" in done.stdout
+        assert f"newest first at step {steps + 24:,}" in hpcq(None, "inspect", directory).stdout
 
 
 def reported(directory):

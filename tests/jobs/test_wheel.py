@@ -53,7 +53,8 @@ def test_the_installed_package_holds_scripts_and_jobs(shell, tmp_path):
         assert (package / file.relative_to(ROOT)).read_bytes() == file.read_bytes()
 
 
-def test_a_bundled_job_is_copied_and_trained(shell, tmp_path):
+def test_a_bundled_job_is_copied_and_trained_beside_a_folder_hpcq(shell, tmp_path):
+    (tmp_path / "hpcq").mkdir()
     assert "taxi" in shell("hpcq jobs", tmp_path)
     shell("hpcq jobs copy taxi", tmp_path)
     assert "2 ranks" in shell("hpcq run -n 2 taxi.toml --set run.steps=1000", tmp_path)

@@ -2,6 +2,7 @@
 
 import make_job
 import pytest
+from compiled_once import compile_once
 
 from hpcq.envs.resolve import resolve
 from hpcq.learning.modes import make_learner
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.mpi
 
 
 def learner_of(job, comm):
+    compile_once(job)
     learner = make_learner(job, resolve(job.environment), comm)
     learner.begin()
     return learner
@@ -51,7 +53,11 @@ def test_a_flag_ends_the_call_of_every_rank_after_the_same_tick(comm):
     assert comm.allgather(learner.tick) == [1] * comm.size
     # Rows of one rank: it has a flag from then on.
     rows = 300 if last else 10**9
-    assert learner.advance(last=TICKS, most_rows=rows, full=8) == 8
+    # On a busy machine a call may end for a look at the clock before.
+    flags = 0
+    while not flags and learner.tick < TICKS:
+        flags = learner.advance(last=TICKS, most_rows=rows, full=8)
+    assert flags == 8
     assert len(set(comm.allgather(learner.tick))) == 1
     assert 1 < learner.tick < TICKS
     assert comm.bcast(len(learner.shard) > 300, comm.size - 1)

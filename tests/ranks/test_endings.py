@@ -3,7 +3,7 @@
 import make_job
 import pytest
 from mpi4py import MPI
-from outcomes import outcome, silent
+from outcomes import StopAt, outcome, silent
 
 from hpcq.checkpoint.reader import verify
 from hpcq.errors import ExitCode
@@ -38,20 +38,9 @@ ENDINGS = {
         make_job.CORRIDOR,
         evaluation={"every": 1, "episodes": 3},
         stop={"patience": 2, "episodes": 100_000, "every": 1},
+        run={"cut_episodes": False},
     ),
 }
-
-
-class StopAt(list):
-    """A list of stop signals: it is asked once in a tick, and one comes after so many."""
-
-    def __init__(self, ticks):
-        super().__init__()
-        self._left = ticks
-
-    def __bool__(self):
-        self._left -= 1
-        return self._left <= 0
 
 
 def long(job, directory):

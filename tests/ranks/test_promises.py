@@ -4,6 +4,7 @@ import h5py
 import make_job
 import numpy as np
 import pytest
+from compiled_once import compile_once
 from mpi4py import MPI
 from soaked import soak
 
@@ -13,7 +14,7 @@ from hpcq.checkpoint.reader import verify
 from hpcq.collectors.base import block
 from hpcq.collectors.batch import ENVIRONMENT_FIELDS
 from hpcq.envs.resolve import resolve
-from hpcq.job.sections import ReplaySection
+from hpcq.job.sections import ModeSection, ReplaySection
 from hpcq.learning.lockstep import LockstepLearner
 
 pytestmark = pytest.mark.mpi
@@ -67,7 +68,34 @@ def replayed(job, ratio, capacity, **keys):
     return job.model_copy(update={"replay": section})
 
 
+def batched(job, batches=2):
+    return job.model_copy(update={"mode": ModeSection(batches=batches)})
+
+
 CASES |= {
+    "epsilon by episodes, replay": replayed(
+        make_job.make(
+            {**make_job.GARNET, "max_episode_steps": 5},
+            learning={"rule": "sarsa"},
+            exploration={"epsilon": {"schedule": "episodes", "decay": 0.9}},
+        ),
+        2,
+        100,
+    ),
+    "two batches": batched(make_job.make({**make_job.GARNET, "max_episode_steps": 5})),
+    "three batches, masks, several steps": batched(CASES["masks, upper bounds"], 3),
+    "two batches, python": batched(CASES["python"]),
+    "two batches, vector": batched(CASES["vector"]),
+    "two batches, continuous": batched(CASES["continuous"]),
+    "two batches, replay by priority": batched(
+        replayed(
+            make_job.make({**make_job.GARNET, "max_episode_steps": 5}),
+            3,
+            100,
+            sampling="prioritised",
+        )
+    ),
+    "as many batches as environments": batched(make_job.make({**make_job.GARNET, "count": 3}), 3),
     "replay": replayed(make_job.make({**make_job.GARNET, "max_episode_steps": 5}), 3, 100),
     "replay, python, double Q": replayed(
         make_job.make(make_job.CORRIDOR, learning={**VISITS, "rule": "double_q"}), 1, 1000
@@ -97,6 +125,28 @@ CASES |= {
     ),
     "replay by priority, vector": replayed(
         make_job.make(make_job.VECTOR), 2, 30, sampling="prioritised"
+    ),
+}
+
+
+# Masks of several words: in every way of stepping, with what keeps them for later ticks.
+WIDE = {"id": "wide:WIDE", "count": 7, "action_mask": True}
+CASES |= {
+    "200 actions, upper bounds, several steps": make_job.make(
+        WIDE,
+        learning={**VISITS, "rule": "double_q", "n_step": 3},
+        exploration={"policy": "ucb", "confidence": 0.5},
+    ),
+    "200 actions, two batches, replay by priority": batched(
+        replayed(make_job.make(WIDE), 2, 100, sampling="prioritised")
+    ),
+    "101 actions, python, several steps": make_job.make(
+        {**WIDE, "id": "wide:Walk", "reset_every": 40}, learning={"rule": "sarsa", "n_step": 4}
+    ),
+    "101 actions, vector, replay": replayed(
+        make_job.make({**WIDE, "id": "wide:walks", "count": 6, "vector": 2, "reset_every": 40}),
+        1,
+        60,
     ),
 }
 
@@ -139,6 +189,7 @@ def content(path):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_table_on_any_number_of_ranks(case, group):
+    compile_once(CASES[case])
     learner = train(CASES[case], group, 200)
     alone = train(CASES[case], MPI.COMM_SELF, 200)
     assert learner.digest() == alone.digest()
@@ -148,6 +199,7 @@ def test_the_same_table_on_any_number_of_ranks(case, group):
 @pytest.mark.parametrize(("case", "writer"), SAVED)
 def test_a_file_is_the_same_whoever_writes_it(case, writer, comm, folder):
     job = CASES[case]
+    compile_once(job)
     learner = train(job, comm, 80)
     path, digest = saving.save(learner, folder, writer, keep=3)
     assert digest == learner.digest()
@@ -166,6 +218,7 @@ def test_a_file_is_the_same_whoever_writes_it(case, writer, comm, folder):
 def test_saved_on_all_ranks_and_resumed_on_fewer(case, writer, comm, folder):
     """Tick 80 is saved by all ranks; every smaller group of ranks goes on to tick 200."""
     job = CASES[case]
+    compile_once(job)
     learner = train(job, comm, 80)
     path, _ = saving.save(learner, folder, writer, keep=3)
     for _ in range(120):
@@ -189,6 +242,7 @@ def test_saved_on_all_ranks_and_resumed_on_fewer(case, writer, comm, folder):
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
 def test_saved_on_one_rank_and_resumed_on_all(size, comm, folder):
     job = make_job.make({**make_job.GARNET, "count": size})
+    compile_once(job)
     if comm.rank == 0:
         saving.save(train(job, MPI.COMM_SELF, 30), folder, "gather", keep=1)
     comm.Barrier()

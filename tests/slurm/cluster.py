@@ -1,6 +1,7 @@
 """A real Slurm on this machine: munge, slurmctld and simulated nodes, on loopback, as root.
 
-Two nodes for most jobs, n1 and n2, and n3 for what would disturb them.
+Two nodes for most jobs, n1 and n2; n3 for what would disturb them, and n4 and n5 for what would
+disturb n3, too.
 
 Everything it writes stays in one folder; nothing of the system's own configuration is used.
 """
@@ -14,6 +15,8 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+
+from hpcq.run.processes import children, environ, name, send
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel")
 
@@ -58,10 +61,21 @@ MpiDefault=none
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=32
 NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=32
 NodeName=n3 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[3]} CPUs=32
+NodeName=n4 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[4]} CPUs=32
+NodeName=n5 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[5]} CPUs=32
 PartitionName=normal Nodes=n[1-2] Default=YES State=UP
+PartitionName=pair Nodes=n[4-5] State=UP
 PartitionName=spare Nodes=n3 State=UP PriorityTier=1 GraceTime=20
 PartitionName=urgent Nodes=n3 State=UP PriorityTier=10 PreemptMode=off
 """
+
+
+NODES = ("n1", "n2", "n3", "n4", "n5")
+
+
+def is_step(pid):
+    """Return whether a process is a daemon of Slurm's for one step on one node."""
+    return name(pid).startswith("slurmstepd")
 
 
 def missing():
@@ -117,7 +131,7 @@ class Cluster:
         key.chmod(0o400)
         plugins = next(Path("/usr/lib").glob("*/slurm*/auth_munge.so")).parent
         (folder / "slurm.conf").write_text(
-            CONFIGURATION.format(folder=folder, ports=_free_ports(4), plugins=plugins)
+            CONFIGURATION.format(folder=folder, ports=_free_ports(6), plugins=plugins)
         )
         self._daemon(
             "munged", "--foreground", "--force", f"--key-file={key}",
@@ -126,12 +140,13 @@ class Cluster:
         )  # fmt: skip
         self.wait(lambda: (folder / "munge.socket").exists(), "munged")
         self._daemon("slurmctld", "-D", "-c")
-        for node in ("n1", "n2", "n3"):
+        for node in NODES:
             # Each node its own folder for PMIx: on one machine they would clash.
             private = folder / f"tmp-{node}"
             private.mkdir()
             self._daemon("slurmd", "-D", "-N", node, TMPDIR=str(private))
-        self.wait(lambda: self("sinfo", "-h", "-o", "%D %t").split() == ["3", "idle"], "the nodes")
+        idle = [str(len(NODES)), "idle"]
+        self.wait(lambda: self("sinfo", "-h", "-o", "%D %t").split() == idle, "the nodes")
 
     def _daemon(self, *command, **variables):
         with open(self.folder / f"{command[0]}.out", "ab") as out:
@@ -157,6 +172,18 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+
+    def processes_of(self, node):
+        """Return what Slurm has started on a node: steps, and all that they have started."""
+        found = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+        started = {pid for pid in found if environ(pid).get("SLURMD_NODENAME") == node}
+        return started | {pid for pid in found if is_step(pid) and started & set(children(pid))}
+
+    def lose(self, node):
+        """Kill a node's slurmd, and all that it has started, as a loss of power would."""
+        daemon = next(each for each in self.daemons if each.args[-1] == node)
+        for pid in (daemon.pid, *self.processes_of(node)):
+            send(pid, signal.SIGKILL)
 
     def __call__(self, *command, **variables):
         """Run one of Slurm's commands and return its output."""

@@ -5,6 +5,9 @@ import os
 import signal
 
 import launch
+from launch import runs_python
+
+from hpcq.run.processes import send
 
 
 def two_time_limits(cluster, work):
@@ -101,15 +104,45 @@ def through_srun(cluster, work):
     assert work.log.count("== saved; requeueing") == 1
 
 
-def a_rank_killed(cluster, work):
-    work.submit().wait_saved()
-    os.kill(json.loads((work.directory / "run.lock").read_text())["pid"], signal.SIGKILL)
-    work.wait_restart()
+def a_rank_killed(cluster, work, **variables):
+    """The job goes on where it is."""
+    work.submit(**variables).wait_saved()
     work.speed_up()
+    os.kill(json.loads((work.directory / "run.lock").read_text())["pid"], signal.SIGKILL)
     work.finish()
-    assert "== ended with exit code 137; retry 1 of 3; requeueing" in work.log
+    assert cluster.restarts(work.number) == 0
+    assert "ended by signal 9" in work.log
+    assert "retry 1 of 3: from step" in work.log
     assert "resuming" in work.log
+    assert work.log.count("learning again") == 1
     assert not list(work.folder.glob(".hpcq-*"))
+
+
+def a_rank_killed_under_srun(cluster, work):
+    """It ends the other ranks itself, and ends with their code, not with that of the first."""
+    a_rank_killed(cluster, work, HPCQ_LAUNCHER="srun")
+    assert "rank 0 on n" in work.log
+
+
+def a_node_that_freezes_and_is_lost(cluster, work):
+    """With the ranks of both nodes it goes on after the one, with those of one after the other."""
+    work.submit(
+        "--partition=pair", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2",
+        overrides=["--set=checkpoint.writer=gather", "--set=run.stall_timeout=20"],
+        OMPI_MCA_btl="self,tcp",
+    ).wait_saved()  # fmt: skip
+    for pid in cluster.processes_of("n5"):
+        if runs_python(pid):
+            send(pid, signal.SIGSTOP)
+    work.wait(lambda: "learning again" in work.log, "it to go on")
+    assert "waits for other ranks" in work.log
+    work.speed_up()
+    cluster.lose("n5")
+    work.finish()
+    assert "node n5 does not answer: going on without, with 2 ranks" in work.log
+    assert cluster.restarts(work.number) == 0
+    assert work.log.count("learning again") == 2
+    assert launch.summary(work.directory)["ranks"] == 2
 
 
 SCENARIOS = {
@@ -124,6 +157,8 @@ SCENARIOS = {
     "python, two nodes": on_two_nodes,
     "python, srun": through_srun,
     "python, killed": a_rank_killed,
+    "python, node lost": a_node_that_freezes_and_is_lost,
+    "compiled, killed under srun": a_rank_killed_under_srun,
 }
 # What also happens to a job of the other kind, or in another scenario.
 REPEATED = ("compiled, two time limits", "python, cancelled", "python, requeued")

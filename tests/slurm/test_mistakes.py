@@ -42,7 +42,7 @@ def test_an_environment_that_raises(cluster, tmp_path):
     assert log[-1] == "RuntimeError: the user's bug"
 
 
-def test_a_stall_is_retried_so_often_and_no_more(cluster, tmp_path):
+def test_a_stall_is_retried_so_often_requeued_and_retried_and_no_more(cluster, tmp_path):
     job = make_job.make(
         {"id": "problems:Broken-v0", "kwargs": {"how": "sleep"}, "count": 4},
         run={"stall_timeout": 3},
@@ -55,7 +55,8 @@ def test_a_stall_is_retried_so_often_and_no_more(cluster, tmp_path):
     assert cluster.restarts(number) == 1
     assert cluster.job(number)["ExitCode"] == "76:0"
     log = (tmp_path / f"hpcq-{number}.log").read_text()
-    assert log.count("== ended with exit code 76; retry 1 of 1; requeueing") == 1
+    assert log.count("retry 1 of 1: from the beginning") == 2
+    assert log.count("== ended with exit code 76 in spite of 1 retries; requeueing") == 1
     assert "came to no exchange" in log[log.index(REASON.format(76)) :]
     assert not list(tmp_path.glob(".hpcq-*"))
 

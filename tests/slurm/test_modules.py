@@ -33,7 +33,7 @@ SMALLER = [
     (r"<this repository> (.*)", rf"{ROOT} \1 && sed -i 's/1, 2, 3/1, 2/' jobs/sweeps/*"),
     (r"--ntasks([ =])\d+", r"--ntasks\g<1>2"),
     (r"(submit .*taxi\.toml.*)", r"\1 --set run.steps=200_000"),
-    (r"(submit .*sweeps.*)", r"\1 --set run.steps=20_000"),
+    (r"((submit|sweep run) .*sweeps.*)", r"\1 --set run.steps=20_000"),
     (r"tail -f", "tail"),
     # Whoever submits waits for the end.
     (r"^(hpcq submit .*|sbatch .*)", r'said=$(\1); echo "$said"; finish "$said"'),

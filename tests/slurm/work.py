@@ -22,7 +22,7 @@ JOBS = {
     "python": make_job.make(
         {"id": "slowly:Slow-v0", "count": 5, "reset_every": 40},
         checkpoint={"every": 40},
-        run={"steps": 12_500, "directory": "runs/job"},
+        run={"steps": 12_500, "cut_episodes": False, "directory": "runs/job"},
         name="python",
     ),
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Kill jobs that save all the time, at random moments; lose nothing.
 
-    python tests/stress/kills.py --kills 300
+    python tests/stress/kills.py --kills 300 [--busy 8]
 
 A chain is one job that is killed about ten times, each time resumed on another number of ranks,
 and then left to end. After each kill the newest published checkpoint must verify; each chain must
@@ -11,6 +11,7 @@ given phase of a checkpoint.
 
 import argparse
 import collections
+import contextlib
 import itertools
 import os
 import random
@@ -26,7 +27,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHON
 
 import killed_in
 import make_job
-from launch import HPCQ, end, hpcq, kill, ranks_of, start, summary, wait_for
+from launch import HPCQ, MPIRUN, end, hpcq, kill, ranks_of, start, summary, wait_for
 
 from hpcq.checkpoint.h5 import HAS_MPI
 from hpcq.cluster.supervise import PATIENCE, has_dead_ranks_only
@@ -34,6 +35,12 @@ from hpcq.run.run_directory import list_checkpoints
 
 WRITERS = ["direct", "gather", *(["mpio"] if HAS_MPI else [])]
 JOBS = {
+    "two batches": make_job.make(
+        {"id": "Taxi-v4", "count": 255, "max_episode_steps": 50},
+        mode={"batches": 2},
+        checkpoint={"every": 25},
+        run={"steps": 255 * 5000},
+    ),
     "compiled": make_job.make(
         {"id": "Taxi-v4", "count": 256, "max_episode_steps": 50},
         learning={"learning_rate": {"schedule": "visits", "exponent": 0.7}},
@@ -47,6 +54,11 @@ JOBS = {
     ),
 }
 MOST_SECONDS = 1.0
+# By Open MPI's mpirun, by MPICH's, by Intel's.
+KILLED = (137, 9, 255)
+
+# Ends with its parent, however that ends.
+BUSY_LOOP = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 class Chain:
@@ -80,7 +92,7 @@ class Chain:
         phase = next(self.phases)
         rank = 0 if phase in killed_in.ONE_RANK else self.rng.randrange(ranks)
         place = [phase, str(rank), str(self.rng.randrange(1, 8))]
-        command = ["mpirun", "-n", str(ranks), sys.executable, str(SUPPORT / "killed_in.py")]
+        command = [MPIRUN, "-n", str(ranks), sys.executable, str(SUPPORT / "killed_in.py")]
         done = subprocess.run(
             [*command, *place, *map(str, self.arguments())],
             capture_output=True,
@@ -89,7 +101,7 @@ class Chain:
             env=dict(os.environ),
             check=False,
         )
-        if done.returncode == 137:
+        if done.returncode in KILLED:
             return True
         assert done.returncode == 0, f"{place}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return False
@@ -134,6 +146,18 @@ def ended(process):
     raise AssertionError(f"it goes on:\n{said}\n{tree.stdout.decode()}")
 
 
+@contextlib.contextmanager
+def busy_loops(count):
+    """Let so many processes take processor time meanwhile."""
+    loops = [subprocess.Popen([sys.executable, "-c", BUSY_LOOP]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
 def alive(pid):
     """Return whether a process runs."""
     try:
@@ -148,12 +172,21 @@ def main():
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--chain", type=int, default=10, help="kills of one chain")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--busy", type=int, default=0, help="processes that only take time")
     options = parser.parse_args()
+    with busy_loops(options.busy):
+        lost = run_chains(options)
+    sys.exit(bool(lost))
+
+
+def run_chains(options):
+    """Run chains until there were enough kills; return what was lost."""
     digests, total = {}, collections.Counter()
     verified = chains = lost = 0
     while sum(total.values()) < options.kills:
         chains += 1
         name = list(JOBS)[chains % len(JOBS)]
+        began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             rng = random.Random(f"{options.seed} {chains}")
             chain = Chain(Path(folder), name, rng)
@@ -169,17 +202,18 @@ def main():
             if name not in digests:
                 digests[name] = uninterrupted(Path(folder), name)
             hpcq(rng.choice((1, 2, 3, 5)), "resume", chain.directory, timeout=900)
-            left = list(chain.directory.glob("*.partial"))
+            left = [*chain.directory.glob("*.partial"), *chain.directory.glob("*.damaged*")]
             if summary(chain.directory)["digest"] != digests[name] or left:
                 lost += 1
                 print(f"LOST: chain {chains} ({name}) ends otherwise, or leaves {left}", flush=True)
-        print(f"chain {chains} ({name}): {sum(total.values())} kills, {lost} lost", flush=True)
+        told = f"{sum(total.values())} kills, {lost} lost, {time.monotonic() - began:.0f} s"
+        print(f"chain {chains} ({name}): {told}", flush=True)
     told = ", ".join(f"{count} of a {how}" for how, count in total.items())
     print(
         f"{sum(total.values())} kills ({told}) in {chains} chains; "
         f"{verified} newest checkpoints verified after a kill; {lost} lost"
     )
-    sys.exit(bool(lost))
+    return lost
 
 
 def uninterrupted(folder, name):

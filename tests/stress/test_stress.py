@@ -1,10 +1,12 @@
 """A small part of what the stress commands do; see fuzz.py and kills.py for the rest."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import network
 import pytest
 from soaked import soak
 
@@ -43,3 +45,10 @@ def test_kills(kills, chain):
 def test_no_wake_up_is_lost(meetings, ranks, busy):
     options = ("--meetings", meetings, "--ranks", ranks, "--busy", busy)
     assert run("meetings.py", *options) == "0 wrong"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not network.delays_possible(), reason="needs root, iproute2 and /dev/net/tun")
+def test_the_measurement_over_a_link_with_a_delay():
+    small = ("--turns", "1", "--delays", "0", "500", "--environments", "64", "--seconds", "0.1")
+    assert re.match(r"alltoallv +500 us: +[\d.]+ M/s", run("delays.py", *small).strip())

@@ -2,6 +2,7 @@
 
 import make_job
 import numpy as np
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.envs.resolve import resolve
@@ -29,7 +30,7 @@ def learned(environment, learning, exploration, ticks, **replay):
         exploration=exploration,
     ).model_copy(update={"replay": ReplaySection(**replay)})
     found = resolve(job.environment)
-    learner = LockstepLearner(job, found, MPI.COMM_SELF)
+    learner = LockstepLearner(job, found, MPI.COMM_SELF, by_phase)
     learner.begin()
     for _ in range(ticks):
         learner.advance()

@@ -8,6 +8,7 @@ import threading
 import time
 
 import gymnasium
+from ranks_of_launcher import own_rank
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -21,7 +22,7 @@ class Guest(gymnasium.Env):
 
     def __init__(self, how="", after=50, only=None):
         self.how, self.after = how, after
-        self.mine = only is None or os.environ.get("OMPI_COMM_WORLD_RANK", "0") == str(only)
+        self.mine = only is None or own_rank() == str(only)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

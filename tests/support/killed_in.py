@@ -14,6 +14,8 @@ import mpi4py
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
 
+from ranks_of_launcher import own_rank
+
 from hpcq.checkpoint import saving, staging
 from hpcq.cli import main
 
@@ -35,7 +37,7 @@ ONE_RANK = ("before", "laid out", "finish", "finished", "published", "pruned")
 
 def kill_in(phase, rank, number):
     """Wrap the function of a phase so that it kills this process."""
-    if os.environ.get("OMPI_COMM_WORLD_RANK", "0") != rank:
+    if own_rank() != rank:
         return
     name, after = PHASES[phase]
     place = saving if name == "prune" else staging.StagingFile

@@ -9,21 +9,25 @@ import sys
 import time
 from pathlib import Path
 
+from hpcq.run.processes import children
+
 # A job whose fault comes soon after its start ends within 30 s of it; a busy machine starts slowly.
 AT_ONCE = 90
 HPCQ = str(Path(sys.executable).parent / "hpcq")
+# Intel MPI's mpirun is a script: mpiexec.hydra, for tests by hand.
+MPIRUN = os.environ.get("HPCQ_TEST_MPIRUN", "mpirun")
 
 
-def command(ranks, *arguments):
+def command(ranks, *arguments, program=HPCQ):
     """Return the command line; `ranks` None: without mpirun."""
-    launcher = [] if ranks is None else ["mpirun", "-n", str(ranks)]
-    return [*launcher, HPCQ, *map(str, arguments)]
+    launcher = [] if ranks is None else [MPIRUN, "-n", str(ranks)]
+    return [*launcher, str(program), *map(str, arguments)]
 
 
-def hpcq(ranks, *arguments, code=0, timeout=240, env=None):
+def hpcq(ranks, *arguments, code=0, timeout=240, env=None, program=HPCQ):
     """Run to the end and check the exit code."""
     done = subprocess.run(
-        command(ranks, *arguments),
+        command(ranks, *arguments, program=program),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -35,10 +39,10 @@ def hpcq(ranks, *arguments, code=0, timeout=240, env=None):
     return done
 
 
-def start(ranks, *arguments):
+def start(ranks, *arguments, program=HPCQ):
     """Start a job in the background, in a process group of its own."""
     return subprocess.Popen(
-        command(ranks, *arguments),
+        command(ranks, *arguments, program=program),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,14 +54,21 @@ def start(ranks, *arguments):
 
 def ranks_of(process, count):
     """Return the process ids of an mpirun's `count` ranks; none once it has ended."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while process.poll() is None:
-        found = [int(pid) for pid in children.read_text().split()]
-        # A child is a rank once it is no longer a copy of mpirun.
-        if sum(map(runs_python, found)) == count:
+        found = list(_ranks_below(process.pid))
+        if len(found) == count:
             return found
         time.sleep(0.01)
     return []
+
+
+def _ranks_below(pid):
+    """Yield the ranks that have begun, which are Python: mpirun's children, or those of a proxy."""
+    for child in children(pid):
+        if runs_python(child):
+            yield child
+        else:
+            yield from _ranks_below(child)
 
 
 def runs_python(pid):

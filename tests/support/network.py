@@ -8,6 +8,10 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
+
+import delay
 
 AGENT = """#!/bin/sh
 # What Open MPI starts its daemon of a host with, instead of ssh.
@@ -21,13 +25,74 @@ def possible():
     return os.geteuid() == 0 and all(map(shutil.which, ("ip", "unshare")))
 
 
+def delays_possible():
+    """Return whether it also lets us make the devices of a link with a delay."""
+    return possible() and Path("/dev/net/tun").exists()
+
+
 def ip(*arguments):
     subprocess.run(["ip", *map(str, arguments)], check=True)
 
 
+class Network:
+    """Hosts, and how they are reached.
+
+    Parameters
+    ----------
+    head
+        the namespace in which mpirun runs.
+    names
+        of the hosts.
+    agent
+        what mpirun starts its daemons with.
+    """
+
+    def __init__(self, head, names, agent):
+        self.head, self.names, self.agent = head, names, agent
+        self._subnet, self._relay = "10.77.0.0/24", None
+
+    def mpirun(self, ranks):
+        """Return the command that starts so many ranks on every host.
+
+        Each host keeps Open MPI's files in the folder that Open MPI names after it: daemons that
+        share one, as conftest.py sets it, meet when they make it.
+        """
+        network = ("--mca", "oob_tcp_if_include", "10.77.0.0/24")
+        network += ("--mca", "btl_tcp_if_include", self._subnet)
+        return [
+            *("ip", "netns", "exec", self.head, "unshare", "--uts", "sh", "-c"),
+            *('hostname "$0"; unset OMPI_MCA_orte_top_session_dir; exec "$@"', self.head),
+            *("mpirun", "-n", str(ranks * len(self.names))),
+            *("--host", ",".join(f"{name}:{ranks}" for name in self.names)),
+            *("--mca", "plm_rsh_agent", str(self.agent), *network),
+        ]
+
+    @contextlib.contextmanager
+    def link(self, microseconds=0):
+        """Let the ranks of two hosts talk over a link with a delay; see delay.py."""
+        command = [sys.executable, delay.__file__, *self.names]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as relay:
+            try:
+                assert relay.stdout.readline() == b"ready\n"
+                for i, name in enumerate(self.names):
+                    ip("-n", name, "addr", "add", f"10.78.0.{i + 1}/24", "dev", delay.DEVICE)
+                    ip("-n", name, "link", "set", delay.DEVICE, "mtu", delay.MTU, "up")
+                self._subnet, self._relay = "10.78.0.0/24", relay
+                self.set_delay(microseconds)
+                yield
+            finally:
+                self._subnet, self._relay = "10.77.0.0/24", None
+                relay.stdin.close()
+
+    def set_delay(self, microseconds):
+        """Change the delay of the link."""
+        self._relay.stdin.write(f"{microseconds}\n".encode())
+        self._relay.stdin.flush()
+
+
 @contextlib.contextmanager
 def hosts(count, folder):
-    """Make hosts; yield a function that returns the mpirun for so many ranks of each.
+    """Make hosts; yield their `Network`.
 
     Parameters
     ----------
@@ -53,17 +118,7 @@ def hosts(count, folder):
         agent = folder / "agent"
         agent.write_text(AGENT)
         agent.chmod(0o755)
-
-        def mpirun(ranks):
-            network = ("--mca", "oob_tcp_if_include", "10.77.0.0/24")
-            network += ("--mca", "btl_tcp_if_include", "10.77.0.0/24")
-            return [
-                *("ip", "netns", "exec", head, "mpirun", "-n", str(ranks * count)),
-                *("--host", ",".join(f"{name}:{ranks}" for name in names)),
-                *("--mca", "plm_rsh_agent", str(agent), *network),
-            ]
-
-        yield mpirun
+        yield Network(head, names, agent)
     finally:
         for name in made:
             subprocess.run(["ip", "netns", "del", name], check=False)

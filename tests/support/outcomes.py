@@ -5,6 +5,18 @@ import json
 from hpcq.run import metrics_files
 
 
+class StopAt(list):
+    """A list of stop signals: it is asked once in a tick, and one comes after so many."""
+
+    def __init__(self, ticks):
+        super().__init__()
+        self._left = ticks
+
+    def __bool__(self):
+        self._left -= 1
+        return self._left <= 0
+
+
 def silent(text):
     """Print nothing."""
 

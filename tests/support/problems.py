@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
+from ranks_of_launcher import own_rank
 
 from hpcq.collectors import vector
 
@@ -80,7 +81,7 @@ class Broken(Scripted):
     def __init__(self, how, after=3, only=None):
         super().__init__([(1, 0.0, False, False)])
         self.how, self.after = how, after
-        self.mine = only is None or os.environ.get("OMPI_COMM_WORLD_RANK", "0") == str(only)
+        self.mine = only is None or own_rank() == str(only)
         if how == "make" and self.mine:
             raise RuntimeError("cannot be made")
 
@@ -545,13 +546,13 @@ class Masked(gymnasium.Env):
 
 
 class Slow(gymnasium.Env):
-    """A random walk; a step sleeps for 20 us, and for 200 us on the rank `slow`."""
+    """A random walk; a step sleeps for `seconds`, and ten times as long on the rank `slow`."""
 
-    def __init__(self, slow=None):
+    def __init__(self, slow=None, seconds=20e-6):
         self.observation_space = spaces.Discrete(100)
         self.action_space = spaces.Discrete(2)
-        mine = os.environ.get("OMPI_COMM_WORLD_RANK", "0") == str(slow)
-        self.seconds = 200e-6 if mine else 20e-6
+        mine = own_rank() == str(slow)
+        self.seconds = 10 * seconds if mine else seconds
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -594,3 +595,40 @@ class DeclaredHeap(Heap):
     """Say that there are two players."""
 
     metadata = {"self_play": True}  # noqa: RUF012
+
+
+class Telling(gymnasium.Env):
+    """Episodes of 1, 2, 3, 1, 2, 3 ... steps; the infos tell their costs and how they end."""
+
+    def __init__(self):
+        self.observation_space, self.action_space = spaces.Discrete(4), spaces.Discrete(2)
+        self.length = 0
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.length = 0
+        self.length = self.length % 3 + 1
+        self.at = 0
+        return 0, {"cost": 1e6}
+
+    def step(self, action):
+        self.at += 1
+        ended = self.at == self.length
+        info = {"cost": 0.5, "deep": {"at": self.at}}
+        if ended:
+            info["success"] = self.length == 3
+        return self.at, 0.0, ended, False, info
+
+
+def telling_vector(num_envs, mode):
+    """Return a VectorEnv of `Telling`, in an autoreset mode."""
+    mode = AutoresetMode[mode]
+    kwargs = {"autoreset_mode": mode} if hasattr(gymnasium.vector, "AutoresetMode") else {}
+    return gymnasium.vector.SyncVectorEnv([Telling] * num_envs, **kwargs)
+
+
+class Mistelling(Telling):
+    """Its costs are words."""
+
+    def step(self, action):
+        return *super().step(action)[:4], {"cost": "dear"}

@@ -4,7 +4,10 @@ It shares no code with hpcq but the model's arrays; it is slow, and easy to chec
 """
 
 import bisect
+import functools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -87,17 +90,42 @@ class Policy:
         return sum(values[a] for a in choices) / len(choices)
 
 
-# What each rule bootstraps from: of the values of the legal actions (the tables combined), the
-# action chosen, the policy's mean, the rows of all tables, and the table that is updated.
+class Asked(NamedTuple):
+    """What a rule may bootstrap from."""
+
+    values: dict  # of the legal actions, the tables combined
+    chosen: int
+    mean: Callable  # of the policy
+    rows: list  # of all tables
+    table: int  # that is updated
+    options: dict
+
+
+def largest(at):
+    return max(at.values.values())
+
+
+def double(at):
+    return at.rows[1 - at.table][max(at.values, key=lambda a: at.rows[at.table][a])]
+
+
+def weighted_double(at):
+    mine, other = at.rows[at.table], at.rows[1 - at.table]
+    best, worst = (which(at.values, key=lambda a: mine[a]) for which in (max, min))
+    gap = abs(other[best] - other[worst])
+    weight = gap / (at.options["weight_constant"] + gap) if gap else 0.0
+    return weight * mine[best] + (1.0 - weight) * other[best]
+
+
+# What each rule bootstraps from.
 BOOTSTRAP = {
-    "q_learning": lambda values, chosen, mean, rows, table: max(values.values()),
-    "negamax": lambda values, chosen, mean, rows, table: max(values.values()),
-    "maxmin": lambda values, chosen, mean, rows, table: max(values.values()),
-    "sarsa": lambda values, chosen, mean, rows, table: values[chosen],
-    "expected_sarsa": lambda values, chosen, mean, rows, table: mean(),
-    "double_q": lambda values, chosen, mean, rows, table: rows[1 - table][
-        max(values, key=lambda a: rows[table][a])
-    ],
+    "q_learning": largest,
+    "negamax": largest,
+    "maxmin": largest,
+    "sarsa": lambda at: at.values[at.chosen],
+    "expected_sarsa": lambda at: at.mean(),
+    "double_q": double,
+    "weighted_double_q": weighted_double,
 }
 COMBINE = {"mean": lambda values: sum(values) / len(values), "min": min}
 
@@ -105,8 +133,9 @@ COMBINE = {"mean": lambda values: sum(values) / len(values), "min": min}
 class Table:
     """Rows that come into being at their first update; each holds a list of values per table."""
 
-    def __init__(self, actions, tables, combine, q_init, legal):
-        self.q, self.visits = {}, {}
+    def __init__(self, actions, tables, combine, q_init, legal, options):
+        self.q, self.visits, self.changes = {}, {}, []
+        self.options = options
         self.actions, self.tables, self.q_init = actions, tables, q_init
         self.combine = COMBINE[combine]
         self.legal = legal or (lambda s: range(actions))
@@ -118,8 +147,17 @@ class Table:
         n = self.visits.get((s, table, a), 0)
         self.visits[s, table, a] = n + 1
         error = target - values[a]
-        values[a] += min(1.0, rate(n, step) * weight) * error
+        self.changes.append(min(1.0, rate(n, step) * weight) * error)
+        values[a] += self.changes[-1]
         return error
+
+    def take_changes(self, updates):
+        """Return the sum of all changes since the last call, in parts of 2 ** -bits."""
+        bits = 46 - math.ceil(math.log2(updates))
+        bounded = (max(-(2.0**16), min(2.0**16, change)) for change in self.changes)
+        total = sum(round(change * 2.0**bits) for change in bounded)
+        self.changes = []
+        return total / 2.0**bits
 
     def ask(self, s, draw, rule, policy):
         """Return (action, value to bootstrap from, whether the action is greedy, table)."""
@@ -132,7 +170,8 @@ class Table:
         values = {a: self.combine([row[a] for row in rows]) for a in self.legal(s)}
         counts = {a: sum(self.visits.get((s, t, a), 0) for t in range(self.tables)) for a in values}
         chosen, best = policy.choose(values, counts, draw), max(values.values())
-        value = BOOTSTRAP[rule](values, chosen, lambda: policy.mean(values, counts), rows, drawn)
+        mean = functools.partial(policy.mean, values, counts)
+        value = BOOTSTRAP[rule](Asked(values, chosen, mean, rows, drawn, self.options))
         return chosen, value, values[chosen] == best, drawn
 
 
@@ -217,6 +256,10 @@ def learn(
     replay=(1, 0),
     priority=None,
     importance=0.0,
+    by_episodes=None,
+    batches=1,
+    centring=0.0,
+    options=None,
 ):
     """Return {state: [q, ...]} after `ticks`, the values of all tables one after the other.
 
@@ -229,12 +272,20 @@ def learn(
     replay     transitions in the ring of an environment, and how many it replays in a tick
     priority   alpha and what is added to a |TD error|; None: replayed ones are drawn evenly
     importance beta: a number, or a function of the environment step
+    by_episodes epsilon as a function of the episodes that the environment has ended
+    batches    groups of environments, whose updates and queries follow each other in a tick
+    centring   how fast the mean that is subtracted from rewards follows
+    options    the rule's own keys
     """
     draws = Draws(seed)
-    table = Table(model.cumulative.shape[1], tables, combine, q_init, legal)
+    table = Table(model.cumulative.shape[1], tables, combine, q_init, legal, options)
     gamma = -gamma if self_play else gamma
 
-    def acts(step):
+    episodes = [0] * environments
+
+    def acts(step, e):
+        if by_episodes is not None:
+            return Policy(policy, by_episodes(episodes[e]))
         return Policy(policy, parameter(step) if callable(parameter) else parameter)
 
     def start(e, tick):
@@ -242,13 +293,16 @@ def learn(
         return bisect.bisect_right(model.start_cumulative.tolist(), u)
 
     state = [start(e, 0) for e in range(environments)]
-    action = [table.ask(s, draws(e, 0, BEHAVE), rule, acts(0))[0] for e, s in enumerate(state)]
+    action = [table.ask(s, draws(e, 0, BEHAVE), rule, acts(0, e))[0] for e, s in enumerate(state)]
     elapsed = [0] * environments
     windows = [[] for _ in range(environments)]
     capacity, ratio = replay
     rings = [Ring(capacity, priority) for _ in range(environments)]
-    pending = []
+    pending = [[] for _ in range(batches)]
+    updates, mean = environments * (1 + ratio), 0.0
     for tick in range(1, ticks + 1):
+        several = min(updates, len(table.q) * tables * table.actions) or 1
+        mean += centring / several * table.take_changes(updates)
         taken = []
         for e in range(environments):
             u = unit(draws(e, tick, STEP))
@@ -265,38 +319,41 @@ def learn(
             [rings[e].draw(draws(e, tick, REPLAY, k), beta) for k in range(1, ratio + 1)]
             for e in range(environments)
         ]
-        for s, drawn_table, a, target, weight, e, number in pending:
-            rings[e].learn(number, table.update(s, drawn_table, a, target, rate, step, weight))
-        pending = []
-        for e, (following, reward, terminated) in enumerate(taken):
-            draw = draws(e, tick, BEHAVE)
-            elapsed[e] += 1
-            truncated = not terminated and elapsed[e] == limit
-            if truncated:
-                final = table.ask(following, mix(draw ^ SECOND), rule, acts(step))
-            if terminated or truncated:
-                following, elapsed[e] = start(e, tick), 0
-            reply = table.ask(following, draw, rule, acts(step))
-            _, value, greedy, drawn_table = final if truncated else reply
-            window = windows[e]
-            window.append((state[e], action[e], reward, 0.0 if terminated else value))
-            due = 0
-            if terminated or truncated or (off_policy and not greedy) or n_step == 1:
-                due = len(window)
-            elif len(window) == n_step:
-                due = 1
-            targets = returns(window, gamma, decay)
-            pending += [
-                (s, drawn_table, a, targets[j], 1.0, e, newest[e])
-                for j, (s, a, _, _) in enumerate(window[:due])
-            ]
-            del window[:due]
-            for k, found in enumerate(drawn[e], 1):
-                if found is not None:
-                    (s, a, after, r, ended), weight, number = found
-                    draw = draws(e, tick, BEHAVE, k)
-                    _, value, _, drawn_table = table.ask(after, draw, rule, acts(step))
-                    target = r + gamma * (0.0 if ended else value)
-                    pending.append((s, drawn_table, a, target, weight, e, number))
-            state[e], action[e] = following, reply[0]
+        for batch in range(batches):
+            for s, drawn_table, a, target, weight, e, number in pending[batch]:
+                rings[e].learn(number, table.update(s, drawn_table, a, target, rate, step, weight))
+            pending[batch] = []
+            for e in range(batch, environments, batches):
+                following, reward, terminated = taken[e]
+                draw = draws(e, tick, BEHAVE)
+                elapsed[e] += 1
+                truncated = not terminated and elapsed[e] == limit
+                episodes[e] += terminated or truncated
+                if truncated:
+                    final = table.ask(following, mix(draw ^ SECOND), rule, acts(step, e))
+                if terminated or truncated:
+                    following, elapsed[e] = start(e, tick), 0
+                reply = table.ask(following, draw, rule, acts(step, e))
+                _, value, greedy, drawn_table = final if truncated else reply
+                window = windows[e]
+                window.append((state[e], action[e], reward - mean, 0.0 if terminated else value))
+                due = 0
+                if terminated or truncated or (off_policy and not greedy) or n_step == 1:
+                    due = len(window)
+                elif len(window) == n_step:
+                    due = 1
+                targets = returns(window, gamma, decay)
+                pending[batch] += [
+                    (s, drawn_table, a, targets[j], 1.0, e, newest[e])
+                    for j, (s, a, _, _) in enumerate(window[:due])
+                ]
+                del window[:due]
+                for k, found in enumerate(drawn[e], 1):
+                    if found is not None:
+                        (s, a, after, r, ended), weight, number = found
+                        draw = draws(e, tick, BEHAVE, k)
+                        _, value, _, drawn_table = table.ask(after, draw, rule, acts(step, e))
+                        target = r - mean + gamma * (0.0 if ended else value)
+                        pending[batch].append((s, drawn_table, a, target, weight, e, number))
+                state[e], action[e] = following, reply[0]
     return {s: [value for row in rows for value in row] for s, rows in table.q.items()}

@@ -34,7 +34,7 @@ def train(comm, route=make_exchange):
         for _ in range(30):
             learner.advance()
         digests.append(str(learner.digest()))
-        messages = comm.allreduce(learner.exchange.network_messages(), MPI.MAX)
+        messages = comm.allreduce(learner.traffic()[0], MPI.MAX)
         learner.close()
     return digests, messages
 

@@ -53,22 +53,23 @@ def _search(environment, solved, radix, successor):
     return distance
 
 
-def eight_puzzle_distances(environment):
-    """Return the distance of every key; 0 is the blank, and solved is 0 1 2 / 3 4 5 / 6 7 8."""
+def puzzle_distances(environment, height, width):
+    """Return the distance of every key; 0 is the blank, and solved is 0 1 2 ... in rows."""
     moves = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
     def successor(positions, move):
         rows = np.arange(positions.shape[0])
         blank = positions.argmin(axis=1)
-        row, column = blank // 3 + moves[move][0], blank % 3 + moves[move][1]
-        inside = (row >= 0) & (row < 3) & (column >= 0) & (column < 3)
-        to = np.where(inside, 3 * row + column, blank)
+        row, column = blank // width + moves[move][0], blank % width + moves[move][1]
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        to = np.where(inside, width * row + column, blank)
         after = positions.copy()
         after[rows, blank] = positions[rows, to]
         after[rows, to] = 0
         return after
 
-    return _search(environment, np.arange(9, dtype=np.uint8), 9, successor)
+    cells = height * width
+    return _search(environment, np.arange(cells, dtype=np.uint8), cells, successor)
 
 
 def cube_distances(environment):

@@ -79,3 +79,29 @@ def deterministic_values(environment, gamma, least, sweeps=10_000):
         if sweep(environment.model, value, environment.actions) == 0.0:
             return value
     return None
+
+
+def best_average(model):
+    """Return the largest average reward of a step, and Q (S, A) relative to start states.
+
+    Howard's policy iteration (Dynamic Programming and Markov Processes, 1960, chapter 4) over
+    linear systems, for a table model in which no episode ends.
+    """
+    states, actions = model.next.shape[:2]
+    move = np.zeros((states, actions, states))
+    at = np.indices(model.next.shape)
+    np.add.at(move, (at[0], at[1], model.next), model.probability)
+    reward = np.einsum("sak,sak->sa", model.probability, model.reward)
+    policy, here = np.zeros(states, int), np.arange(states)
+    for _ in range(1000):
+        # One unknown is the average reward: the value of state 0 is 0 instead.
+        system = np.eye(states) - move[here, policy]
+        system[:, 0] = 1.0
+        found = np.linalg.solve(system, reward[here, policy])
+        rate, value = found[0], np.concatenate([[0.0], found[1:]])
+        q = reward - rate + move @ value
+        better = q.max(axis=1) > q[here, policy] + 1e-10
+        if not better.any():
+            return rate, q - model.start @ value / model.start.sum()
+        policy = np.where(better, q.argmax(axis=1), policy)
+    raise AssertionError("policy iteration has not come to an end")

@@ -6,6 +6,7 @@ import re
 import make_job
 import problems
 import pytest
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.collectors.factory import make_collector
@@ -62,7 +63,7 @@ def test_a_step_that_breaks_the_contract(how, words):
 
         def train(job=job, environment=environment, after=after):
             preflight.check(job, environment, 0, 1)
-            learner = LockstepLearner(job, environment, MPI.COMM_SELF)
+            learner = LockstepLearner(job, environment, MPI.COMM_SELF, by_phase)
             learner.begin()
             for _ in range(after + 1):
                 learner.advance()

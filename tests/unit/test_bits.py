@@ -25,8 +25,8 @@ def _nth(bitset, n):
 
 def make_at_least(count):
     @kernel
-    def at_least(rows, row, least):
-        return simd.at_least(rows, row, least, count)
+    def at_least(rows, row, start, least):
+        return simd.at_least(rows, row, start, least, count)
 
     return at_least
 
@@ -55,8 +55,14 @@ def test_numbers_that_are_large_enough(count, dtype):
     rows[0], rows[1], rows[2, 0] = -np.inf, np.nan, np.inf
     for row in range(len(rows)):
         for least in (rows[row].max(), dtype(0), dtype(-np.inf)):
-            found = compiled(rows, np.uint64(row), least)
+            found = compiled(rows, np.uint64(row), 0, least)
             assert numbers_in(int(found)) == np.flatnonzero(rows[row] >= least).tolist()
+    # From a column on.
+    for start in (1, count):
+        several = rows.reshape(10, 5 * count)[:, : start + count]
+        for row in range(10):
+            found = compiled(several, np.uint64(row), start, dtype(0))
+            assert numbers_in(int(found)) == np.flatnonzero(several[row, start:] >= 0).tolist()
 
 
 def test_other_processors_than_this_one_can_be_compiled_for(tmp_path):

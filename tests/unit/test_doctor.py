@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,9 +61,14 @@ def test_nothing_to_find():
         (with_all(hdf5=(1, 10, 6)), "note", "HDF5 1.10.6"),
         (with_all(nodes=3), "warning", "the allocation has 3 nodes, the ranks are on 2"),
         (with_all(launcher="mpirun (Open MPI) 4.1.4"), "problem", "mpirun is of Open MPI 4"),
-        (with_all(launcher="HYDRA build details:"), "problem", "mpirun is of MPICH"),
+        (
+            with_all(launcher="HYDRA build details:\n Version: 4.2"),
+            "problem",
+            "mpirun is of MPICH",
+        ),
         (with_all(mpi_files=["/a/libmpi.so", "/b/libmpi.so"]), "problem", "two MPI libraries"),
         (with_all(cpus=[1]), "problem", "oversubscribed: 2 ranks on 1 CPUs of h0"),
+        (with_last(core=0.4), "warning", "busy cores: rank 3 got 40% of a core of h1"),
         (with_all(disk=0), "warning", "0.00 GiB free"),
     ],
 )
@@ -73,6 +79,21 @@ def test_one_thing_is_wrong(ranks, level, what):
     assert all(finding.level == level and finding.why and finding.remedy for finding in found)
 
 
+def test_what_is_left_is_named_by_what_it_begins_with():
+    left = {**LEFT, "/dev/shm/mpich_shm_eb095fc2_0": 2 << 20, "/dev/shm/Intel_MPI_rapQNM": 1 << 20}
+    found = examine(with_all(leftovers=left))[0]
+    assert found.remedy.endswith(
+        "rm /dev/shm/Intel_MPI_* /dev/shm/mpich_shm_* /dev/shm/vader_segment.*"
+    )
+
+
+def test_the_script_that_intel_calls_mpirun():
+    says = "Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240515 (id: df72937)"
+    (found,) = examine(with_all(launcher=says, mpi="Intel(R) MPI Library 2021.13 for Linux* OS"))
+    assert found.level == "note"
+    assert "mpiexec.hydra" in found.remedy
+
+
 def test_two_ranks_bound_to_one_processor_while_others_are_free():
     ranks = [
         replace(facts, host="h", cpus=[cpu]) for facts, cpu in zip(SOUND, [0, 0, 1, 2], strict=True)
@@ -81,8 +102,24 @@ def test_two_ranks_bound_to_one_processor_while_others_are_free():
     assert "several ranks are bound to CPU 0 of h" in examine(ranks)[0].what
 
 
-def test_shared_memory_counts_as_left_only_where_nobody_uses_it():
-    with open(f"/dev/shm/vader_segment.test.{os.getpid()}", "w+b") as file:
+def test_a_core_that_is_shared_is_noticed():
+    """Two threads of one process share its lock: each gets about half of the time."""
+    shares = [0.0, 0.0]
+
+    def work(number):
+        shares[number] = facts.core_share(0.3)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0 < min(shares) < 0.75
+
+
+@pytest.mark.parametrize("name", ["vader_segment.test.{}", "mpich_shm_{}_0", "Intel_MPI_{}"])
+def test_shared_memory_counts_as_left_only_where_nobody_uses_it(name):
+    with open(f"/dev/shm/{name.format(os.getpid())}", "w+b") as file:
         try:
             file.write(bytes(1 << 20))
             file.flush()

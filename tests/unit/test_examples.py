@@ -5,6 +5,7 @@ from typing import NamedTuple
 import make_job
 import numpy as np
 import pytest
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.envs.protocol import CompiledEnvironment, kernel
@@ -77,7 +78,7 @@ def left_share(rule, copies=2000, episodes=300):
         None,
         legal=bandit_legal,
     )
-    learner = LockstepLearner(job, environment, MPI.COMM_SELF)
+    learner = LockstepLearner(job, environment, MPI.COMM_SELF, by_phase)
     learner.begin()
     shares = []
     while (done := learner.collector.batch.episodes.sum()) < copies * episodes:
@@ -122,7 +123,7 @@ def test_q_learning_walks_along_the_cliff_and_sarsa_keeps_away(rule, safe):
         },
         exploration={"epsilon": 0.1},
     )
-    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF, by_phase)
     learner.begin()
     for _ in range(30_000):
         learner.advance()

@@ -39,6 +39,7 @@ def boltzmann(q):
         ({"rule": "double_q"}, {"epsilon": 0.6}, best),
         ({"rule": "double_q", "n_step": 3}, {"epsilon": 0.6}, best),
         ({"rule": "maxmin", "tables": 3}, {"epsilon": 0.6}, best),
+        ({"rule": "weighted_double_q"}, {"epsilon": 0.6}, best),
         ({"rule": "sarsa"}, {"epsilon": 0.3}, epsilon_greedy),
         ({"rule": "sarsa", "n_step": 3}, {"epsilon": 0.3}, epsilon_greedy),
         ({"rule": "sarsa"}, {"policy": "uniform"}, uniform),

@@ -6,6 +6,7 @@ import operator
 import make_job
 import numpy as np
 import pytest
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.envs.bundled import games, mnk_game, nim
@@ -121,7 +122,7 @@ def test_the_negamax_target_is_the_reward_less_what_the_other_player_gets():
         {"id": "problems:Scripted-v0", "kwargs": {"script": script}, "count": 1},
         learning={"rule": "negamax", "gamma": 0.5, "learning_rate": 1.0, "q_init": 100.0},
     )
-    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF, by_phase)
     learner.begin()
     for _ in range(3):
         learner.advance()

@@ -94,6 +94,16 @@ def test_a_table_is_not_taken_for_one_that_combines_otherwise(header, tmp_path):
     learner.close()
 
 
+@pytest.mark.parametrize("shape", [[4], [3, 3, 4], [4, 3, 5]])
+def test_intervals_of_another_shape_are_refused(header, shape):
+    right = {"table/intervals": [4, header.actions, 4]}
+    found = dataclasses.replace(header, rows=4, extra=right)
+    assert Header.from_attributes(found.attributes()) == found
+    wrong = dataclasses.replace(found, extra={"table/intervals": shape})
+    with pytest.raises(ValueError, match="intervals of shape"):
+        Header.from_attributes(wrong.attributes())
+
+
 def test_every_field_is_declared_once():
     assert len({(field.dataset, field.attribute) for field in FIELDS.values()}) == len(FIELDS)
     assert all(field.dataset == name for name, field in FIELDS.items())

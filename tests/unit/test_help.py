@@ -1,7 +1,9 @@
 """Every command explains itself, with an example that is a right command."""
 
+import os
 import re
 import shlex
+import subprocess
 
 import click
 import pytest
@@ -39,3 +41,11 @@ def test_every_option_is_explained(name):
     for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and not parameter.show_default:
             assert parameter.help, parameter.name
+
+
+def test_a_shell_completes_commands():
+    words = {"_HPCQ_COMPLETE": "bash_complete", "COMP_WORDS": "hpcq insp", "COMP_CWORD": "1"}
+    found = subprocess.run(
+        ["hpcq"], env={**os.environ, **words}, capture_output=True, text=True, check=False
+    )
+    assert "plain,inspect" in found.stdout.split()

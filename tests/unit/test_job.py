@@ -161,6 +161,19 @@ def test_a_number_of_too_many_digits_is_one_message(tmp_path, number):
     assert len(str(found.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["mode.kind=periodic"], "mode.batches = 9 and mode.kind = 'periodic'.* leave one out"),
+        (["environment.count=8"], "mode.batches = 9, but there are 8 environments"),
+        (["environment.count=16", "environment.vector=2"], "there are 8 VectorEnvs"),
+    ],
+)
+def test_batches_go_with_lockstep_and_have_environments(tmp_path, changes, message):
+    with pytest.raises(JobError, match=f"job.toml: .*{message}"):
+        load(tmp_path, GOOD, "mode.batches=9", *changes)
+
+
 def test_data_as_toml_is_read_back():
     data = {
         "a b": {"c-d": [True, 1.5, 'x"y\n\x7f', -3]},
@@ -206,3 +219,8 @@ def test_a_key_can_be_taken_away_on_the_command_line(tmp_path):
 def test_python_can_give_a_class_as_the_environment():
     job = make_job.make({"id": problems.Corridor, "reset_every": 40})
     assert job.environment.id == "problems:Corridor"
+
+
+def test_a_file_that_never_ends_is_no_job():
+    with pytest.raises(JobError, match=r"/dev/zero: more than 16,777,216 bytes; expected a job"):
+        Job.load("/dev/zero")

@@ -224,9 +224,9 @@ def test_two_processes_that_compile_at_once_both_enter_what_they_made(package):
 def test_no_record_that_travels_is_taken_for_another():
     """A kernel compiled for one of them would read the other one by the wrong places."""
     kinds = [
-        numba.from_dtype(record_types(np.dtype(real), masked, weighted)[0])
+        numba.from_dtype(record_types(np.dtype(real), words, weighted)[0])
         for real in ("f4", "f8")
-        for masked in (False, True)
+        for words in (0, 1, 2, 3)
         for weighted in (False, True)
     ]
     for one, other in itertools.permutations(kinds, 2):

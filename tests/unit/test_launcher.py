@@ -30,4 +30,9 @@ def test_what_mpi_cannot_join():
     assert cannot_join("Open MPI v4.1.4", srun)
     assert not cannot_join("Open MPI v4.1.4", {**srun, "PMIX_RANK": "1"})
     assert not cannot_join("MPICH Version: 4.2", {**srun, "PMI_SIZE": "2"})
+    pmix = {**srun, "PMIX_RANK": "1"}
+    assert cannot_join("MPICH Version: 4.2\nMPICH configure: --prefix=/usr", pmix)
+    assert not cannot_join("MPICH Version: 4.2\nMPICH configure: --with-pmix=/usr", pmix)
+    cray = {**srun, "PALS_APID": "1", "PMI_CONTROL_PORT": "2"}
+    assert not cannot_join("MPI VERSION    : CRAY MPICH version 8.1.28 (ANL base 3.4a2)", cray)
     assert not cannot_join("Open MPI v4.1.4", {"SLURM_STEP_NUM_TASKS": "1"})

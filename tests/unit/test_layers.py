@@ -25,6 +25,7 @@ LAYERS = """
     cluster
     run
     checkpoint
+    solver
     learning
     collectors
     envs

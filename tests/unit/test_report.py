@@ -187,6 +187,17 @@ def test_strange_metrics_are_drawn_where_they_can_be(lake, tmp_path, changes, su
         Page(report.report(directory).read_text())
 
 
+@pytest.mark.parametrize(("waited", "said"), [(4000, True), (20, False), (None, False)])
+def test_a_run_whose_ranks_mostly_waited_says_what_to_try(lake, tmp_path, waited, said):
+    directory = shutil.copytree(lake, tmp_path / "run")
+    lines = [json.loads(line) for line in (lake / "metrics.jsonl").read_text().splitlines()]
+    slow = {"ns_exchange": waited, "busy_ns_mean": 100}
+    slowed = [{**line, **slow, "seconds": 9.0 * (n + 1)} for n, line in enumerate(lines)]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in slowed))
+    text = report.report(directory).read_text()
+    assert ("ranks waited for each other for 98% of the time" in text) == said
+
+
 def test_what_was_wrong_in_the_metrics_is_said(lake, tmp_path):
     directory = shutil.copytree(lake, tmp_path / "run")
     with (directory / "metrics.jsonl").open("ab") as file:

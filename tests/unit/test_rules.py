@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.exchange.base import COLUMNS, QUERIES, UPDATES, Inbox, Replies
+from hpcq.collectors.centring import RATE, SCALE, make_centre
+from hpcq.exchange.base import CHANGE, COLUMNS, QUERIES, UPDATES, VALUES, Inbox, Replies
 from hpcq.exchange.records import record_types
 from hpcq.hashing import mix64
+from hpcq.job.schedules import Decay
 from hpcq.learning import policy, rule
 from hpcq.learning.action_selection import Query, make_row_kernels
 from hpcq.learning.owner_kernels import MAX_VISITS, make_owner_kernels
@@ -35,11 +37,20 @@ def updates(dtype, *rows, counts=None):
     return inbox_of(records, counts or [(len(rows), 0)])
 
 
-def compiled(shard):
+def compiled(shard, centred=False):
     q_learning, epsilon_greedy = rule.find("q_learning"), policy.find("epsilon_greedy")
     row = make_row_kernels(shard.columns)
     return make_owner_kernels(
-        q_learning, epsilon_greedy, row, shard.table.width, False, False, False, False
+        q_learning,
+        epsilon_greedy,
+        row,
+        shard.table.width,
+        False,
+        False,
+        False,
+        False,
+        centred,
+        False,
     )
 
 
@@ -58,11 +69,47 @@ def ask(shard, hash_, draws, epsilon):
     return replies
 
 
-def apply(shard, inbox, rate, exponent, done=0, seen=None):
+def apply(shard, inbox, rate, exponent, done=0, seen=None, centre=None):
     seen = seen or empty_hints(inbox.starts.size)
-    return compiled(shard).apply(
-        shard.table, inbox, seen, None, done, rate, exponent, 0.0, scratch(), np.zeros(1)
+    return compiled(shard, centre is not None).apply(
+        shard.table,
+        inbox,
+        seen,
+        None,
+        done,
+        rate,
+        Decay(1.0, exponent, 0.0),
+        scratch(),
+        np.zeros(1),
+        centre or make_centre(),
+        0,
     )
+
+
+def test_the_mean_reward_worked_by_hand():
+    """What ranks sent moves it, by half the mean over 4 values; own changes wait for the next."""
+    shard, centre = Shard(1, 2, np.float64), make_centre(0.5, 1000)
+    inbox = updates(np.float64, (5, 3.0, 1), (9, -1.0, 0), (5, 3.0, 1), counts=[(2, 0), (1, 0)])
+    one = int(centre.numbers[SCALE])
+    inbox.counts[:, CHANGE], inbox.counts[:, VALUES] = (6 * one, -2 * one), (3, 1)
+    apply(shard, inbox, 0.5, 0.0, centre=centre)
+    # (6 - 2) / 4 / 2; then 3 / 2, - 1 / 2, and (3 - 3 / 2) / 2.
+    assert centre.numbers[RATE] == 0.5
+    assert centre.changes[0] / one == 1.5 - 0.5 + 0.75
+    assert centre.changes[1] == 4
+    # The same sums again, as after a shard has grown: they have been taken.
+    apply(shard, inbox, 0.0, 0.0, done=3, centre=centre)
+    assert centre.numbers[RATE] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("target", "change"), [(1e300, 2.0**16), (-1e300, -(2.0**16)), (np.nan, 0)]
+)
+def test_no_change_breaks_the_sum(target, change):
+    shard, centre = Shard(1, 1, np.float64), make_centre(1.0, 1 << 20)
+    apply(shard, updates(np.float64, *[(5, target, 0)] * 2), 1.0, 0.0, centre=centre)
+    # The second one finds the value there.
+    assert centre.changes[0] == change * centre.numbers[SCALE]
 
 
 DRAWS = mix64.py_func(np.arange(20_000, dtype=np.uint64))

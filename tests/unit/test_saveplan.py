@@ -41,7 +41,8 @@ def test_milestones_are_the_first_ticks_from_a_step_on():
     milestones = plan(milestones=[1, 10, 11, 995])
     assert milestones.milestones == {10, 20, 1000}
     assert saved(milestones, 150) == [1, 2, 100]
-    assert plan(quiet=40, milestones=[1, 401]).milestones == {400, 800}
+    assert plan(quiet=40, milestones=[1, 401]).milestones == {10, 410}
+    assert saved(plan(quiet=40, milestones=[1, 401]), 90) == [40, 80]
 
 
 def test_the_clock_is_asked_only_where_the_job_says_so(monkeypatch):

@@ -134,6 +134,31 @@ def test_episodes_without_end_get_one(monkeypatch, tmp_path):
     assert job["learning"]["q_init"] == 0.0
 
 
+LATER = {"schedule": "visits", "exponent": 1.0, "slope": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("id_", "kwargs"),
+    [("hpcq/AccessControl-v0", {}), ("hpcq/Garnet-v0", {"states": 50, "actions": 3})],
+)
+def test_rewards_are_centred_where_nothing_terminates(tmp_path, id_, kwargs):
+    learning = of_id(tmp_path, id_, **kwargs)["learning"]
+    assert learning["gamma"] >= 0.95
+    assert (learning["learning_rate"], learning["centring"]) == (LATER, 0.3)
+
+
+def test_rewards_may_be_centred_where_nothing_seems_to_terminate(monkeypatch, tmp_path):
+    """Nobody knows: a job that centred rewards would fail at the first end."""
+    job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=None, chance=True)
+    assert "centring" not in job["learning"]
+    assert "# centring = 0.3" in (tmp_path / "first.toml").read_text()
+
+
+def test_rewards_of_episodes_are_not_centred(monkeypatch, tmp_path):
+    suggested(monkeypatch, tmp_path, TEN, TWO, ends=500, chance=True)
+    assert "centring" not in (tmp_path / "first.toml").read_text()
+
+
 def test_a_limit_that_only_the_environment_knows(monkeypatch, tmp_path):
     job = suggested(monkeypatch, tmp_path, TEN, TWO, ends=None, cut=100)
     assert job["learning"]["gamma"] == 0.95  # 1 / (1 - 0.95) = 100 / 5
@@ -201,6 +226,12 @@ def test_what_never_recurs_is_said(monkeypatch, tmp_path):
 def test_masks_within_the_observation_are_found(tmp_path):
     environment = of_id(tmp_path, "problems:Choosy")["environment"]
     assert (environment["action_mask"], environment["mask_key"]) == (True, "action_mask")
+
+
+@pytest.mark.parametrize("id_", ["wide:Walk", "wide:OWN"])
+def test_masks_of_many_actions_are_found(id_, tmp_path):
+    """In infos, and by a compiled environment; an illegal action of the first would fail."""
+    assert of_id(tmp_path, id_)["environment"]["action_mask"] is True
 
 
 def test_a_digest_of_floats_is_taken_where_it_is_asked_for(tmp_path):

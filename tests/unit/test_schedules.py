@@ -1,11 +1,18 @@
+import make_job
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpi4py import MPI
 from pydantic import TypeAdapter, ValidationError
 
+from hpcq.envs.resolve import resolve
+from hpcq.hashing import hashes_of
 from hpcq.jit.compiler import kernel
 from hpcq.job.scheduled import CONSTANT, EXPONENTIAL, LINEAR, POLYNOMIAL, Terms, value_at
 from hpcq.job.schedules import LearningRate, PositiveSchedule, Schedule
+from hpcq.learning.exact import value_iteration
+from hpcq.learning.lockstep import LockstepLearner
 
 compiled_value_at = kernel(value_at)
 
@@ -67,3 +74,33 @@ def test_visits_are_for_learning_rates_only():
 def test_a_compiled_schedule_has_the_same_bits(form, start, end, steps, exponent, step):
     terms = Terms(form, start, end, steps, exponent)
     assert compiled_value_at(terms, step) == value_at(terms, step)
+
+
+def test_near_gamma_1_the_horizon_rate_comes_closer_than_visits():
+    """Garnet, uniform behaviour: the largest error after the same steps."""
+    environment = {
+        "id": "hpcq/Garnet-v0",
+        "kwargs": {"states": 20, "actions": 2, "seed": 5},
+        "count": 256,
+    }
+    errors = {}
+    for name, rate in (
+        ("horizon", {"schedule": "horizon"}),
+        ("visits", {"schedule": "visits", "exponent": 0.77}),
+    ):
+        job = make_job.make(
+            environment,
+            learning={"gamma": 0.99, "learning_rate": rate},
+            exploration={"policy": "uniform"},
+        )
+        learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
+        truth = value_iteration(learner.environment.model, 0.99)
+        learner.begin()
+        while learner.tick < 5000:
+            learner.advance(last=5000)
+        keys = np.arange(20, dtype=np.uint64)
+        q = np.array([learner.shard.row(int(hash_)) for hash_ in hashes_of(keys)])
+        errors[name] = np.abs(q - truth).max() / np.abs(truth).max()
+        learner.close()
+    assert errors["horizon"] < 0.05
+    assert errors["visits"] > 5 * errors["horizon"]

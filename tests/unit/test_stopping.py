@@ -6,6 +6,7 @@ import re
 import make_job
 import numpy as np
 import pytest
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.envs.resolve import resolve
@@ -21,7 +22,7 @@ LAKE = {"id": "FrozenLake-v1", "count": 20}
 
 
 def begin(job):
-    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF, by_phase)
     learner.begin()
     return learner
 

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.cluster.collect import Result, collect, half_width, tabulate
+from hpcq.cluster.collect import Result, Row, collect, half_width, tabulate
 from hpcq.cluster.sweep import load
 from hpcq.errors import JobError, RunDirectoryError
 from hpcq.job.job import Job
+from hpcq.view import sweeps
+from hpcq.view.sweeps import draw
 
+JOB = make_job.make(make_job.GARNET)
 SWEEP = """
 [sweep]
 learning.learning_rate = [0.1, 0.2]
@@ -104,7 +107,8 @@ def test_the_table_and_the_best_job(file):
     for member, value in zip(sweep.members, [1.0, 2.0, 3.0, 5.0, 6.0], strict=False):
         finish(member, value)
     (sweep.members[4].job.directory / "summary.json").unlink()
-    text = collect(sweep)
+    found = collect(sweep)
+    text = found.text
     assert "4 of 6 runs done" in text
     assert "member 4: not done: at step 0 of 1,000" in text
     assert "member 5: not started" in text
@@ -121,6 +125,23 @@ def test_the_table_and_the_best_job(file):
     assert best.name == "lake"
     assert str(best.directory) == "runs/lake/best"
     assert best.differences(sweep.members[3].job) == {}
+    assert "sweep.png" in draw(found, sweep.directory)
+    assert (sweep.directory / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_has_a_point_for_each_mean_and_its_interval():
+    def row(*values):
+        return Row({"learning.learning_rate": values[0]}, list(values), JOB)
+
+    rows = [row(1.0, 2.0, 3.0), row(0.5), row(float("inf"), 1.0), row(1e300, 1.0)]
+    (axes,) = sweeps.figure("greedy_return", rows).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [f"learning_rate = {text}" for text in ("1.0", "0.5", "inf", "1e+300")]
+    first, single = axes.containers
+    ends = first.lines[2][0].get_segments()[0][:, 0]
+    assert list(ends) == pytest.approx((2 - 2.4843, 2 + 2.4843), abs=1e-4)
+    ends = single.lines[2][0].get_segments()[0][:, 0]
+    assert list(ends) == [0.5, 0.5]
 
 
 def test_without_exact_returns_training_decides(file):
@@ -133,7 +154,7 @@ def test_without_exact_returns_training_decides(file):
     ]
     finish(sweep.members[0], None, late)
     finish(sweep.members[1], None)
-    assert "training_return" in collect(sweep)
+    assert "training_return" in collect(sweep).text
     # (1 * 1 + 3 * 5) / 4; the second run had no late episodes
     assert (sweep.directory / "sweep.csv").read_text().splitlines()[1] == "0.1,5,1,4.0,nan,nan"
     name, rows = tabulate([Result(sweep.members[0], "done", None, 1.0)])
@@ -161,6 +182,6 @@ def test_a_summary_that_a_crash_left_is_not_done(file, content):
     for member in sweep.members[:2]:
         finish(member, 1.0)
     (sweep.members[1].job.directory / "summary.json").write_text(content)
-    text = collect(sweep)
+    text = collect(sweep).text
     assert "1 of 6 runs done" in text
     assert f"member 1: not done: {sweep.members[1].job.directory / 'summary.json'}: " in text

@@ -3,6 +3,7 @@
 import make_job
 import numpy as np
 import pytest
+from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.envs.resolve import resolve
@@ -25,7 +26,7 @@ def learner_of(script, rows, learning, exploration, seed=3):
         exploration=exploration,
         run={"seed": seed},
     )
-    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
+    learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF, by_phase)
     for key, row in sorted(rows.items(), key=lambda item: HASHES[item[0]]):
         hashes = np.array([HASHES[key]], np.uint64)
         learner.shard.load(hashes, np.array([row]), np.zeros((1, 0), np.uint32))
@@ -80,6 +81,32 @@ def test_double_q_asks_the_other_table():
     rows = {1: [4.0, 8.0, 30.0, 20.0]}
     first, second = target(TO_1, {"rule": "double_q"}, rows=rows)
     assert (first, second) in [(3 + 0.5 * 20, 0.0), (0.0, 3 + 0.5 * 4)]
+
+
+@pytest.mark.parametrize(
+    ("constant", "first", "second"),
+    [
+        # Of q1 the best action is 1, the worst 0, and of q2 the other way round; the gaps are 10 in
+        # q2 and 4 in q1, so that the weights of 6 are 10 / 16 and 4 / 10.
+        (6.0, (10 * 8 + 6 * 20) / 16, (4 * 30 + 6 * 4) / 10),
+        # As one table that values its own best action, and as double Q-learning.
+        (0.0, 8, 30),
+        (1e30, 20, 4),
+    ],
+)
+def test_weighted_double_q_is_between_both_tables(constant, first, second):
+    rows = {1: [4.0, 8.0, 30.0, 20.0]}
+    learning = {"rule": "weighted_double_q", "weight_constant": constant}
+    mine, other = target(TO_1, learning, rows=rows)
+    expected = (3 + 0.5 * first, 0.0) if other == 0.0 else (0.0, 3 + 0.5 * second)
+    assert (mine, other) == pytest.approx(expected, abs=1e-12)
+
+
+def test_weighted_double_q_of_equal_values_is_that_of_the_other_table():
+    """Where both actions are worth the same to it, a constant of 0 says nothing."""
+    rows = {1: [4.0, 8.0, 5.0, 5.0]}
+    learning = {"rule": "weighted_double_q", "weight_constant": 0.0}
+    assert sorted(target(TO_1, learning, rows=rows)) in ([0.0, 3 + 0.5 * 5], [0.0, 3 + 0.5 * 4])
 
 
 TO_2 = [(1, 3.0, False, False), (2, 5.0, False, False), (9, 7.0, False, False)]

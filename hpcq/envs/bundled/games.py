@@ -22,9 +22,10 @@ from hpcq.envs.bundled import mnk_game
 from hpcq.envs.bundled import nim as nim_rules
 from hpcq.envs.bundled.mnk_game import GOES_ON, WON, bit
 from hpcq.envs.protocol import CompiledEnvironment, choice, integer, number
+from hpcq.envs.rules import Rules, always, deterministic
 from hpcq.errors import JobError
 from hpcq.hashing import hi64
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.rng import second_draw, unit_interval
 from hpcq.spaces.actions import numbered
 
@@ -46,6 +47,20 @@ def pick(bits: np.uint64, draw: np.uint64) -> int:
     while bits & bit(place) == np.uint64(0):
         place += 1
     return place
+
+
+@inlined
+def _nth(bits: np.uint64, n: int) -> Any:
+    """Return (how many members a bitset has, the n-th of them)."""
+    count, found, place = 0, -1, 0
+    while bits != np.uint64(0):
+        if bits & np.uint64(1) != np.uint64(0):
+            if count == n:
+                found = place
+            count += 1
+        bits >>= np.uint64(1)
+        place += 1
+    return count, found
 
 
 @kernel
@@ -71,8 +86,8 @@ def _self_play(legal: Any, play: Any) -> tuple[Any, Any]:
     return reset, step
 
 
-def _against(replies: Any, legal: Any, play: Any) -> tuple[Any, Any]:
-    """Return the kernels (reset, step) of a game in which a step is a move and the reply to it.
+def _against(replies: Any, legal: Any, play: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the kernels (reset, step, outcome, start) of a game with a reply to every move.
 
     replies   kernel: replies(model, key) -> bitset of the moves from which the opponent draws
     """
@@ -95,7 +110,31 @@ def _against(replies: Any, legal: Any, play: Any) -> tuple[Any, Any]:
         key, outcome = play(model, key, pick(moves, draw))
         return key, model.loss if outcome == WON else 0.0, outcome != GOES_ON
 
-    return reset, step
+    @inlined
+    def outcome(model: Any, key: np.uint64, action: int, k: int) -> Any:
+        # Outcome k is the k-th reply that the opponent may draw.
+        if legal(model, key) & bit(action) == np.uint64(0):
+            return 1.0 if k == 0 else 0.0, np.uint64(key), model.loss, True
+        after, ended = play(model, key, action)
+        moves = replies(model, after)
+        if ended != GOES_ON or moves == np.uint64(0):
+            return 1.0 if k == 0 else 0.0, after, 1.0 if ended == WON else 0.0, True
+        count, move = _nth(moves, k)
+        if move < 0:
+            return 0.0, after, 0.0, True
+        after, ended = play(model, after, move)
+        return 1.0 / count, after, model.loss if ended == WON else 0.0, ended != GOES_ON
+
+    @inlined
+    def start(model: Any, i: int) -> Any:
+        if i == 0:
+            return 0.5, np.uint64(model.start)
+        count, move = _nth(replies(model, model.start), i - 1)
+        if move < 0:
+            return 0.0, np.uint64(model.start)
+        return 0.5 / count, play(model, model.start, move)[0]
+
+    return reset, step, outcome, start
 
 
 def solve(model: Any, legal: Callable, play: Callable) -> dict[int, tuple[int, int]]:
@@ -154,8 +193,10 @@ def _environment(
         replies = best
     if opponent == "self":
         reset, step = _self_play(game.legal, game.play)
+        rules = Rules(deterministic(step), 1, always(reset), 1)
     else:
-        reset, step = _against(replies, game.legal, game.play)
+        reset, step, outcome, start = _against(replies, game.legal, game.play)
+        rules = Rules(outcome, actions, start, 1 + actions)
     observation = {
         "kind": "MultiDiscrete",
         "nvec": nvec,
@@ -172,6 +213,7 @@ def _environment(
         max_episode_steps,
         self_play=opponent == "self",
         legal=game.legal,
+        rules=rules,
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcq.envs.protocol import CompiledEnvironment, integer, number
+from hpcq.envs.rules import Rules, deterministic
 from hpcq.hashing import hi64, mix64
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.rng import second_draw, seed_word, unit_interval
 from hpcq.spaces.actions import numbered
 
@@ -68,6 +69,14 @@ def step(model: Any, key: np.uint64, action: int, draw: np.uint64) -> Any:
     return to, -1.0, to == np.uint64(0)
 
 
+@inlined
+def start(model: Any, i: int) -> Any:
+    """Return (probability, cell i): any but the goal and the walls, with the same probability."""
+    others = model.width * model.height - 1
+    cell = np.uint64(i)
+    return 0.0 if i == 0 or is_wall(model, cell) else 1.0 / others, cell
+
+
 def gridworld(
     max_episode_steps: int | None,
     *,
@@ -85,5 +94,13 @@ def gridworld(
     observation = {"kind": "MultiDiscrete", "nvec": [height, width], "start": [0, 0]}
     model = Grid(width, height, float(walls), seed_word(seed))
     return CompiledEnvironment(
-        id_, observation, 4, numbered(4), model, reset, step, max_episode_steps
+        id_,
+        observation,
+        4,
+        numbered(4),
+        model,
+        reset,
+        step,
+        max_episode_steps,
+        rules=Rules(deterministic(step), 1, start, width * height),
     )

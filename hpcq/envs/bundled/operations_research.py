@@ -1,4 +1,4 @@
-"""Two classics of operations research, as tables: an inventory and a queue.
+"""Classics of operations research, as tables: an inventory and two queues.
 
 Costs are negative rewards. Nothing terminates: the jobs discount, and cut episodes.
 """
@@ -123,5 +123,57 @@ def admission(
     chances = np.broadcast_to([arrival, service, 1 - arrival - service], shape)
     model = tabular.table_model(
         chances, next_, paid, np.zeros(shape, np.bool_), np.full(shape[0], 1.0 / shape[0])
+    )
+    return tabular.table_environment(id_, model, max_episode_steps, _discrete(sizes))
+
+
+def access_control(
+    max_episode_steps: int | None,
+    *,
+    servers: int = 10,
+    free: float = 0.06,
+    payments: tuple[float, ...] | list[float] = (1.0, 2.0, 4.0, 8.0),
+) -> CompiledEnvironment:
+    """Return access control to a group of servers: job id ``hpcq/AccessControl-v0``.
+
+    The observation is (free servers, number of the payment that the customer at the head of the
+    queue offers), action 1 takes the customer: it pays, and keeps a server busy. Without a free
+    server, and with action 0, the customer goes away. In a step each busy server becomes free with
+    probability `free`; the next customer offers any of the `payments` with the same probability.
+
+    Sutton and Barto, "Reinforcement Learning", 2018, example 10.2.
+    """
+    id_ = "hpcq/AccessControl-v0"
+    integer(id_, "servers", servers, 1, 1000)
+    number(id_, "free", free, 0, 1)
+    if not isinstance(payments, tuple | list) or not 1 <= len(payments) <= 100:
+        raise JobError(f"{id_}: payments = {payments!r}, expected a list of 1 ... 100 numbers")
+    for payment in payments:
+        number(id_, "payments", payment, 0, 1e9)
+    kinds = len(payments)
+    sizes = [servers + 1, kinds]
+    shape = (math.prod(sizes), 2, (servers + 1) * kinds)
+    if math.prod(shape) > _MOST_OUTCOMES:
+        raise JobError(
+            f"{id_}: {math.prod(shape):,} outcomes of all states and actions, expected at most "
+            f"{_MOST_OUTCOMES:,}; take fewer servers or payments"
+        )
+    chance, next_ = np.zeros(shape), np.zeros(shape, np.int64)
+    paid = np.zeros(shape)
+    for state, (idle, kind) in enumerate(itertools.product(*map(range, sizes))):
+        for action in range(2):
+            taken = action * (idle > 0)
+            paid[state, action] = taken * payments[kind]
+            busy = servers - idle + taken
+            outcome = 0
+            for freed in range(busy + 1):
+                likely = math.comb(busy, freed) * free**freed * (1 - free) ** (busy - freed)
+                for following in range(kinds):
+                    chance[state, action, outcome] = likely / kinds
+                    next_[state, action, outcome] = (servers - busy + freed) * kinds + following
+                    outcome += 1
+            next_[state, action, outcome:] = next_[state, action, outcome - 1]
+    model = tabular.table_model(
+        chance, next_, paid, np.zeros(shape, np.bool_), np.full(shape[0], 1.0 / shape[0])
     )
     return tabular.table_environment(id_, model, max_episode_steps, _discrete(sizes))

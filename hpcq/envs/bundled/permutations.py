@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hpcq.jit.compiler import kernel
+from hpcq.jit.simd import size_of
 
-_FOUR, _FIFTEEN = np.uint64(4), np.uint64(15)
+_ONE, _FOUR, _FIFTEEN = np.uint64(1), np.uint64(4), np.uint64(15)
 
 
 @kernel
@@ -27,14 +28,19 @@ def replaced(order: np.uint64, place: Any, value: Any) -> Any:
 
 
 @kernel
+def _smaller_later(order: np.uint64, place: Any, seen: np.uint64) -> Any:
+    """Return how many later items are smaller than that at a place; `seen`: those before it."""
+    value = item(order, place)
+    return value - size_of(seen & ((_ONE << value) - _ONE))
+
+
+@kernel
 def rank(order: np.uint64, items: int) -> Any:
     """Return the rank of an order of the items 0 ... `items` - 1: the identity has rank 0."""
-    number = np.uint64(0)
+    number, seen = np.uint64(0), np.uint64(0)
     for i in range(items):
-        smaller = np.uint64(0)
-        for j in range(i + 1, items):
-            smaller += np.uint64(item(order, j) < item(order, i))
-        number = number * np.uint64(items - i) + smaller
+        number = number * np.uint64(items - i) + _smaller_later(order, i, seen)
+        seen |= _ONE << item(order, i)
     return number
 
 
@@ -53,16 +59,27 @@ def unrank(number: np.uint64, items: int) -> Any:
         digit = item(digits, i)
         order = replaced(order, i, item(left, digit))
         # Close the gap.
-        for j in range(np.int64(digit), items - 1):
-            left = replaced(left, j, item(left, j + 1))
+        before = (_ONE << (_FOUR * digit)) - _ONE
+        left = (left & before) | ((left >> _FOUR) & ~before)
     return order
 
 
 @kernel
 def is_odd(order: np.uint64, items: int) -> bool:
     """Return whether an order has an odd number of inversions."""
-    odd = False
+    inversions, seen = np.uint64(0), np.uint64(0)
     for i in range(items):
-        for j in range(i + 1, items):
-            odd ^= item(order, j) < item(order, i)
-    return odd
+        inversions += _smaller_later(order, i, seen)
+        seen |= _ONE << item(order, i)
+    return inversions & _ONE == _ONE
+
+
+@kernel
+def of_parity(half: np.uint64, items: int, odd: bool) -> Any:
+    """Return the odd or the even one of the orders of rank 2 `half` and 2 `half` + 1."""
+    order = unrank(np.uint64(2) * half, items)
+    if is_odd(order, items) == odd:
+        return order
+    # They differ in the order of the last two items.
+    last = item(order, items - 1)
+    return replaced(replaced(order, items - 1, item(order, items - 2)), items - 2, last)

@@ -1,4 +1,4 @@
-"""Puzzles in which every position has its own number: the 8-puzzle and the pocket cube.
+"""Puzzles in which every position has its own number: sliding tiles and the pocket cube.
 
 Every move costs 1; the solved position has key 0 and ends the episode, so at gamma = 1 a state's
 value is minus its distance. Episodes start with a uniform scramble, or `scramble` random moves
@@ -7,27 +7,28 @@ away from the solved position.
 8-puzzle: a key is (blank's cell, order of the tiles). Sliding a tile up or down takes it past two
 others and sliding it sideways past none, so the order's parity never changes: of two orders whose
 ranks differ in the last bit, one occurs. Reinefeld, "Complete solution of the eight-puzzle", IJCAI
-1993: 181,440 positions, the hardest two 31 moves away.
+1993: 181,440 positions, the hardest two 31 moves away. With other sides, a tile that slides up or
+down passes one less than the columns: where they are even, the parity is that of the blank's row.
 
 Pocket cube: one corner stays where it is; three faces turn, by a quarter to the right, a half, or
 a quarter to the left. A key is (order of the seven other corners, twists of six of them; the last
 twist follows), and each part moves by itself: two small tables are the whole model.
 """
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcq.envs.bundled.permutations import is_odd, item, rank, replaced, unrank
+from hpcq.envs.bundled.permutations import item, of_parity, rank, replaced, unrank
 from hpcq.envs.protocol import CompiledEnvironment, integer
+from hpcq.envs.rules import Rules, deterministic
 from hpcq.hashing import hi64
-from hpcq.jit.compiler import kernel
+from hpcq.jit.compiler import inlined, kernel
 from hpcq.rng import second_draw
 from hpcq.spaces.actions import numbered
-
-_ORDERS = 20_160  # 8! / 2
-_TILES = 8
 
 
 def _make_kernels(move: Any, actions: int) -> tuple[Any, Any]:
@@ -53,41 +54,72 @@ def _make_kernels(move: Any, actions: int) -> tuple[Any, Any]:
     return reset, step
 
 
+@inlined
+def start(model: Any, i: int) -> Any:
+    """Return (probability, position i): any but the solved one."""
+    return 0.0 if i == 0 else 1.0 / (np.float64(model.positions) - 1.0), np.uint64(i)
+
+
+@inlined
+def start_solved(model: Any, i: int) -> Any:
+    """Return the solved position, from which all others are scrambled."""
+    return 1.0, np.uint64(0)
+
+
+def _rules(step: Any, scramble: int, positions: int) -> Rules:
+    """Return the rules of a puzzle; of scrambles by moves, how probable each is is not known."""
+    if scramble:
+        return Rules(deterministic(step), 1, start_solved, 1)
+    return Rules(deterministic(step), 1, start, positions)
+
+
 class Slide(NamedTuple):
-    """The parameters of the 8-puzzle."""
+    """The parameters of a sliding puzzle."""
 
     positions: np.uint64
     scramble: int
 
 
-@kernel
-def slide(model: Any, key: np.uint64, action: int) -> Any:
-    """Move the blank up, down, left or right; at the edge it stays."""
-    blank = np.int64(key // np.uint64(_ORDERS))
-    row, column = blank // 3, blank % 3
-    row += (action == 1) - (action == 0)
-    column += (action == 3) - (action == 2)
-    if not (0 <= row < 3 and 0 <= column < 3):
-        return np.uint64(key)
-    to = 3 * row + column
-    half = key % np.uint64(_ORDERS)
-    if action >= 2:
-        return np.uint64(to) * np.uint64(_ORDERS) + half
-    order = unrank(np.uint64(2) * half, _TILES)
-    if is_odd(order, _TILES):
-        order = unrank(np.uint64(2) * half + np.uint64(1), _TILES)
-    # Without the blank, the tile that slides is at place `to` (or two places on) and passes two.
-    if to < blank:
-        tile = item(order, to)
-        order = replaced(order, to, item(order, to + 1))
-        order = replaced(order, to + 1, item(order, to + 2))
-        order = replaced(order, to + 2, tile)
-    else:
-        tile = item(order, to - 1)
-        order = replaced(order, to - 1, item(order, to - 2))
-        order = replaced(order, to - 2, item(order, to - 3))
-        order = replaced(order, to - 3, tile)
-    return np.uint64(to) * np.uint64(_ORDERS) + rank(order, _TILES) // np.uint64(2)
+def _orders(cells: int) -> int:
+    """Return how many orders of the tiles can be reached: half of all."""
+    return math.factorial(cells - 1) // 2
+
+
+@functools.cache
+def make_slide(rows: int, columns: int) -> Any:
+    """Return the kernel of a move."""
+    tiles, orders = rows * columns - 1, np.uint64(_orders(rows * columns))
+    even, passed = columns % 2 == 0, columns - 1
+
+    @kernel
+    def slide(model: Any, key: np.uint64, action: int) -> Any:
+        """Move the blank up, down, left or right; at the edge it stays."""
+        blank = np.int64(key // orders)
+        row, column = blank // columns, blank % columns
+        odd = even and row % 2 == 1
+        row += (action == 1) - (action == 0)
+        column += (action == 3) - (action == 2)
+        if not (0 <= row < rows and 0 <= column < columns):
+            return np.uint64(key)
+        to = columns * row + column
+        half = key % orders
+        if action >= 2:
+            return np.uint64(to) * orders + half
+        order = of_parity(half, tiles, odd)
+        # Without the blank, the tile that slides is at place `to`, or `to` - 1.
+        if to < blank:
+            tile = item(order, to)
+            for place in range(to, to + passed):
+                order = replaced(order, place, item(order, place + 1))
+            order = replaced(order, to + passed, tile)
+        else:
+            tile = item(order, to - 1)
+            for place in range(to - 1, to - 1 - passed, -1):
+                order = replaced(order, place, item(order, place - 1))
+            order = replaced(order, to - 1 - passed, tile)
+        return np.uint64(to) * orders + rank(order, tiles) // np.uint64(2)
+
+    return slide
 
 
 class Cube(NamedTuple):
@@ -152,17 +184,33 @@ def _cube_tables() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return order, twist
 
 
-def eight_puzzle(max_episode_steps: int | None, *, scramble: int = 0) -> CompiledEnvironment:
-    """Return the 8-puzzle: job id ``hpcq/EightPuzzle-v0``. `scramble` 0: uniform."""
-    integer("hpcq/EightPuzzle-v0", "scramble", scramble, 0, 10_000)
+def eight_puzzle(
+    max_episode_steps: int | None, *, scramble: int = 0, rows: int = 3, columns: int = 3
+) -> CompiledEnvironment:
+    """Return the 8-puzzle, or one of other sides: job id ``hpcq/EightPuzzle-v0``.
+
+    Parameters
+    ----------
+    scramble
+        0: uniform.
+    """
+    name = "hpcq/EightPuzzle-v0"
+    integer(name, "scramble", scramble, 0, 10_000)
+    integer(name, "rows", rows, 2, 4)
+    integer(name, "columns", columns, 2, 4)
+    cells = rows * columns
+    orders = _orders(cells)
+    reset, step = _make_kernels(make_slide(rows, columns), 4)
     return CompiledEnvironment(
-        "hpcq/EightPuzzle-v0",
-        {"kind": "MultiDiscrete", "nvec": [9, _ORDERS], "start": [0, 0]},
+        name,
+        {"kind": "MultiDiscrete", "nvec": [cells, orders], "start": [0, 0]},
         4,
         numbered(4),
-        Slide(np.uint64(9 * _ORDERS), scramble),
-        *_make_kernels(slide, 4),
+        Slide(np.uint64(cells * orders), scramble),
+        reset,
+        step,
         max_episode_steps,
+        rules=_rules(step, scramble, cells * orders),
     )
 
 
@@ -170,12 +218,15 @@ def pocket_cube(max_episode_steps: int | None, *, scramble: int = 0) -> Compiled
     """Return the 2x2x2 cube: job id ``hpcq/PocketCube-v0``. `scramble` 0: uniform."""
     integer("hpcq/PocketCube-v0", "scramble", scramble, 0, 10_000)
     order, twist = _cube_tables()
+    reset, step = _make_kernels(turn, 9)
     return CompiledEnvironment(
         "hpcq/PocketCube-v0",
         {"kind": "MultiDiscrete", "nvec": [5040, 729], "start": [0, 0]},
         9,
         numbered(9),
         Cube(np.uint64(5040 * 729), scramble, order, twist),
-        *_make_kernels(turn, 9),
+        reset,
+        step,
         max_episode_steps,
+        rules=_rules(step, scramble, 5040 * 729),
     )
