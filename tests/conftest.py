@@ -1,3 +1,4 @@
+import gc
 import importlib
 import os
 import sys
@@ -18,6 +19,9 @@ if "OMPI_COMM_WORLD_SIZE" not in os.environ:
     os.environ["OMPI_MCA_orte_top_session_dir"] = folder
 
 importlib.import_module("newer_ids").register()
+
+# Kernels of hundreds of jobs pile up in a process: looking through them for garbage takes long.
+gc.set_threshold(50_000, 20, 100)
 
 # Speed is a matter for benchmarks; the first call of a kernel compiles it.
 settings.register_profile("default", deadline=None)
