@@ -34,6 +34,8 @@ _FREE = {
 _FREE.add(("environment", "info"))
 # Keys that name the user's Python files, which may move.
 _PLACES = {("environment", "id"), ("environment", "wrappers")}
+# A job that leaves it out gets it at its first start.
+_SETTLED = ("mode", "agents")
 
 
 class Job(Section):
@@ -85,6 +87,11 @@ class Job(Section):
                 "goes with lockstep; leave one out"
             )
         self._check_batches()
+        if self.mode.agents and self.mode.kind != "periodic":
+            raise ValueError(
+                f"mode.agents = {self.mode.agents} and mode.kind = {self.mode.kind!r}: agents are "
+                "those of periodic mode; leave one out"
+            )
         count, capacity = self.environment.count, self.replay.capacity
         if self.replay.prioritised and capacity <= (LEAST_RING - 1) * count:
             raise ValueError(
@@ -169,6 +176,12 @@ class Job(Section):
         """The file that the job was read from, for messages."""
         return self._source
 
+    def settled(self, agents: int) -> "Job":
+        """Return this job with what it gets at its first start, if it lacks it: `mode.agents`."""
+        if self.mode.kind != "periodic" or self.mode.agents:
+            return self
+        return self.model_copy(update={"mode": self.mode.model_copy(update={"agents": agents})})
+
     def differences(self, other: "Job") -> dict[str, str]:
         """Return the keys that shape learning and differ, each with both values as text.
 
@@ -185,7 +198,8 @@ class Job(Section):
             for key in type(mine).model_fields:
                 a, b = getattr(mine, key), getattr(others, key)
                 moved = (section, key) in _PLACES and placeless(mine, key) == placeless(others, key)
-                if a != b and (section, key) not in _FREE and not moved:
+                settled = (section, key) == _SETTLED and None in (a, b)
+                if a != b and (section, key) not in _FREE and not moved and not settled:
                     name = f"{section}.{key}"
                     lines[name] = f"{name} is {a} here and {b} there"
         return lines

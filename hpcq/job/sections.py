@@ -383,17 +383,21 @@ class ModeSection(Section):
 
     kind: Literal["lockstep", "periodic", "asynchronous"] = "lockstep"
     """lockstep: all ranks take every tick together, and the table does not depend on their number;
-    periodic: each rank learns by itself, and from time to time all tables are merged;
+    periodic: agents learn by themselves, and from time to time their tables are merged;
     asynchronous: no rank waits for a slower one"""
     batches: Annotated[int, Field(ge=1, le=16)] = 1
     """lockstep: the environments step in so many batches, by their numbers in turn; while the
     messages of one travel, others are worked on, which hides the network's latency. Shapes learning
     a little: a batch's updates come before the next one's queries"""
+    agents: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+    """periodic: so many agents learn by themselves between merges, each on a table of its own and
+    with its part of the environments; shapes learning, as the number of ranks then does not;
+    default: the number of ranks at the first start"""
     merge_every: Annotated[int, Field(ge=1)] = 64
     """periodic: ticks from one merge to the next"""
     averaging: Literal["importance", "equal"] = "importance"
-    """periodic: a rank's weight in a merge follows from how often it has updated a value since the
-    last one; or is the same for all"""
+    """periodic: an agent's weight in a merge follows from how often it has updated a value since
+    the last one; or is the same for all"""
     parts: Annotated[int, Field(ge=1, le=64)] = 4
     """asynchronous: the environments of a rank step in so many parts (compiled ones in fewer, of at
     least 256); while one waits for replies, others step"""

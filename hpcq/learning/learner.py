@@ -77,9 +77,12 @@ class Learner:
         unit = job.environment.vector or 1
         self.start, self.count = block(comm.rank, comm.size, job.environment.count, unit)
         self._seed = seed_word(job.run.seed)
-        self.shard = self.algorithm.make_shard(comm.size)
+        self.shard = self._make_shard()
         updates = job.environment.count * (1 + job.replay.ratio)
         self.centre = make_centre(self.algorithm.centring, updates, job.learning.gamma)
+
+    def _make_shard(self) -> Shard:
+        return self.algorithm.make_shard(self.comm.size)
 
     def _collect(self, start: int, count: int, batch: int = 0, batches: int = 1) -> Collector:
         """Return the collector of environments; see `make_collector`."""
@@ -150,6 +153,16 @@ class Learner:
     def ended_episodes(self) -> int:
         """Return the episodes that have ended in this rank's environments."""
         return int(self.collector.batch.episodes.sum())
+
+    def largest_error(self, reset: bool = False) -> float:
+        """Return the largest |TD error| on this rank since the last reset; see `Owner`.
+
+        Parameters
+        ----------
+        reset
+            whether to begin anew.
+        """
+        return self.owner.largest_error(reset)
 
     def take_episode_stats(self) -> list[float]:
         """Return ended episodes, sum of returns, and sum of lengths, on this rank; reset them."""

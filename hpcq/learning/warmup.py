@@ -81,8 +81,12 @@ def warm_up(
         # The kernel of the rounds is one for each number of parts.
         parts = min(job.mode.parts, job.environment.count // ranks // LEAST_IN_PART)
         few = max(few, parts * LEAST_IN_PART)
+    agents = 1 if job.mode.kind == "periodic" else None
     tiny = job.model_copy(
-        update={"environment": job.environment.model_copy(update={"count": few, "vector": None})}
+        update={
+            "environment": job.environment.model_copy(update={"count": few, "vector": None}),
+            "mode": job.mode.model_copy(update={"agents": agents}),
+        }
     )
     learner: Learner
     if ranks > 1 and job.mode.kind == "lockstep":

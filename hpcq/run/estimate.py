@@ -54,7 +54,7 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         if name.startswith("replay/")
     )
     rings += unsaved_bytes(job.replay, job.environment.count)
-    copies = _copies(job, algorithm, states)
+    copies = _copies(job, algorithm, states, ranks)
     rank = PROCESS_BYTES + max(peak, held + PIECE_BYTES) + messages + rings // ranks + copies
     solution = _solution(job, environment, states, rows, ranks)
     header = Header(
@@ -115,14 +115,15 @@ def _solution(
     }
 
 
-def _copies(job: Job, algorithm: Algorithm, states: int) -> int:
-    """Return the bytes that a periodic rank needs for copies of all states, and to merge them."""
+def _copies(job: Job, algorithm: Algorithm, states: int, ranks: int) -> int:
+    """Return the bytes that the agents of a rank need for all states, and to merge them."""
     if job.mode.kind != "periodic":
         return 0
     words = algorithm.mask_words
     shard = Shard(1, algorithm.columns, np.dtype(job.learning.dtype), 0.0, True, words)
     record, reply = record_types(algorithm.columns, algorithm.visits, words)
-    return shard.memory_for(states)[1] + states * 2 * (record.itemsize + reply.itemsize)
+    agents = -(-(job.mode.agents or ranks) // ranks)
+    return agents * (shard.memory_for(states)[1] + states * 2 * (record.itemsize + reply.itemsize))
 
 
 def estimate_text(found: dict[str, Any]) -> str:

@@ -226,12 +226,14 @@ def holds_run_of(job: Job) -> bool:
     if there is None:
         return False
     here = _keys(job)
+    # A job that leaves it out has got it at its first start.
+    settled = () if "mode.agents" in here else ("mode.agents",)
     differences = [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in {**there, **here}
         if here.get(key) != there.get(key)
         and not (key in MAY_MOVE and placeless(here.get(key)) == placeless(there.get(key)))
-        and not key.startswith((*MAY_CHANGE, "run.directory"))
+        and not key.startswith((*MAY_CHANGE, "run.directory", *settled))
     ]
     if differences:
         raise JobError(

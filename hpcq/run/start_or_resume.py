@@ -112,6 +112,7 @@ def _train(
                 log(note)
         else:
             on_root(comm, lambda: run_directory.check(job.directory, overwrite))
+        job = _settled(job, path, comm)
         learner = _make_learner(job, comm, watchdog)
         try:
             if path is not None:
@@ -132,6 +133,14 @@ def _train(
             return (yield from run.training())
         finally:
             learner.abandon()
+
+
+def _settled(job: Job, path: Path | None, comm: MPI.Intracomm) -> Job:
+    """Return the job with the agents of its first start. Collective."""
+    if path is None:
+        return job.settled(comm.size)
+    # Runs that began before a job had agents had one on each rank.
+    return job.settled(on_root(comm, lambda: read_header(path)).ranks)
 
 
 @contextmanager

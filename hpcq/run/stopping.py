@@ -113,14 +113,14 @@ class Stopping:
     def _largest_error(self) -> float:
         """Return the largest |TD error| of this window, of all ranks. Collective."""
         learner = self._learner
-        mine = max(learner.owner.largest_error(), learner.progress.window_error)
+        mine = max(learner.largest_error(), learner.progress.window_error)
         return float(learner.comm.allreduce(mine, MPI.MAX))
 
     def _end_window(self) -> None:
         progress = self._learner.progress
         progress.last_error = self._largest_error()
         progress.window_error = 0.0
-        self._learner.owner.largest_error(reset=True)
+        self._learner.largest_error(reset=True)
 
     def _converged(self) -> str | None:
         rule, error = self._rules.td_error, self._learner.progress.last_error

@@ -31,11 +31,6 @@ def test_stopped_and_resumed(kind, tmp_path):
     path = list_checkpoints(run)[0]
     assert "whole" in hpcq(None, "verify", path).stdout
     steps = int(path.stem.split("-")[1])
-    # Asynchronous runs go on with any number of ranks, periodic ones with the same.
-    ranks = 3 if kind == "asynchronous" else 2
-    if kind == "periodic":
-        refused = hpcq(3, "resume", run, code=65)
-        assert "as many ranks as it was saved on: 2, not 3" in refused.stderr
-    hpcq(ranks, "resume", run, f"--set=run.steps={steps + 50_000}")
+    hpcq(3, "resume", run, f"--set=run.steps={steps + 50_000}")
     assert summary(run)["steps"] >= steps + 50_000
     assert summary(run)["states"] > 300

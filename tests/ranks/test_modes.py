@@ -4,6 +4,7 @@ import problems
 import pytest
 import wide
 from compiled_once import compile_once
+from mpi4py import MPI
 
 from hpcq.bench.modes import gathered, regions
 from hpcq.checkpoint import restore, saving
@@ -70,8 +71,9 @@ RUNS = {
 
 
 @pytest.mark.parametrize("case", RUNS)
-def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
-    job = with_mode(RUNS[case], kind="periodic", merge_every=16)
+def test_a_periodic_table_does_not_depend_on_the_ranks(case, comm, folder):
+    """Three agents on all ranks, saved, resumed on some of them; and on each rank by itself."""
+    job = with_mode(RUNS[case], kind="periodic", merge_every=16, agents=3)
     learner = begun(job, comm)
     assert learner.save_every == (80 if case in ("python", "masks", "101 actions") else 16)
     for _ in range(80):
@@ -80,20 +82,37 @@ def test_a_periodic_run_goes_on_as_if_it_had_not_been_saved(case, comm, folder):
     assert verify(path)[1] == digest
     for _ in range(160):
         learner.advance()
-    again = modes.make_learner(job, resolve(job.environment), comm)
-    restore.load_run(again, path)
-    for _ in range(160):
-        again.advance()
-    assert again.digest() == learner.digest()
     part = comm.Split(comm.rank == 0, comm.rank)
-    if comm.size > 1:
-        other = modes.make_learner(job, resolve(job.environment), part)
-        with pytest.raises(CheckpointError, match=f"as many ranks as it was saved on: {comm.size}"):
-            restore.load_run(other, path)
-        other.close()
+    for ranks in (comm, part):
+        again = modes.make_learner(job, resolve(job.environment), ranks)
+        restore.load_run(again, path)
+        for _ in range(160):
+            again.advance()
+        assert again.digest() == learner.digest()
+        again.close()
+    alone = begun(job, MPI.COMM_SELF)
+    for _ in range(240):
+        alone.advance()
+    assert alone.digest() == learner.digest()
+    alone.close()
+    other = modes.make_learner(with_mode(job, kind="periodic", agents=4), alone.environment, part)
+    with pytest.raises(CheckpointError, match="copies of 3 agents, but mode.agents is 4"):
+        restore.load_run(other, path)
+    other.close()
     part.Free()
     learner.close()
-    again.close()
+
+
+def test_without_a_number_every_rank_is_an_agent(comm, folder):
+    job = with_mode(RUNS["compiled"], kind="periodic", merge_every=16)
+    learner = begun(job, comm)
+    said = begun(with_mode(job, kind="periodic", merge_every=16, agents=comm.size), comm)
+    for one in (learner, said):
+        for _ in range(80):
+            one.advance()
+    assert learner.digest() == said.digest()
+    for one in (learner, said):
+        one.close()
 
 
 def counts(shard):
@@ -116,7 +135,7 @@ def test_visit_counts_of_a_periodic_run_are_those_of_all_ranks(comm):
     everything = {}
     for part in comm.allgather(counts(learner.shard)):
         everything |= part
-    copies = counts(learner.rows)
+    copies = counts(learner.agents[0].rows)
     assert copies == {state: everything.get(state, [0, 0, 0]) for state in copies}
     assert comm.size == 1 or sum(map(sum, copies.values())) > learner.steps / comm.size
     learner.close()
