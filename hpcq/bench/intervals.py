@@ -9,15 +9,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.bench.learning import ACTIONS, STATES, garnet_job, learned
+from hpcq.bench.learning import ACTIONS, STATES, garnet_job, learned, measured
 from hpcq.envs.protocol import CompiledEnvironment
-from hpcq.envs.tabular import garnet_environment
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job
 from hpcq.learning import exact
 from hpcq.learning.intervals import SUMS, estimates
-from hpcq.learning.warmup import warm_up
-from hpcq.mpi import first_on_each_node
 from hpcq.run.formatting import ranks_text
 
 GAMMAS, MODELS = (0.5, 0.9), 200
@@ -61,25 +58,24 @@ def bench(
     comm: MPI.Intracomm, environments: int, gammas: tuple[float, ...], steps: int, models: int
 ) -> dict[str, Any]:
     """Measure every rate at every gamma, on so many models. Collective."""
-    rows: dict[str, dict[str, Any]] = {name: {} for name in RATES}
-    for name, learning in RATES.items():
-        for gamma in gammas:
-            after = steps // (10 * STATES * ACTIONS)
-            job = garnet_job(environments, gamma, steps, {**learning, "intervals_after": after})
-            small = garnet_environment(None, states=STATES, actions=ACTIONS)
-            with first_on_each_node(comm):
-                warm_up(job, small, comm.size)
-            found = [_measure(comm, job, model) for model in range(models)]
-            names = ("coverage", "half_width", "error", "error_of_average")
-            means = [np.mean(found, axis=0)[:2], np.median(found, axis=0)[2:]]
-            rows[name][f"{gamma:g}"] = dict(zip(names, np.concatenate(means).tolist(), strict=True))
+    after = steps // (10 * STATES * ACTIONS)
+
+    def measure(job: Job) -> dict[str, float]:
+        found = [_measure(comm, job, model) for model in range(models)]
+        names = ("coverage", "half_width", "error", "error_of_average")
+        means = [np.mean(found, axis=0)[:2], np.median(found, axis=0)[2:]]
+        return dict(zip(names, np.concatenate(means).tolist(), strict=True))
+
+    def job_of(gamma: float, learning: dict[str, Any]) -> Job:
+        return garnet_job(environments, gamma, steps, {**learning, "intervals_after": after})
+
     return {
         "benchmark": "intervals",
         "ranks": comm.size,
         "environments": environments,
         "steps": steps,
         "models": models,
-        "rates": rows,
+        "rates": measured(comm, RATES, gammas, job_of, measure),
     }
 
 

@@ -3,6 +3,7 @@
 Garnets, uniform behaviour, values of 0 at the start. Of each rate the median over several models.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,27 +82,44 @@ def _measure(comm: MPI.Intracomm, job: Job, model: int) -> tuple[float, float]:
     return float(np.abs(q - truth).max() / scale), float(max(0.0, loss) / scale)
 
 
+def measured(
+    comm: MPI.Intracomm,
+    rates: dict[str, dict[str, Any]],
+    gammas: tuple[float, ...],
+    job_of: Callable[[float, dict[str, Any]], Job],
+    measure: Callable[[Job], dict[str, float]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return what is measured of jobs on Garnets, by rate and gamma. Collective."""
+    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in rates}
+    small = garnet_environment(None, states=STATES, actions=ACTIONS)
+    for name, learning in rates.items():
+        for gamma in gammas:
+            job = job_of(gamma, learning)
+            with first_on_each_node(comm):
+                warm_up(job, small, comm.size)
+            rows[name][f"{gamma:g}"] = measure(job)
+    return rows
+
+
 def bench(
     comm: MPI.Intracomm, environments: int, gammas: tuple[float, ...], steps: int, models: int
 ) -> dict[str, Any]:
     """Measure every rate at every gamma, on so many models. Collective."""
-    rows: dict[str, dict[str, Any]] = {name: {} for name in RATES}
-    for name, learning in RATES.items():
-        for gamma in gammas:
-            job = garnet_job(environments, gamma, steps, learning)
-            small = garnet_environment(None, states=STATES, actions=ACTIONS)
-            with first_on_each_node(comm):
-                warm_up(job, small, comm.size)
-            found = [_measure(comm, job, model) for model in range(models)]
-            error, loss = np.median(found, axis=0).tolist()
-            rows[name][f"{gamma:g}"] = {"error": error, "loss": loss}
+
+    def measure(job: Job) -> dict[str, float]:
+        found = [_measure(comm, job, model) for model in range(models)]
+        return dict(zip(("error", "loss"), np.median(found, axis=0).tolist(), strict=True))
+
+    def job_of(gamma: float, learning: dict[str, Any]) -> Job:
+        return garnet_job(environments, gamma, steps, learning)
+
     return {
         "benchmark": "learning",
         "ranks": comm.size,
         "environments": environments,
         "steps": steps,
         "models": models,
-        "rates": rows,
+        "rates": measured(comm, RATES, gammas, job_of, measure),
     }
 
 

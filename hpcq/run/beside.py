@@ -14,6 +14,7 @@ from hpcq.checkpoint.reader import find_row, opened, table_pieces
 from hpcq.errors import HpcqError
 from hpcq.job.job import Job
 from hpcq.learning import rule
+from hpcq.table.relative import Gaps
 
 # Keys that decide what is optimal: where another one differs, the optimum is the same.
 _ENVIRONMENT = ("id", "kwargs", "wrappers", "codec", "discretise", "discretise_actions", "observe")
@@ -87,25 +88,19 @@ def _why_not(job: Job, solved: Header, learned: Header) -> str:
 def _compared(
     learned: tuple[Any, Header], solved: tuple[Any, Header], shift: float, relative: bool
 ) -> dict[str, Any]:
-    least, most, loss = np.inf, -np.inf, 0.0
-    both = 0
+    differences, loss, both = Gaps(), 0.0, 0
     for q, optimal in _common(learned, solved):
         legal = np.isfinite(optimal)
         # A state that was never updated may have no mask.
         q = np.where(np.isneginf(q) & legal, -_HUGE, q.astype(np.float64) + shift)
-        gaps = np.subtract(q, optimal, where=legal, out=np.zeros(q.shape))[legal & (q > -_HUGE)]
+        gaps = np.subtract(q, optimal, where=legal, out=np.zeros(q.shape))
+        differences.add(gaps[legal & (q > -_HUGE)])
         best = np.where(legal, np.fmax(q, -_HUGE), -np.inf).argmax(axis=1)
         chosen = np.take_along_axis(optimal, best[:, None], axis=1)[:, 0]
-        least = min(least, float(np.nan_to_num(gaps, nan=-np.inf).min(initial=np.inf)))
-        most = max(most, float(np.nan_to_num(gaps, nan=np.inf).max(initial=-np.inf)))
         loss = max(loss, float((optimal.max(axis=1) - chosen).max(initial=0.0)))
         both += q.shape[0]
-    if relative and most >= least:
-        error = (most - least) / 2
-    else:
-        error = max(0.0, most, -least)
     return {
-        "largest_error": error,
+        "largest_error": differences.largest(relative),
         "largest_loss": loss,
         "not_learned": solved[1].rows - both,
     }

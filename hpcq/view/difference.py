@@ -11,6 +11,7 @@ from hpcq.errors import CheckpointError
 from hpcq.job.job import Job
 from hpcq.printable import printable
 from hpcq.spaces.spaces import named
+from hpcq.table.relative import Gaps
 from hpcq.view.inspect import best_actions, describe_row
 from hpcq.view.table import Rows, Table
 
@@ -72,16 +73,14 @@ def difference(path_a: str | Path, path_b: str | Path, top: int = 3) -> dict[str
 
 def _offset(a: Table, b: Table) -> float:
     """Return what to add to the relative values of B: half-way between their differences."""
-    least, most = np.inf, -np.inf
+    differences = Gaps()
     for rows_a, rows_b in merged(a, b):
         _, here, there = np.intersect1d(
             rows_a.hashes, rows_b.hashes, assume_unique=True, return_indices=True
         )
         gaps = rows_a.q[here] - rows_b.q[there]
-        gaps = gaps[np.isfinite(gaps)]
-        least = min(least, float(gaps.min(initial=np.inf)))
-        most = max(most, float(gaps.max(initial=-np.inf)))
-    return (least + most) / 2 if least <= most else 0.0
+        differences.add(gaps[np.isfinite(gaps)])
+    return differences.middle
 
 
 class _Difference:
