@@ -52,6 +52,7 @@ def save(
     keep: int,
     milestones: frozenset[int] = frozenset(),
     seconds: dict[str, float] | None = None,
+    local: bool = False,
 ) -> tuple[Path, Digest]:
     """Save the run as it stands after a tick; return the file and the table's digest. Collective.
 
@@ -65,6 +66,8 @@ def save(
         steps whose checkpoints stay beside these.
     seconds
         filled with the seconds of each phase on this rank.
+    local
+        the directory is one that only the node of rank 0 sees; the writer must be `gather`.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def save(
         with timed("flush"):
             agree(comm, _or_storage_error(file, file.flush))
         with timed("read back"):
-            _read_back(comm, file, extents)
+            _read_back(comm, file, extents, local)
         with timed("publish"):
             digest = total_digest(comm, contents.digest)
             everything = [one for part in comm.gather(extents) or [] for one in part]
@@ -114,11 +117,11 @@ def _or_storage_error(file: StagingFile, function: Callable[[], T]) -> Callable[
     return guarded
 
 
-def _read_back(comm: MPI.Intracomm, file: StagingFile, extents: list[Extent]) -> None:
+def _read_back(comm: MPI.Intracomm, file: StagingFile, extents: list[Extent], local: bool) -> None:
     """Compare what is on the disk with what the neighbour rank wrote. Collective.
 
     A neighbour on another node reads the disk, not the page cache of the writer.
     """
     before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
-    others = comm.sendrecv(extents, dest=before, source=after)
+    others = extents if local else comm.sendrecv(extents, dest=before, source=after)
     agree(comm, _or_storage_error(file, lambda: file.compare(others)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcq.checkpoint import node_memory
 from hpcq.checkpoint.files import list_checkpoints
 from hpcq.errors import ExitCode
 from hpcq.run import metrics_files, run_directory
@@ -79,12 +80,18 @@ class Retries:
         return found.st_ino, found.st_mtime_ns
 
     def _newest_step(self) -> int:
-        """Return the step of the newest checkpoint, by its name; -1 where there is none."""
+        """Return the step of the newest checkpoint, by its name; -1 where there is none.
+
+        It may be in the memory of this node.
+        """
         try:
-            found = list_checkpoints(self.directory)
+            found = list_checkpoints(self.directory)[:1]
         except OSError:
             return -1
-        return int(found[0].stem.partition("-")[2]) if found else -1
+        number = node_memory.number_of(self.directory)
+        in_memory = number and node_memory.newest(number)
+        steps = [int(path.stem.partition("-")[2]) for path in (*found, in_memory) if path]
+        return max(steps, default=-1)
 
     def _lost(self, saved: int) -> str:
         """Return from where the run goes on, and how much is to be done again."""

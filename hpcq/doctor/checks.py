@@ -258,6 +258,15 @@ def memory(ranks: Sequence[Facts]) -> Iterator[Finding]:
                 "MPI removes what it put into /dev/shm only if it ends by itself",
                 f"there, while no MPI job of yours runs: rm {names}",
             )
+        kept = max((facts.in_memory for facts in here), key=len)
+        for folder, (run, nbytes) in kept.items():
+            yield Finding(
+                "note",
+                f"{nbytes / 2**20:.1f} MiB of checkpoints in the memory of {host} are those of {run}",
+                "a run that has died goes on from them if it is started again; one that ends by "
+                "itself removes them",
+                f"`hpcq resume {run}`; or, if it does not run and is not to go on, rm -r {folder}",
+            )
     if any(facts.huge_pages == "never" for facts in ranks):
         yield Finding(
             "warning",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from hpcq.checkpoint import node_memory
 from hpcq.cluster.launcher import mapped_mpi_libraries, short_name
 from hpcq.cluster.launchers import version_text
 from hpcq.envs.versions import below_bounds
@@ -64,6 +65,8 @@ class Facts:
     """bytes available on the node, or in the control group if that is less"""
     leftovers: dict[str, int] = field(default_factory=dict)
     """shared memory of killed MPI jobs of this user: file and bytes"""
+    in_memory: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """folders with checkpoints in memory of this user's runs: run directory and bytes"""
     directory: str = ""
     directory_error: str = ""
     disk: int = 0
@@ -97,6 +100,7 @@ def survey(directory: Path) -> Facts:
         huge_pages=_huge_pages(),
         memory=_memory(),
         leftovers=_leftovers(),
+        in_memory=_in_memory(),
     )
     _probe_h5py(facts)
     _probe_cache(facts)
@@ -124,6 +128,15 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _cpu() -> str:
     found = re.search(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return found[1] if found else ""
+
+
+def _in_memory() -> dict[str, tuple[str, int]]:
+    """Remove checkpoints in memory that no run can go on from; return the folders of the others."""
+    node_memory.remove_orphans()
+    return {
+        str(folder): (str(node_memory.run_of(folder)), node_memory.nbytes(folder))
+        for folder in node_memory.folders()
+    }
 
 
 def _leftovers() -> dict[str, int]:

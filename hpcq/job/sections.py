@@ -453,6 +453,9 @@ class CheckpointSection(Section):
     """ticks between checkpoints (Python environments: rounded up to reset ticks)"""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """minutes between checkpoints, beside `every`"""
+    memory_seconds: Annotated[float, Field(gt=0)] | None = None
+    """seconds between checkpoints in memory (/dev/shm of rank 0's node, and of another one), from
+    which a run goes on after the death of ranks or of a node; default: none"""
     keep: Annotated[int, Field(ge=1)] = 3
     """newest checkpoints that stay"""
     milestones: list[Annotated[int, Field(ge=1)]] = []

@@ -63,6 +63,9 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         job.environment.count, ranks, algorithm.tables, algorithm.masked,
         extra=shapes | saved_state.table_shapes(algorithm, states),
     )  # fmt: skip
+    checkpoint = sum(dataset.nbytes for dataset in layout(header))
+    # One, and the one that takes its place.
+    in_memory = 2 * checkpoint if job.checkpoint.memory_seconds else 0
     return {
         "environment": environment.id,
         "actions": environment.actions,
@@ -76,8 +79,9 @@ def estimate(job: Job, states: int, ranks: int, ranks_per_node: int) -> dict[str
         "message_bytes": messages,
         "copies_bytes": copies,
         "rank_bytes": rank,
-        "node_bytes": rank * min(ranks, ranks_per_node),
-        "checkpoint_bytes": sum(dataset.nbytes for dataset in layout(header)),
+        "node_bytes": rank * min(ranks, ranks_per_node) + in_memory,
+        "in_memory_bytes": in_memory,
+        "checkpoint_bytes": checkpoint,
         "checkpoints": job.checkpoint.keep + 1 + len(job.checkpoint.milestones),
         "solution": solution,
     }
@@ -129,7 +133,9 @@ def _copies(job: Job, algorithm: Algorithm, states: int, ranks: int) -> int:
 def estimate_text(found: dict[str, Any]) -> str:
     """Return the estimate as text."""
     disk = found["checkpoint_bytes"] * found["checkpoints"]
-    copies = ""
+    copies, in_memory = "", ""
+    if found["in_memory_bytes"]:
+        in_memory = f"; {size(found['in_memory_bytes'])} of it for checkpoints in /dev/shm"
     if found["copies_bytes"]:
         copies = f"; at most {size(found['copies_bytes'])} for copies, once every state was visited"
     return "\n".join(
@@ -141,7 +147,7 @@ def estimate_text(found: dict[str, Any]) -> str:
             f"at most {found['rank_states']:,} states, {size(found['growing_bytes'])} while it "
             f"grows; messages {size(found['message_bytes'])}{copies}",
             f"a node         {size(found['node_bytes'])} with "
-            f"{ranks_text(found['ranks_per_node'])}",
+            f"{ranks_text(found['ranks_per_node'])}{in_memory}",
             f"a checkpoint   {size(found['checkpoint_bytes'])}; the run directory up to "
             f"{size(disk)} with {found['checkpoints']} of them",
             *_solution_text(found["solution"]),

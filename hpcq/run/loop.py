@@ -18,6 +18,7 @@ from hpcq.run.evaluation_schedule import EvaluationSchedule
 from hpcq.run.lock import RunLock
 from hpcq.run.memory_limit import MemoryLimit
 from hpcq.run.reporter import Reporter
+from hpcq.run.snapshots import Snapshots, forget
 from hpcq.run.stopping import Stopping, next_multiple, tick_of
 from hpcq.run.summary import summarise
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
@@ -39,6 +40,7 @@ class Flag:
     SAVE = 4
     FULL = 8
     TIME = 16
+    SNAPSHOT = 32
 
 
 def last_tick(learner: Learner) -> int:
@@ -80,6 +82,7 @@ class Run:
         self.last = last_tick(learner)
         title = announce(learner, self.last, writer, log)
         self.schedule = CheckpointSchedule(learner.job, learner.save_every, learner.tick)
+        self.snapshots = Snapshots(learner, log)
         self.memory = MemoryLimit(learner)
         self.memory.check()
         self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, log)
@@ -131,6 +134,8 @@ class Run:
             wanted = over or agreed & Flag.SAVE
             if self.schedule.due(learner.tick, bool(wanted or evaluations.best_now), cut):
                 self._save()
+            elif self._snapshot_due(agreed):
+                self._snapshot()
             if agreed & Flag.REPORT or found:
                 yield from self._report(found)
         self.seconds = time.perf_counter() - self.started
@@ -155,7 +160,8 @@ class Run:
         last = self.last - self._must_cut(self.last) - self.learner.ticks_to_quiesce
         stops = [self.evaluations.next(tick), self.stopping.next(tick), self.schedule.next(tick)]
         # A stop waits for the next tick at which the run can be saved.
-        if self.stop_flags or self.ended_by or self.schedule.wanted:
+        wanted = self.schedule.wanted or self.snapshots.wanted
+        if self.stop_flags or self.ended_by or wanted:
             stops.append(next_multiple(tick, self.learner.save_every))
         return max(tick + 1, min(last, *stops))
 
@@ -171,6 +177,8 @@ class Run:
                 flags |= Flag.REPORT
             if self.schedule.time_is_up() and not self.schedule.wanted:
                 flags |= Flag.SAVE
+            if self.snapshots.time_is_up() and not self.snapshots.wanted:
+                flags |= Flag.SNAPSHOT
             if self.stopping.time_is_up() and not self.ended_by:
                 flags |= Flag.TIME
         return flags
@@ -197,8 +205,7 @@ class Run:
         learner, section = self.learner, self.learner.job.checkpoint
         on_root(learner.comm, self.lock.check)
         self.stopping.store()
-        nbytes = learner.comm.allreduce(len(learner.shard)) * learner.shard.columns * 16
-        with self.watchdog.patient(patience(nbytes)):
+        with self.watchdog.patient(self._patience()):
             learner.quiesce()
             self.path, _ = saving.save(
                 learner, learner.job.directory, self.writer, section.keep, self.schedule.milestones
@@ -206,6 +213,21 @@ class Run:
         self.schedule.note(learner.tick)
         self.reporter.saved = learner.steps
         self.evaluations.keep(self.path)
+
+    def _snapshot_due(self, agreed: int) -> bool:
+        """Return whether to write a checkpoint in memory; it waits until the run can be saved."""
+        self.snapshots.wanted |= bool(agreed & Flag.SNAPSHOT)
+        return self.snapshots.wanted and self.learner.tick % self.learner.save_every == 0
+
+    def _snapshot(self) -> None:
+        self.stopping.store()
+        with self.watchdog.patient(self._patience()):
+            self.snapshots.write()
+
+    def _patience(self) -> float:
+        """Return the seconds that writing a checkpoint may take."""
+        learner = self.learner
+        return patience(learner.comm.allreduce(len(learner.shard)) * learner.shard.columns * 16)
 
     def _report(self, found: Evaluation | None = None) -> Iterator[dict[str, Any]]:
         """Yield a report, if there is one; the watchdog waits while the caller has it."""
@@ -224,6 +246,7 @@ class Run:
             self.log(advice)
         digest = learner.digest()
         self.evaluations.close()
+        forget(learner.comm, learner.job.directory)
         learner.close()
         if learner.tick < self.last and not self.ended_by:
             if self.stop_flags & Flag.FULL:

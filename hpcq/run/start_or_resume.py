@@ -23,7 +23,7 @@ from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.learning.learner import Learner
 from hpcq.mpi import agree, count_nodes, first_on_each_node, on_root, patient
-from hpcq.run import compiling, preflight, run_directory, stored_job, tensorboard
+from hpcq.run import compiling, preflight, run_directory, snapshots, stored_job, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Log, Run, Training, last_tick
 from hpcq.run.processes import ENDED_AT
@@ -107,11 +107,13 @@ def _train(
         path = None
         if resumed:
             with watchdog.patient(math.inf):
+                snapshots.fetch(comm, job.directory, log)
                 path, notes = on_root(comm, lambda: newest(job.directory, job, override))
             for note in notes:
                 log(note)
         else:
             on_root(comm, lambda: run_directory.check(job.directory, overwrite))
+            snapshots.forget(comm, job.directory)
         job = _settled(job, path, comm)
         learner = _make_learner(job, comm, watchdog)
         try:

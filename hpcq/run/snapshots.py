@@ -1,0 +1,155 @@
+"""Checkpoints in memory, beside those on the disk: less is lost where a rank dies.
+
+Every so many seconds the ranks write a checkpoint, the same file as on the disk, into the memory
+of rank 0's node; a copy goes to another node, if there is one. A start that follows a death copies
+the newest of them that is whole into the run directory, if it is newer than what lies there, and
+goes on from it as from any checkpoint.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcq import disk
+from hpcq.checkpoint import node_memory, saving
+from hpcq.checkpoint.files import list_checkpoints, prune
+from hpcq.checkpoint.reader import verify
+from hpcq.errors import HpcqError
+from hpcq.learning.learner import Learner
+from hpcq.mpi import agree, node_of, on_root
+
+_PIECE_BYTES = 4 << 20
+
+
+class Snapshots:
+    """Writes the checkpoints in memory of a run that asks for them. Collective.
+
+    Attributes
+    ----------
+    wanted : bool
+        whether one is due, once the run can be saved
+    """
+
+    def __init__(self, learner: Learner, log: Callable[[str], object]) -> None:
+        self._learner, self._log = learner, log
+        self._seconds = learner.job.checkpoint.memory_seconds or 0.0
+        self.wanted = False
+        self._time = time.monotonic()
+        self._number = ""
+        # The first rank of another node, which has a copy.
+        self._partner = 0
+        if not self._seconds:
+            return
+        directory = learner.job.directory
+        self._number = on_root(learner.comm, lambda: node_memory.give_number(directory))
+        node = node_of(learner.comm)
+        firsts = learner.comm.allgather(learner.comm.rank if node.rank == 0 else 0)
+        self._partner = min(filter(None, firsts), default=0)
+        node.Free()
+
+    def time_is_up(self) -> bool:
+        """Return whether one is due by this rank's clock; for rank 0, not collective."""
+        return self._seconds > 0 and time.monotonic() - self._time >= self._seconds
+
+    def write(self) -> None:
+        """Write one; where that fails, say so, and write no more."""
+        learner, comm = self._learner, self._learner.comm
+        self.wanted = False
+        try:
+            agree(comm, self._make_folder)
+            # All ranks write where they all see the file.
+            writer = "gather" if self._partner else "direct"
+            learner.quiesce()
+            folder = node_memory.folder_of(self._number)
+            path, _ = saving.save(learner, folder, writer, 1, local=bool(self._partner))
+            if self._partner:
+                self._copy(path)
+        except HpcqError as error:
+            self._seconds = 0.0
+            self._log(f"no checkpoints in memory from here on: {error}")
+        self._time = time.monotonic()
+
+    def _make_folder(self) -> None:
+        if self._learner.comm.rank in (0, self._partner):
+            node_memory.make_folder(self._number, self._learner.job.directory.absolute())
+
+    def _copy(self, path: Path) -> None:
+        """Copy a file from rank 0's memory to the partner's, under its name there. Collective."""
+        comm, partner = self._learner.comm, self._learner.comm.rank == self._partner
+        temporary, piece = path.with_name(path.name + disk.PARTIAL), np.empty(_PIECE_BYTES, "u1")
+        nbytes = on_root(comm, lambda: path.stat().st_size)
+        source = agree(comm, lambda: open(path, "rb") if comm.rank == 0 else None)
+        # With its room reserved, nothing can fail on one side only.
+        target = agree(comm, lambda: _reserved(temporary, nbytes) if partner else None)
+        for start in range(0, nbytes, _PIECE_BYTES):
+            part = piece[: nbytes - start]
+            if source is not None:
+                source.readinto(part)
+                comm.Send(part, self._partner)
+            elif target is not None:
+                comm.Recv(part, 0)
+                target.write(part)
+        for one in filter(None, (source, target)):
+            one.close()
+        if partner:
+            disk.put(temporary, path)
+            prune(path.parent, 1, path)
+
+
+def _reserved(path: Path, nbytes: int) -> IO[bytes]:
+    """Return a new file whose room is reserved."""
+    file = open(disk.make(path), "wb")
+    os.posix_fallocate(file.fileno(), 0, nbytes)
+    return file
+
+
+def fetch(comm: MPI.Intracomm, directory: Path, log: Callable[[str], object]) -> None:
+    """Copy the newest whole checkpoint in a node's memory to the disk, if none there is newer.
+
+    Collective.
+    """
+    number = on_root(comm, lambda: node_memory.number_of(directory))
+    if number is None:
+        return
+    path = node_memory.newest(number)
+    there = [None if path is None else path.name, comm.rank]
+    found = sorted((name, -rank) for name, rank in comm.allgather(there) if name)
+    on_disk = on_root(comm, lambda: [path.name for path in list_checkpoints(directory)][:1])
+    for name, rank in reversed(found):
+        if on_disk and name <= on_disk[0]:
+            return
+        mine = path if comm.rank == -rank else None
+        reason = comm.bcast(agree(comm, partial(_take, mine, directory)), -rank)
+        if not reason:
+            log(f"{name} was in the memory of a node: copied to {directory}")
+            return
+        log(f"skipped {reason}")
+
+
+def _take(path: Path | None, directory: Path) -> str:
+    """Copy a file into the run directory; return why not, if that cannot be, or it is not whole."""
+    if path is None:
+        return ""
+    try:
+        verify(path)
+        with disk.writing(directory / path.name) as copy, disk.open_file(path) as file:
+            shutil.copyfileobj(file, copy, _PIECE_BYTES)
+    except (HpcqError, OSError) as error:
+        return f"{path}: {error}"
+    return ""
+
+
+def forget(comm: MPI.Intracomm, directory: Path) -> None:
+    """Remove what the run has in the nodes' memories: all of it is on the disk. Collective."""
+    number = on_root(comm, lambda: node_memory.number_of(directory))
+    if number is None:
+        return
+    node_memory.remove(number)
+    on_root(comm, lambda: (directory / node_memory.NUMBER).unlink(missing_ok=True))
