@@ -262,7 +262,7 @@ def memory(ranks: Sequence[Facts]) -> Iterator[Finding]:
         for folder, (run, nbytes) in kept.items():
             yield Finding(
                 "note",
-                f"{nbytes / 2**20:.1f} MiB of checkpoints in the memory of {host} are those of {run}",
+                f"{nbytes / 2**20:.1f} MiB of checkpoints in memory on {host} are those of {run}",
                 "a run that has died goes on from them if it is started again; one that ends by "
                 "itself removes them",
                 f"`hpcq resume {run}`; or, if it does not run and is not to go on, rm -r {folder}",

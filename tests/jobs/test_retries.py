@@ -10,6 +10,8 @@ import pytest
 from launch import end, hpcq, start, summary, wait_for
 from soaked import soak
 
+from hpcq.checkpoint import node_memory
+
 
 @pytest.fixture
 def job(tmp_path):
@@ -45,6 +47,26 @@ def test_a_rank_that_is_killed_or_stopped(number, job, tmp_path):
     assert re.search(r"retry 1 of 2: from step [\d,]+; lost: ", said)
     assert "resuming" in said
     assert re.search(r"learning again \d+\.\d s after the ranks had ended", said)
+
+
+def test_what_only_memory_holds_is_gone_on_from(job, tmp_path):
+    seldom = "--set=checkpoint.every=1e6"
+    alone = "--set=run.directory='" + str(tmp_path / "alone") + "'"
+    hpcq(None, "run", job, seldom, alone)
+    directory = tmp_path / "run"
+    in_memory = "--set=checkpoint.memory_seconds=0.1"
+    run = start(None, "run", "-n", "2", "--retries", "1", job, seldom, in_memory)
+    try:
+        wait_for(lambda: node_memory.newest(node_memory.number_of(directory) or "none"))
+        os.kill(rank_0(directory), signal.SIGKILL)
+        said, _ = run.communicate(timeout=200)
+    finally:
+        end(run)
+    assert run.returncode == 0, said
+    assert re.search(r"retry 1 of 1: from step [1-9][\d,]+; lost: ", said), said
+    assert re.search(r"ckpt-\d+.h5 was in the memory of a node: copied to ", said), said
+    assert summary(directory)["digest"] == summary(tmp_path / "alone")["digest"]
+    assert not [one for one in node_memory.folders() if node_memory.run_of(one) == directory]
 
 
 def test_an_environment_that_always_crashes(tmp_path):
