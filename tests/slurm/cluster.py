@@ -191,7 +191,7 @@ class Cluster:
             list(map(str, command)),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             env={**self.environment, **variables},
             check=False,
         )
@@ -221,7 +221,7 @@ class Cluster:
         """Return how often the job was requeued."""
         return int(self.job(number)["Restarts"])
 
-    def wait(self, condition, what, seconds=120):
+    def wait(self, condition, what, seconds=240):
         """Wait until `condition` returns something true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -230,7 +230,7 @@ class Cluster:
             time.sleep(0.2)
         raise AssertionError(f"waited {seconds} s for {what}\n{self.log()}")
 
-    def finish(self, number, expected="COMPLETED", seconds=400):
+    def finish(self, number, expected="COMPLETED", seconds=800):
         """Wait until a job has ended for good, and check its state; else its log says why."""
         live = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED")
         self.wait(lambda: self.state(number) not in live, f"job {number} to end", seconds)

@@ -90,7 +90,7 @@ def site(cluster, tmp_path):
         prelude = f"set -eu\n. {INIT}\nmodule use {files}\ncd {tmp_path}\n{FINISH}"
         done = subprocess.run(
             [shutil.which("bash"), "-c", prelude + script],
-            env={**variables, **others}, capture_output=True, text=True, timeout=300, check=False,
+            env={**variables, **others}, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
@@ -99,7 +99,7 @@ def site(cluster, tmp_path):
     return run
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_from_the_login_node_to_an_inspected_run(cluster, site, tmp_path):
     clone = tmp_path / "hpcq"
     assert "hpcq" not in site("command -v hpcq mpirun || true")

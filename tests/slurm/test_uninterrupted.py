@@ -18,7 +18,7 @@ def digests(tmp_path_factory):
     return {kind: uninterrupted(folder, kind) for kind in JOBS}
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", NAMES)
 def test_ends_in_the_uninterrupted_digest(name, running, digests):
     work = running[name].result()

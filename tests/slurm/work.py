@@ -63,7 +63,7 @@ class Work:
         found = self.folder / f"hpcq-{self.number}.log"
         return found.read_text() if found.exists() else ""
 
-    def wait(self, condition, what, seconds=300):
+    def wait(self, condition, what, seconds=600):
         """Wait for a condition; show the log if it does not come."""
         try:
             return self.cluster.wait(condition, what, seconds)
