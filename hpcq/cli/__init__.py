@@ -1,5 +1,6 @@
 """The command line. Commands that need MPI start it themselves; the others never do."""
 
+import gc
 import os
 import re
 import sys
@@ -104,6 +105,8 @@ def _package_of(file: str) -> str:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with a code of `errors.ExitCode`."""
+    # What imports and the compiler make stays: looking for garbage in it is a tenth of a start.
+    gc.set_threshold(50_000, 20, 100)
     protect()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

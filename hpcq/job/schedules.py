@@ -35,9 +35,7 @@ class Decay(NamedTuple):
 
 
 class _Schedule(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     counts_visits: ClassVar[bool] = False
     """whether it falls with the updates of a (state, action), not with steps"""

@@ -66,7 +66,6 @@ class Section(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
-        use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
     )
 
