@@ -117,7 +117,26 @@ _PROCESS = f"_{uuid.uuid4().hex}"
 _FOLDER = cache_root() / f"{package_digest()}-numba{numba.__version__}"
 
 
-class _Kernel(CPUDispatcher):
+class _Dispatcher(CPUDispatcher):
+    """numba's, but what it has compiled before is looked for at the first call.
+
+    Hundreds of kernels are imported where a few are used.
+    """
+
+    part: str
+    """a folder in that of the cache"""
+    _is_found = False
+
+    def compile(self, sig: Any) -> Any:
+        """Return the machine code for these types, compiled, loaded or known."""
+        # A kernel outside this package becomes part of one that a factory makes, which has a cache.
+        if not self._is_found and is_ours(self.py_func):
+            self._cache = _cache_of(self.py_func, self.part)
+        self._is_found = True
+        return super().compile(sig)
+
+
+class _Kernel(_Dispatcher):
     """Called from Python; what other kernels call is compiled without the way in from Python.
 
     That way in takes apart each array of each argument: a quarter of the time to compile.
@@ -142,23 +161,24 @@ class _Kernel(CPUDispatcher):
                 gc.enable()
 
 
+def _cache_of(function: Callable, part: str) -> _SharedCache:
+    # Closures have folders of their own: an index holds the types of a user's models.
+    folder = _FOLDER / fingerprint(function)[:16] if function.__closure__ else _FOLDER
+    config: Any = numba_config
+    before, named = config.CACHE_DIR, function.__qualname__
+    config.CACHE_DIR = str(folder / part)
+    function.__qualname__ = named.removesuffix(_PROCESS)
+    try:
+        return _SharedCache(function)
+    finally:
+        config.CACHE_DIR, function.__qualname__ = before, named
+
+
 def _compile(function: Callable[P, R], inline: bool) -> Kernel[P, R]:
     options = {**_OPTIONS, "forceinline": inline}
     compiled: Any = _Kernel(function, targetoptions=options)
-    compiled.within = CPUDispatcher(function, targetoptions={**options, "no_cpython_wrapper": True})
-    # A kernel outside this package becomes part of one that a factory makes, which has a cache.
-    if is_ours(function):
-        # Closures have folders of their own: an index holds the types of a user's models.
-        folder = _FOLDER / fingerprint(function)[:16] if function.__closure__ else _FOLDER
-        config: Any = numba_config
-        before = config.CACHE_DIR
-        try:
-            config.CACHE_DIR = str(folder)
-            compiled._cache = _SharedCache(function)
-            config.CACHE_DIR = str(folder / "within")
-            compiled.within._cache = _SharedCache(function)
-        finally:
-            config.CACHE_DIR = before
+    compiled.within = _Dispatcher(function, targetoptions={**options, "no_cpython_wrapper": True})
+    compiled.part, compiled.within.part = "", "within"
     # Of symbols of one name in several cached files, the linker takes the first. numba counts
     # functions to tell closures apart, and begins anew in every process.
     function.__qualname__ += _PROCESS
