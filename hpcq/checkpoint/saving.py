@@ -92,12 +92,13 @@ def save(
         with timed("write"):
             extents = WRITERS[writer](comm, file, contents.pieces())
         with timed("flush"):
-            agree(comm, _or_storage_error(file, file.flush))
+            written = not local or comm.rank == 0
+            agree(comm, _or_storage_error(file, file.flush if written else lambda: None))
         with timed("read back"):
             _read_back(comm, file, extents, local)
         with timed("publish"):
             digest = total_digest(comm, contents.digest)
-            everything = [one for part in comm.gather(extents) or [] for one in part]
+            everything = _gathered(comm, extents)
             on_root(comm, _or_storage_error(file, lambda: file.finish(digest, everything)))
             on_root(comm, _or_storage_error(file, lambda: file.publish(path)))
     except BaseException:
@@ -122,6 +123,14 @@ def _read_back(comm: MPI.Intracomm, file: StagingFile, extents: list[Extent], lo
 
     A neighbour on another node reads the disk, not the page cache of the writer.
     """
-    before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
-    others = extents if local else comm.sendrecv(extents, dest=before, source=after)
-    agree(comm, _or_storage_error(file, lambda: file.compare(others)))
+    if local:
+        others = _gathered(comm, extents)
+    else:
+        before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+        others = comm.sendrecv(extents, dest=before, source=after)
+    agree(comm, _or_storage_error(file, lambda: file.compare(others) if others else None))
+
+
+def _gathered(comm: MPI.Intracomm, extents: list[Extent]) -> list[Extent]:
+    """Return those of all ranks on rank 0, none on the others. Collective."""
+    return [one for part in comm.gather(extents) or [] for one in part]

@@ -34,7 +34,7 @@ def job_schema() -> dict[str, Any]:
     }
 
 
-def _models(base: type) -> Iterator[type]:
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """Yield the models of this package."""
     for model in base.__subclasses__():
         if model.__module__.startswith("hpcq."):
@@ -42,7 +42,7 @@ def _models(base: type) -> Iterator[type]:
             yield from _models(model)
 
 
-def _meanings(model: type) -> dict[str, str]:
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
     """Return the texts under the keys of a model, and of what it inherits from.
 
     pydantic can find them while the models are made: a tenth of the time in which a rank starts.

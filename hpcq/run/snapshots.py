@@ -83,13 +83,13 @@ class Snapshots:
     def _copy(self, path: Path) -> None:
         """Copy a file from rank 0's memory to the partner's, under its name there. Collective."""
         comm, partner = self._learner.comm, self._learner.comm.rank == self._partner
-        temporary, piece = path.with_name(path.name + disk.PARTIAL), np.empty(_PIECE_BYTES, "u1")
+        temporary, piece = path.with_name(path.name + disk.PARTIAL), bytearray(_PIECE_BYTES)
         nbytes = on_root(comm, lambda: path.stat().st_size)
         source = agree(comm, lambda: open(path, "rb") if comm.rank == 0 else None)
         # With its room reserved, nothing can fail on one side only.
         target = agree(comm, lambda: _reserved(temporary, nbytes) if partner else None)
         for start in range(0, nbytes, _PIECE_BYTES):
-            part = piece[: nbytes - start]
+            part = memoryview(piece)[: nbytes - start]
             if source is not None:
                 source.readinto(part)
                 comm.Send(part, self._partner)
@@ -119,16 +119,20 @@ def fetch(comm: MPI.Intracomm, directory: Path, log: Callable[[str], object]) ->
     if number is None:
         return
     path = node_memory.newest(number)
-    there = [None if path is None else path.name, comm.rank]
-    found = sorted((name, -rank) for name, rank in comm.allgather(there) if name)
+    # The ranks of a node see the same file; the first of them reads it.
+    readers: dict[Path, int] = {}
+    for rank, seen in enumerate(comm.allgather(path)):
+        if seen is not None:
+            readers.setdefault(seen, rank)
     on_disk = on_root(comm, lambda: [path.name for path in list_checkpoints(directory)][:1])
-    for name, rank in reversed(found):
-        if on_disk and name <= on_disk[0]:
+    for found in sorted(readers, key=lambda path: path.name, reverse=True):
+        if on_disk and found.name <= on_disk[0]:
             return
-        mine = path if comm.rank == -rank else None
-        reason = comm.bcast(agree(comm, partial(_take, mine, directory)), -rank)
+        reader = readers[found]
+        mine = path if comm.rank == reader else None
+        reason = comm.bcast(agree(comm, partial(_take, mine, directory)), reader)
         if not reason:
-            log(f"{name} was in the memory of a node: copied to {directory}")
+            log(f"{found.name} was in the memory of a node: copied to {directory}")
             return
         log(f"skipped {reason}")
 

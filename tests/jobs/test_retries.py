@@ -54,7 +54,7 @@ def test_what_only_memory_holds_is_gone_on_from(job, tmp_path):
     alone = "--set=run.directory='" + str(tmp_path / "alone") + "'"
     hpcq(None, "run", job, seldom, alone)
     directory = tmp_path / "run"
-    in_memory = "--set=checkpoint.memory_seconds=0.1"
+    in_memory = "--set=checkpoint.memory_seconds=0.001"
     run = start(None, "run", "-n", "2", "--retries", "1", job, seldom, in_memory)
     try:
         wait_for(lambda: node_memory.newest(node_memory.number_of(directory) or "none"))
