@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from mpi4py import MPI
 
 from hpcq import disk

@@ -3,7 +3,7 @@
 
 logs=$(mktemp -d)
 declare -A running=()
-failed=() counts=() total=0
+failed=() counts=() late=() total=0
 
 # Run a command that prints pytest's closing line; its output is kept.
 part() { # LABEL COMMAND...
@@ -30,6 +30,12 @@ now() { # LABEL COMMAND...
     if part "$@"; then count "$1"; else failed+=("$1"); fi
 }
 
+in_time() { # LABEL: whether a part may still begin
+    [ -n "${HPCQ_TEST_MINUTES:-}" ] && [ "$SECONDS" -ge $((60 * HPCQ_TEST_MINUTES)) ] || return 0
+    late+=("$1")
+    return 1
+}
+
 wait_for() { # LABEL: of what runs beside
     local pid=${running[$1]}
     unset "running[$1]"
@@ -45,6 +51,9 @@ finish() { # LABEL: wait for what runs beside, and show what it said
 summary() {
     say "tests that ran"
     printf '%s\n' "${counts[@]}"
+    if [ ${#late[@]} -gt 0 ]; then
+        printf 'NOT RUN, since %s minutes were over: %s\n' "$HPCQ_TEST_MINUTES" "${late[*]}"
+    fi
     if [ ${#failed[@]} -gt 0 ]; then
         printf 'FAILED: %s\n' "${failed[@]}"
         exit 1
