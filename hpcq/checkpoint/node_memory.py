@@ -101,10 +101,20 @@ def remove(number: str) -> None:
 
 
 def remove_orphans() -> None:
-    """Remove what no run could go on from: its directory is gone, or holds another run."""
+    """Remove what no run could go on from: its directory is gone, or holds another run.
+
+    A directory that cannot be looked at, on a file system that is not mounted, say, may hold it.
+    """
     for folder in folders():
-        if folder.name.split("-")[2] != number_of(run_of(folder)):
+        run = run_of(folder)
+        if run is None or not os.path.exists(run.parent):
+            continue
+        if not os.path.lexists(run / NUMBER) or number_of(run) not in (None, _number(folder)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _number(folder: Path) -> str:
+    return folder.name.split("-")[2]
 
 
 def nbytes(folder: Path) -> int:
@@ -116,9 +126,9 @@ def nbytes(folder: Path) -> int:
     return total
 
 
-def run_of(folder: Path) -> Path:
-    """Return the run directory that a folder names."""
+def run_of(folder: Path) -> Path | None:
+    """Return the run directory that a folder names; None if that cannot be read."""
     try:
         return Path(disk.read(folder / _RUN, 1 << 16).decode())
     except (OSError, ValueError):
-        return folder / "unknown"
+        return None

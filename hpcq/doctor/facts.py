@@ -134,7 +134,7 @@ def _in_memory() -> dict[str, tuple[str, int]]:
     """Remove checkpoints in memory that no run can go on from; return the folders of the others."""
     node_memory.remove_orphans()
     return {
-        str(folder): (str(node_memory.run_of(folder)), node_memory.nbytes(folder))
+        str(folder): (str(node_memory.run_of(folder) or "RUN_DIR"), node_memory.nbytes(folder))
         for folder in node_memory.folders()
     }
 

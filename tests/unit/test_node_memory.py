@@ -30,8 +30,14 @@ def test_only_orphans_are_removed(tmp_path):
         (runs[run] / node_memory.NUMBER).unlink()
     runs["gone"].rmdir()
     node_memory.give_number(runs["begun anew"])
+    # On a file system that is not there now.
+    away = tmp_path / "mount" / "away"
+    node_memory.make_folder("0" * 32, away)
+    node_memory.make_folder("1" * 32, away)
+    (node_memory.folder_of("1" * 32) / "run").unlink()
     node_memory.remove_orphans()
-    assert list(map(node_memory.run_of, node_memory.folders())) == [runs["goes on"]]
+    kept = {node_memory.run_of(folder) for folder in node_memory.folders()}
+    assert kept == {runs["goes on"], away, None}
 
 
 def test_what_is_somebody_elses_is_not_used(tmp_path):
