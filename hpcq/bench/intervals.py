@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcq.bench.learning import ACTIONS, STATES, garnet_job, learned, measured
+from hpcq.bench.learning import ACTIONS, STATES, learned, measured
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.hashing import keys_of
 from hpcq.job.job import Job
@@ -59,6 +59,7 @@ def bench(
 ) -> dict[str, Any]:
     """Measure every rate at every gamma, on so many models. Collective."""
     after = steps // (10 * STATES * ACTIONS)
+    rates = {name: {**learning, "intervals_after": after} for name, learning in RATES.items()}
 
     def measure(job: Job) -> dict[str, float]:
         found = [_measure(comm, job, model) for model in range(models)]
@@ -66,17 +67,7 @@ def bench(
         means = [np.mean(found, axis=0)[:2], np.median(found, axis=0)[2:]]
         return dict(zip(names, np.concatenate(means).tolist(), strict=True))
 
-    def job_of(gamma: float, learning: dict[str, Any]) -> Job:
-        return garnet_job(environments, gamma, steps, {**learning, "intervals_after": after})
-
-    return {
-        "benchmark": "intervals",
-        "ranks": comm.size,
-        "environments": environments,
-        "steps": steps,
-        "models": models,
-        "rates": measured(comm, RATES, gammas, job_of, measure),
-    }
+    return measured(comm, "intervals", rates, environments, gammas, steps, models, measure)
 
 
 def text(found: dict[str, Any]) -> str:

@@ -84,21 +84,31 @@ def _measure(comm: MPI.Intracomm, job: Job, model: int) -> tuple[float, float]:
 
 def measured(
     comm: MPI.Intracomm,
+    benchmark: str,
     rates: dict[str, dict[str, Any]],
+    environments: int,
     gammas: tuple[float, ...],
-    job_of: Callable[[float, dict[str, Any]], Job],
+    steps: int,
+    models: int,
     measure: Callable[[Job], dict[str, float]],
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Return what is measured of jobs on Garnets, by rate and gamma. Collective."""
-    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in rates}
+) -> dict[str, Any]:
+    """Return what is measured of every rate at every gamma, and how. Collective."""
+    rows: dict[str, dict[str, Any]] = {name: {} for name in rates}
     small = garnet_environment(None, states=STATES, actions=ACTIONS)
     for name, learning in rates.items():
         for gamma in gammas:
-            job = job_of(gamma, learning)
+            job = garnet_job(environments, gamma, steps, learning)
             with first_on_each_node(comm):
                 warm_up(job, small, comm.size)
             rows[name][f"{gamma:g}"] = measure(job)
-    return rows
+    return {
+        "benchmark": benchmark,
+        "ranks": comm.size,
+        "environments": environments,
+        "steps": steps,
+        "models": models,
+        "rates": rows,
+    }
 
 
 def bench(
@@ -110,17 +120,7 @@ def bench(
         found = [_measure(comm, job, model) for model in range(models)]
         return dict(zip(("error", "loss"), np.median(found, axis=0).tolist(), strict=True))
 
-    def job_of(gamma: float, learning: dict[str, Any]) -> Job:
-        return garnet_job(environments, gamma, steps, learning)
-
-    return {
-        "benchmark": "learning",
-        "ranks": comm.size,
-        "environments": environments,
-        "steps": steps,
-        "models": models,
-        "rates": measured(comm, RATES, gammas, job_of, measure),
-    }
+    return measured(comm, "learning", RATES, environments, gammas, steps, models, measure)
 
 
 def text(found: dict[str, Any]) -> str:

@@ -151,7 +151,7 @@ class _Kernel(_Dispatcher):
     def compile(self, sig: Any) -> Any:
         """Return the machine code for these types, compiled, loaded or known."""
         # Most of what the compiler makes stays reachable until the end: looking for garbage
-        # meanwhile takes a sixth of the time.
+        # meanwhile takes a tenth of the time.
         collects = gc.isenabled()
         gc.disable()
         try:

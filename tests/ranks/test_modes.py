@@ -103,7 +103,7 @@ def test_a_periodic_table_does_not_depend_on_the_ranks(case, comm, folder):
     learner.close()
 
 
-def test_without_a_number_every_rank_is_an_agent(comm, folder):
+def test_without_a_number_every_rank_is_an_agent(comm):
     job = with_mode(RUNS["compiled"], kind="periodic", merge_every=16)
     learner = begun(job, comm)
     said = begun(with_mode(job, kind="periodic", merge_every=16, agents=comm.size), comm)

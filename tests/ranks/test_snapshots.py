@@ -28,8 +28,7 @@ JOBS = {
 def memory(monkeypatch, folder):
     """A folder in place of the nodes' memory, which they share."""
     monkeypatch.setattr(node_memory, "ROOT", folder / "memory")
-    if not node_memory.ROOT.exists():
-        node_memory.ROOT.mkdir(exist_ok=True)
+    node_memory.ROOT.mkdir(exist_ok=True)
     return node_memory.ROOT
 
 
