@@ -27,6 +27,7 @@ import numba.extending
 from numba.core import config as numba_config
 from numba.core import types
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 
 from hpcq.jit.cache import wanted
@@ -129,11 +130,14 @@ class _Dispatcher(CPUDispatcher):
 
     def compile(self, sig: Any) -> Any:
         """Return the machine code for these types, compiled, loaded or known."""
-        # A kernel outside this package becomes part of one that a factory makes, which has a cache.
-        if not self._is_found and is_ours(self.py_func):
-            self._cache = _cache_of(self.py_func, self.part)
-        self._is_found = True
-        return super().compile(sig)
+        # The thread that answers compiles, too; where a cache is, numba takes from a global.
+        with global_compiler_lock:
+            # A kernel outside this package becomes part of one that a factory makes, which has a
+            # cache.
+            if not self._is_found and is_ours(self.py_func):
+                self._cache = _cache_of(self.py_func, self.part)
+            self._is_found = True
+            return super().compile(sig)
 
 
 class _Kernel(_Dispatcher):

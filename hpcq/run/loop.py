@@ -111,7 +111,7 @@ class Run:
             # That of a run that is extended: it is not done any more.
             on_root(learner.comm, lambda: run_directory.remove_summary(learner.job.directory))
         while learner.tick < self.last and not (
-            (self.stop_flags or self.ended_by) and self.schedule.saved == learner.tick
+            (self.stop_flags or self.ended_by) and self.reporter.saved == learner.steps
         ):
             cut, stopping = self._cuts(), bool(self.stop_flags or self.ended_by)
             agreed = learner.advance(

@@ -109,6 +109,9 @@ def _train(
             with watchdog.patient(math.inf):
                 snapshots.fetch(comm, job.directory, log)
                 path, notes = on_root(comm, lambda: newest(job.directory, job, override))
+            if override:
+                # A node that is not at hand may have a newer checkpoint, of the job as it was.
+                snapshots.forget(comm, job.directory)
             for note in notes:
                 log(note)
         else:

@@ -92,6 +92,35 @@ def test_a_stop_saves_within_a_tick(kind, environment, comm, folder):
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("kind", MODES)
+def test_a_stop_before_the_first_tick_is_saved(kind, environment, comm, folder):
+    directory, count = folder / "run", ENVIRONMENTS[environment]["count"]
+    job = job_of(environment, directory, kind, FAR)
+    if kind == "periodic":
+        job = job.model_copy(update={"mode": type(job.mode)(kind=kind, merge_every=10)})
+    assert to_end(train(job, comm, silent, StopAt(0))) == ExitCode.STOPPED
+    first = last_of(directory)
+    # And once more, before anything new is learned.
+    assert to_end(resume_run(directory, (), comm, silent, StopAt(0))) == ExitCode.STOPPED
+    longer = (f"run.steps={last_of(directory).step + 5 * count}",)
+    assert to_end(resume_run(directory, longer, comm, silent, [])) == ExitCode.DONE
+    assert last_of(directory).step >= first.step + 5 * count
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_a_criterion_that_holds_from_the_start_ends_a_run(kind, comm, folder):
+    job = make_job.make(
+        {"id": "FrozenLake-v1", "count": 6},
+        learning={"gamma": 0.9},
+        mode={"kind": kind, **MODES[kind], "merge_every": 10},
+        stop={"bellman_residual": 10.0, "every": 12},
+        run={"steps": FAR, "directory": str(folder / "run")},
+    )
+    assert to_end(train(job, comm, silent, [])) == ExitCode.DONE
+    assert "stop.bellman_residual" in outcome(folder / "run")[0]["ended_by"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize("learning", [{}, SEVERAL], ids=["one step", "several"])
 def test_the_same_cuts_give_the_same_table_on_any_number_of_ranks(
     learning, environment, comm, folder

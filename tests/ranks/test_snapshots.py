@@ -5,14 +5,17 @@ from types import SimpleNamespace
 import make_job
 import pytest
 from compiled_once import compile_once
+from outcomes import StopAt, silent
 
 from hpcq.checkpoint import node_memory, restore
 from hpcq.checkpoint.files import list_checkpoints
 from hpcq.checkpoint.reader import verify
 from hpcq.envs.resolve import resolve
+from hpcq.errors import ExitCode
 from hpcq.job.job import Job
 from hpcq.learning import modes
 from hpcq.run import snapshots
+from hpcq.run.start_or_resume import resume_run, to_end, train
 
 pytestmark = pytest.mark.mpi
 
@@ -115,6 +118,19 @@ def test_what_is_damaged_or_older_stays_in_memory(comm, folder, memory):
     assert len(said) == 1
     assert len(list_checkpoints(folder)) == 1
     learner.close()
+
+
+def test_a_run_that_learns_in_another_way_forgets_what_absent_nodes_have(comm, folder, memory):
+    job = job_in(folder / "run", JOBS["compiled"])
+    compile_once(job)
+    assert to_end(train(job, comm, silent, StopAt(13))) in ExitCode
+    # As if the run had died.
+    number = comm.bcast(node_memory.give_number(folder / "run") if comm.rank == 0 else None)
+    changes = ("learning.learning_rate=0.2",)
+    training = resume_run(folder / "run", changes, comm, silent, [], override=True)
+    next(training)
+    assert node_memory.number_of(folder / "run") not in (None, number)
+    assert to_end(training) == ExitCode.DONE
 
 
 def test_without_room_a_run_goes_on_without(comm, folder, memory, monkeypatch):

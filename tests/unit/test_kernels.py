@@ -221,6 +221,27 @@ def test_two_processes_that_compile_at_once_both_enter_what_they_made(package):
         assert len(list((package.parent / "cache").rglob("*make_run.locals.run-*.nbc"))) == 2
 
 
+THREADS = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from numba.core.caching import FunctionCache
+begin = FunctionCache.__init__
+FunctionCache.__init__ = lambda *arguments: (time.sleep(0.01), begin(*arguments))[1]
+from hpcq.jit import factory
+from users import step
+runs = [factory.make_run(step, times, 1) for times in range(1, 9)]
+with ThreadPoolExecutor(len(runs)) as pool:
+    print(*pool.map(lambda run: int(run(1)), runs))
+"""
+
+
+def test_threads_that_compile_at_once_all_use_the_cache(package):
+    before = set(package.parent.iterdir())
+    assert run(package, THREADS) == tuple(range(2, 10))
+    assert set(package.parent.iterdir()) - before == {package.parent / "cache"}
+    assert len(list((package.parent / "cache").rglob("*make_run.locals.run-*.nbc"))) == 8
+
+
 def test_no_record_that_travels_is_taken_for_another():
     """A kernel compiled for one of them would read the other one by the wrong places."""
     kinds = [

@@ -159,7 +159,16 @@ METHODS = {
         },
     ),
 }
-BATCHES = [*((case, 1) for case in METHODS), ("epsilon_greedy", 3)]
+# The kernel of whole ticks is the same for all of them but for the phases that it calls.
+WHOLE = ["epsilon_greedy", "double_q, ucb, several steps"]
+ROUTES = [
+    *(pytest.param(by_phase, case, 1) for case in METHODS),
+    *(
+        pytest.param(make_exchange, case, 1, marks=[] if case in WHOLE else [pytest.mark.soak])
+        for case in METHODS
+    ),
+    pytest.param(make_exchange, "epsilon_greedy", 3),
+]
 
 
 def job_of(case, batches=1):
@@ -171,8 +180,8 @@ def job_of(case, batches=1):
     return job.model_copy(update={"replay": ReplaySection(**replay)})
 
 
-@pytest.mark.parametrize(("case", "batches"), BATCHES)
-def test_the_table_is_the_references_table_bit_for_bit(case, batches):
+@pytest.mark.parametrize(("route", "case", "batches"), ROUTES)
+def test_the_table_is_the_references_table_bit_for_bit(route, case, batches):
     job = job_of(case, batches)
     environment = resolve(job.environment)
     exploration, replay = METHODS[case][1], job.replay
@@ -197,18 +206,17 @@ def test_the_table_is_the_references_table_bit_for_bit(case, batches):
         priority=(replay.priority_exponent, replay.priority_floor) if replay.prioritised else None,
         batches=batches,
     )
-    for route in (make_exchange, by_phase):
-        learner = advanced(job, TICKS, route)
-        found = {
-            key: learner.shard.row(int(hash_)).tolist()
-            for key, hash_ in zip(
-                expected, mix64.py_func(np.array(list(expected), np.uint64)), strict=True
-            )
-        }
-        assert len(learner.shard) == len(expected)
-        assert wide.WRONG not in expected
-        assert found == expected
-        learner.close()
+    learner = advanced(job, TICKS, route)
+    found = {
+        key: learner.shard.row(int(hash_)).tolist()
+        for key, hash_ in zip(
+            expected, mix64.py_func(np.array(list(expected), np.uint64)), strict=True
+        )
+    }
+    assert len(learner.shard) == len(expected)
+    assert wide.WRONG not in expected
+    assert found == expected
+    learner.close()
 
 
 @pytest.mark.parametrize("environment", [WALK, WALKS], ids=["one by one", "vector"])

@@ -96,20 +96,29 @@ CASES = {
         True,
     ),
 }
-# In one batch all of them; in several, what goes through other kernels.
-BATCHES = [
+BY_PHASE = [
     *((case, 1, 50) for case in CASES),
-    ("q_learning", 2, 50),
-    ("double_q, several steps, visits, masks, ucb", 2, 50),
-    ("falling epsilon", 5, 50),
-    ("centred", 3, 50),
     # Fewer values than updates in a tick.
     ("centred", 1, 3),
 ]
+# The kernel of whole ticks is the same for all of them but for the phases that it calls.
+WHOLE = ["q_learning", "double_q, several steps, visits, masks, ucb", "centred"]
+ROUTES = [
+    *(pytest.param(by_phase, *case) for case in BY_PHASE),
+    *(
+        pytest.param(make_exchange, *case, marks=[] if case[0] in WHOLE else [pytest.mark.soak])
+        for case in BY_PHASE
+    ),
+    # Several batches go through other kernels, and have none of whole ticks.
+    pytest.param(make_exchange, "q_learning", 2, 50),
+    pytest.param(make_exchange, "double_q, several steps, visits, masks, ucb", 2, 50),
+    pytest.param(make_exchange, "falling epsilon", 5, 50),
+    pytest.param(make_exchange, "centred", 3, 50),
+]
 
 
-@pytest.mark.parametrize(("case", "batches", "states"), BATCHES)
-def test_the_table_is_the_references_table_bit_for_bit(case, batches, states):
+@pytest.mark.parametrize(("route", "case", "batches", "states"), ROUTES)
+def test_the_table_is_the_references_table_bit_for_bit(route, case, batches, states):
     learning, exploration, masked = CASES[case]
     kwargs = {**make_job.GARNET["kwargs"], "states": states, "branching": min(5, states)}
     environment = {**make_job.GARNET, "kwargs": kwargs, "max_episode_steps": 9}
@@ -147,15 +156,13 @@ def test_the_table_is_the_references_table_bit_for_bit(case, batches, states):
         centring=float(learning.get("centring", 0.0)),
     )
     keys = np.array(list(expected), np.uint64)
-    # The phases in one kernel, and one by one.
-    for route in (make_exchange, by_phase):
-        learner = LockstepLearner(job, found, MPI.COMM_SELF, route)
-        learner.begin()
-        for _ in range(TICKS):
-            learner.advance()
-        rows = {
-            key: learner.shard.row(int(hash_)).tolist()
-            for key, hash_ in zip(expected, mix64.py_func(keys), strict=True)
-        }
-        assert len(learner.shard) == len(expected)
-        assert rows == expected
+    learner = LockstepLearner(job, found, MPI.COMM_SELF, route)
+    learner.begin()
+    for _ in range(TICKS):
+        learner.advance()
+    rows = {
+        key: learner.shard.row(int(hash_)).tolist()
+        for key, hash_ in zip(expected, mix64.py_func(keys), strict=True)
+    }
+    assert len(learner.shard) == len(expected)
+    assert rows == expected

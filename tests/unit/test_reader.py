@@ -29,13 +29,20 @@ VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def saved(tmp_path_factory):
     job = make_job.make(make_job.GARNET, learning=VISITS)
     learner = LockstepLearner(job, resolve(job.environment), MPI.COMM_SELF)
     learner.begin()
     for _ in range(40):
         learner.advance()
     return save(learner, tmp_path_factory.mktemp("run"), "gather", keep=1)[0]
+
+
+@pytest.fixture
+def whole(saved):
+    """A file that no test before has looked into, as far as can be seen."""
+    os.utime(saved)
+    return saved
 
 
 @pytest.fixture
@@ -341,6 +348,18 @@ def test_what_starves_is_not_damaged(whole, limit, tmp_path):
     with mock.patch.object(sandbox.sys, "executable", str(script)):
         (found,) = sandbox.describe_each([whole])
     assert isinstance(found, dict | UnreadableError), found
+
+
+def test_a_file_is_looked_into_again_when_it_changes(copy):
+    first = sandbox.describe(copy)
+    assert sandbox.describe(copy) == first
+    with open(copy, "r+b") as file:
+        file.write(b"damaged!")
+    with pytest.raises(CheckpointError, match="it does not begin as one"):
+        sandbox.describe(copy)
+    copy.write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        sandbox.describe(copy)
 
 
 def test_no_process_for_looking_is_not_damage(whole, monkeypatch):
