@@ -20,7 +20,7 @@ from hpcq.fields import Field
 from hpcq.job.job import Job
 from hpcq.learning import saved_state
 from hpcq.learning.actor import Actor
-from hpcq.learning.batched_ticks import BatchedTicks
+from hpcq.learning.batched_ticks import make_batched_ticks
 from hpcq.learning.learner import Learner
 from hpcq.learning.owner import Owner
 from hpcq.learning.tick import NO_LIMIT, Ticks, make_ticks
@@ -71,7 +71,7 @@ class TickingLearner(Learner):
             self._ticks = make_ticks(self.actors[0], self.owner, environments, pauses, make_rows)
         else:
             owners = [self.owner, *(self.owner.sibling() for _ in range(1, batches))]
-            self._ticks = BatchedTicks(self.actors, owners, environments, pauses)
+            self._ticks = make_batched_ticks(self.actors, owners, environments, pauses)
         self.stopwatch = self._ticks.stopwatch
 
     @property

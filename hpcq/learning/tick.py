@@ -13,7 +13,9 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hpcq.exchange.base import Exchange
 from hpcq.jit.atomics import LINE
 from hpcq.jit.compiler import PrecompiledCall
 from hpcq.learning import tick_kernel
@@ -147,7 +149,7 @@ class KernelTicks(Ticks):
                 at[TURNED] = 0
             if not waits:
                 break
-            self._make_room()
+            make_room(at, self._owner, self._exchange)
         self.tick = int(at[TICK])
         return int(at[AGREED])
 
@@ -180,16 +182,16 @@ class KernelTicks(Ticks):
             exchange.written,
         )
 
-    def _make_room(self) -> None:
-        """Enlarge what the phase that the kernel stopped at has no room in."""
-        at = self._at
-        if at[PHASE] == APPLY and at[NEEDED]:
-            self._exchange.reserve_replies(int(at[NEEDED]))
-        elif at[PHASE] in (APPLY, tick_kernel.MAKE_ROWS):
-            self._owner.shard.grow()
-        else:
-            self._owner.reserve_hints(int(at[NEEDED]))
-        at[NEEDED] = 0
+
+def make_room(at: NDArray[np.int64], owner: Owner, exchange: Exchange) -> None:
+    """Enlarge what the phase that a kernel of ticks stopped at has no room in."""
+    if at[PHASE] == APPLY and at[NEEDED]:
+        exchange.reserve_replies(int(at[NEEDED]))
+    elif at[PHASE] in (APPLY, tick_kernel.MAKE_ROWS):
+        owner.shard.grow()
+    else:
+        owner.reserve_hints(int(at[NEEDED]))
+    at[NEEDED] = 0
 
 
 def make_ticks(

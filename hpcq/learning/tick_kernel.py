@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.exchange.base import Inbox, Replies
-from hpcq.exchange.shm_kernels import locate, publish, publish_replies, synchronise
+from hpcq.exchange.meeting import begin_meeting, end_meeting
+from hpcq.exchange.shm_kernels import locate, publish, publish_replies
 from hpcq.jit.atomics import clock_ns, store
 from hpcq.jit.compiler import inlined, kernel
 from hpcq.job.scheduled import Terms, value_at
@@ -24,7 +25,7 @@ from hpcq.table.hash_table import ROWS, Table
 #   TURNED   whether the two arrays of hints have changed places
 TICK, PHASE, DONE, NEEDED, AGREED, TURNED = range(6)
 COLUMNS = 6
-STEP, PACK, APPLY, ANSWER, MAKE_ROWS = range(5)
+STEP, PACK, LOCATE, APPLY, ANSWER, RECEIVE, MAKE_ROWS = range(7)
 
 # Indices of `spent`, in the order of `stopwatch.PHASES`, and the ticks that were timed.
 _STEPPED, _PACKED, _EXCHANGED, _APPLIED, _ANSWERED, _RECEIVED, TIMED = range(7)
@@ -49,7 +50,14 @@ def _lap(spent: NDArray[np.int64], phase: Any, since: int) -> int:
 
 @functools.cache
 def make_ticks(
-    step: Any, pack: Any, receive: Any, answer: Any, apply: Any, make_rows: Any, shared: bool
+    step: Any,
+    pack: Any,
+    receive: Any,
+    answer: Any,
+    apply: Any,
+    make_rows: Any,
+    shared: bool,
+    apart: bool = False,
 ) -> Any:
     """Return the kernel that does ticks until something has to be done in Python.
 
@@ -61,6 +69,8 @@ def make_ticks(
         makes rows for the states read, as ``make_rows(table, batch, done)``; or None.
     shared
         whether messages go through shared memory; else there is one rank.
+    apart
+        whether it also returns where it would wait for other ranks: before LOCATE and RECEIVE.
     """
     steps_here, makes_rows = step is not None, make_rows is not None
     step_all: Any = step or _nothing
@@ -107,7 +117,8 @@ def make_ticks(
         """
         batch = pack_arguments[0]
         tick, phase = at[TICK], at[PHASE]
-        agreed, now = at[AGREED], 0
+        agreed = at[AGREED]
+        now = clock_ns() if apart and phase != STEP and tick % SAMPLED == 0 else 0
         while True:
             if phase == STEP:
                 if tick == last or agreed:
@@ -131,14 +142,22 @@ def make_ticks(
                 agreed = mine
                 if shared:
                     publish(node, packed, pack_arguments[5], mine)
-                    synchronise(node)
+                    begin_meeting(node)
+                now = _lap(spent, np.int64(_EXCHANGED), now)
+                phase = LOCATE
+                if apart:
+                    at[TICK], at[PHASE], at[AGREED] = tick, phase, agreed
+                    return False
+            if phase == LOCATE:
+                at[DONE], phase = 0, APPLY
+                if shared:
+                    end_meeting(node)
                     agreed, needed = locate(node, inbox.counts, inbox.starts, replies.starts)
                     if needed > replies.local.size:
-                        at[NEEDED], at[DONE], phase = needed, 0, APPLY
+                        at[NEEDED] = needed
                         at[TICK], at[PHASE], at[AGREED] = tick, phase, agreed
                         return True
                 now = _lap(spent, np.int64(_EXCHANGED), now)
-                at[DONE], phase = 0, APPLY
             steps = max(0, tick) * environments
             if phase == APPLY:
                 rate = _value_at(learning_rate, steps)
@@ -159,8 +178,16 @@ def make_ticks(
                 now = _lap(spent, np.int64(_ANSWERED), now)
                 if shared:
                     publish_replies(node, written)
-                    synchronise(node)
-                    now = _lap(spent, np.int64(_EXCHANGED), now)
+                    begin_meeting(node)
+                now = _lap(spent, np.int64(_EXCHANGED), now)
+                phase = RECEIVE
+                if apart:
+                    at[TICK], at[PHASE], at[AGREED] = tick, phase, agreed
+                    return False
+            if phase == RECEIVE:
+                if shared:
+                    end_meeting(node)
+                now = _lap(spent, np.int64(_EXCHANGED), now)
                 receive(*receive_arguments)
                 if now:
                     _lap(spent, np.int64(_RECEIVED), now)

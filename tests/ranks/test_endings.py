@@ -3,9 +3,8 @@
 import make_job
 import pytest
 from mpi4py import MPI
-from outcomes import StopAt, outcome, silent
+from outcomes import StopAt, outcome, silent, verified
 
-from hpcq.checkpoint.reader import verify
 from hpcq.errors import ExitCode
 from hpcq.run.start_or_resume import resume_run, to_end, train
 
@@ -109,5 +108,5 @@ def test_other_modes_end_by_the_same_rules(kind, ending, comm, folder):
     assert outcome(folder / "stopped") == again
     if evaluations:
         best = folder / "run" / "best.h5"
-        assert verify(best)[0].step == found["best_step"]
+        assert verified(best, comm)[0].step == found["best_step"]
         assert found["best_return"] == max(mean for _, mean, _ in evaluations)

@@ -2,9 +2,8 @@
 
 import make_job
 import pytest
-from outcomes import outcome, silent
+from outcomes import outcome, silent, verified
 
-from hpcq.checkpoint.reader import read_header, verify
 from hpcq.errors import ExitCode
 from hpcq.run.run_directory import list_checkpoints
 from hpcq.run.start_or_resume import resume_run, to_end, train
@@ -44,7 +43,7 @@ def test_the_end_of_a_run_is_saved(kind, environment, comm, folder):
         done = outcome(directory)
         assert done[0]["steps"] >= steps * count
         newest = list_checkpoints(directory)[0]
-        header, digest = verify(newest)
+        header, digest = verified(newest, comm)
         assert (header.step, str(digest)) == (done[0]["steps"], done[0]["digest"])
         # And once more from its end: nothing is left to do.
         assert to_end(resume_run(directory, (), comm, silent, [])) == ExitCode.DONE
@@ -64,7 +63,7 @@ def test_milestones_stay(kind, environment, comm, folder):
         checkpoint={"every": 20, "keep": 1, "milestones": milestones},
     )
     assert to_end(train(job, comm, silent, [])) == ExitCode.DONE
-    kept = sorted(read_header(path).step for path in list_checkpoints(folder / "run"))
+    kept = sorted(verified(path, comm)[0].step for path in list_checkpoints(folder / "run"))
     # The first checkpoint from each of them on, and the last one of all.
     for milestone in milestones:
         first = min(step for step in kept if step >= milestone)

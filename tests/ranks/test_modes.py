@@ -5,10 +5,10 @@ import pytest
 import wide
 from compiled_once import compile_once
 from mpi4py import MPI
+from outcomes import verified
 
 from hpcq.bench.modes import gathered, regions
 from hpcq.checkpoint import restore, saving
-from hpcq.checkpoint.reader import verify
 from hpcq.envs.resolve import resolve
 from hpcq.envs.tabular import table_environment
 from hpcq.errors import CheckpointError
@@ -79,7 +79,7 @@ def test_a_periodic_table_does_not_depend_on_the_ranks(case, comm, folder):
     for _ in range(80):
         learner.advance()
     path, digest = saving.save(learner, folder, "direct", keep=3)
-    assert verify(path)[1] == digest
+    assert verified(path, comm)[1] == digest
     for _ in range(160):
         learner.advance()
     part = comm.Split(comm.rank == 0, comm.rank)
@@ -258,7 +258,7 @@ def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
         learner.advance()
     learner.quiesce()
     path, digest = saving.save(learner, folder, "direct", keep=3)
-    assert verify(path)[1] == digest
+    assert verified(path, comm)[1] == digest
     part = comm.Split(0 if comm.rank == 0 else 1, comm.rank)
     for group in (comm, part):
         again = modes.make_learner(job, resolve(job.environment), group)

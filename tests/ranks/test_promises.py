@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from compiled_once import compile_once
 from mpi4py import MPI
+from outcomes import verified
 from soaked import soak
 
 from hpcq.checkpoint import restore, saving, snapshot
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.checkpoint.reader import verify
 from hpcq.collectors.base import block
 from hpcq.collectors.batch import ENVIRONMENT_FIELDS
 from hpcq.envs.resolve import resolve
@@ -203,7 +203,7 @@ def test_a_file_is_the_same_whoever_writes_it(case, writer, comm, folder):
     learner = train(job, comm, 80)
     path, digest = saving.save(learner, folder, writer, keep=3)
     assert digest == learner.digest()
-    assert verify(path)[1] == digest
+    assert verified(path, comm)[1] == digest
     alone = train(job, MPI.COMM_SELF, 80)
     own = folder / f"own-{comm.rank}"
     own.mkdir()
@@ -262,7 +262,7 @@ def test_small_pieces_make_the_same_file(comm, folder, monkeypatch):
     for writer in WRITERS:
         monkeypatch.setattr(snapshot, "PIECE_BYTES", 64)
         path, _ = saving.save(learner, folder, writer, keep=9)
-        verify(path)
+        verified(path, comm)
         assert content(path) == expected
     learner.close()
 

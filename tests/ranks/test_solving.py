@@ -6,11 +6,10 @@ import make_job
 import numpy as np
 import pytest
 from mpi4py import MPI
-from outcomes import silent
+from outcomes import silent, verified
 from truths import best_average, rows
 
 from hpcq.checkpoint.files import list_checkpoints
-from hpcq.checkpoint.reader import read_header, verify
 from hpcq.envs.bundled import games, mnk_game
 from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, ExitCode, HpcqError
@@ -42,7 +41,7 @@ def solved(environment, comm, folder, name="solved", solve_keys=None, resume=Fal
     job = job.model_copy(update={"solve": section})
     assert solve(job, comm, silent, [], resume=resume) == ExitCode.DONE
     path = list_checkpoints(folder / name)[0]
-    header, digest = verify(path)
+    header, digest = verified(path, comm)
     assert header.solution["done"]
     found = json.loads((folder / name / "summary.json").read_text())
     assert found["digest"] == str(digest)
@@ -316,14 +315,14 @@ def test_a_stopped_solution_goes_on_to_the_same_digest(section, gamma, looks, co
     for look in looks:
         code = solve(job, comm, silent, _after(look, stops), resume=True)
         assert code == ExitCode.STOPPED
-        header = read_header(list_checkpoints(folder / "stopped")[0])
+        header, _ = verified(list_checkpoints(folder / "stopped")[0], comm)
         assert not header.solution["done"]
         done.append(header.step)
     assert done == sorted(set(done))
     half = comm.Split(comm.rank % 2, comm.rank)
     if comm.rank % 2 == 0:
         assert solve(job, half, silent, [], resume=True) == ExitCode.DONE
-        assert verify(list_checkpoints(folder / "stopped")[0])[1] == whole
+        assert verified(list_checkpoints(folder / "stopped")[0], half)[1] == whole
     half.Free()
     comm.Barrier()
 

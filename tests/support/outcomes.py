@@ -2,6 +2,8 @@
 
 import json
 
+from hpcq.checkpoint.reader import verify
+from hpcq.mpi import on_root
 from hpcq.run import metrics_files
 
 
@@ -34,3 +36,11 @@ def outcome(directory):
         if line["evaluation_return"] is not None
     ]
     return {key: found[key] for key in keys}, evaluations
+
+
+def verified(path, comm):
+    """Return the header and the digest of a file, which must be whole; collective.
+
+    Each process that looks into a file starts a child for it.
+    """
+    return on_root(comm, lambda: verify(path))
