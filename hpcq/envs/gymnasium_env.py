@@ -10,7 +10,7 @@ from hpcq.envs.loading import call, check_arguments, takes, with_arrays
 from hpcq.envs.old_gym import OLD_GYM, is_old_gym, where_registered
 from hpcq.envs.wrapping import indexed
 from hpcq.errors import DependencyError, EnvironmentFault, HpcqError, JobError
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import describe
 

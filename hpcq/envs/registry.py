@@ -11,7 +11,7 @@ from hpcq.envs import tabular
 from hpcq.envs.bundled import blackjack, control, games, gridworld, operations_research, puzzles
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.errors import JobError
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 
 BUNDLED: dict[str, Callable[..., CompiledEnvironment]] = {
     "hpcq/Garnet-v0": tabular.garnet_environment,

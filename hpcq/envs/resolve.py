@@ -19,7 +19,7 @@ from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.versions import check_gymnasium
 from hpcq.envs.wrapping import indexed, wrapped
 from hpcq.errors import EnvironmentFault, JobError
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.spaces import masks
 
 _PYTHON_ONLY = (

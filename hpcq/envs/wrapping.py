@@ -5,7 +5,7 @@ from typing import Any
 
 from hpcq.envs.loading import call, load
 from hpcq.errors import JobError
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 
 
 def indexed(value: Any, index: int) -> Any:

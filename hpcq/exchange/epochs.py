@@ -93,12 +93,3 @@ def await_epoch(
         asleep = word | _ASLEEP
         if word == asleep or replace(words, member, word, asleep):
             sleep_while(words, member, asleep, _SECOND)
-
-
-@kernel
-def meet(words: NDArray[np.int32], member: int, epoch: int, look_ns: NDArray[np.int64]) -> None:
-    """Wait until every rank of the node has come to an epoch, as this one now has."""
-    arrive(words, member, epoch)
-    for other in range(words.shape[0]):
-        if other != member:
-            await_epoch(words, other, epoch, look_ns)

@@ -66,7 +66,6 @@ class NodeAwareExchange(Exchange):
         super().__init__(comm, *arguments)
         self._node_comm = node
         self._publish = PrecompiledCall(shm_kernels.publish)
-        self._synchronise = PrecompiledCall(shm_kernels.synchronise)
         self._locate = PrecompiledCall(shm_kernels.locate)
         self._publish_replies = PrecompiledCall(shm_kernels.publish_replies)
         self._begin_meeting = PrecompiledCall(meeting.begin_meeting)
@@ -122,11 +121,11 @@ class NodeAwareExchange(Exchange):
     def start_send(self, flags: int) -> None:
         """Publish messages to this node, begin to forward those to others."""
         self._publish(self.node, self.packed, self.sent, flags)
+        self._begin_meeting(self.node)
         if self.direct:
-            self._begin_meeting(self.node)
             return
         # What is forwarded is that of all ranks of the node.
-        self._synchronise(self.node)
+        self._end_meeting(self.node)
         node = self.node
         self._forwarding.start_send(node.all_sent, self.inbox.local, node.segment)
 
@@ -160,7 +159,8 @@ class NodeAwareExchange(Exchange):
             return
         node = self.node
         self._forwarding.finish_reply(node.all_sent, self._replies_window, node.reply_segment)
-        self._synchronise(node)
+        self._begin_meeting(node)
+        self._end_meeting(node)
 
     def network_messages(self) -> int:
         """Return the messages to other nodes: updates and queries, and replies."""

@@ -32,10 +32,12 @@ Answer = Callable[[NDArray, int, int, NDArray], None]
 
 
 class RequestServer:
-    """Serves the requests to this rank.
+    """Serves the requests to this rank. Making one is collective.
 
     Parameters
     ----------
+    comm
+        of which it takes a duplicate: its messages never meet those of another server.
     answer
         called as ``answer(records, updates, queries, replies)``: writes the replies to the queries,
         which follow the updates.
@@ -51,7 +53,7 @@ class RequestServer:
     def __init__(
         self, comm: MPI.Intracomm, message: DTypeLike, reply: DTypeLike, answer: Answer
     ) -> None:
-        self.comm = comm
+        self.comm = comm.Dup()
         self.message, self.reply_type = np.dtype(message), np.dtype(reply)
         self.answer = answer
         self.messages = self.nbytes = self.served = 0
@@ -92,8 +94,9 @@ class RequestServer:
         self.nbytes += nbytes
 
     def close(self) -> None:
-        """Wait until the last replies are sent."""
+        """Wait until the last replies are sent. Collective."""
         wait_all([request for request, _ in self._replies.values()])
+        self.comm.Free()
 
 
 class RequestExchange(RequestingExchange):

@@ -16,7 +16,7 @@ from hpcq.exchange.base import (
     Node,
     node_of_one,
 )
-from hpcq.exchange.epochs import meet
+from hpcq.exchange.meeting import begin_meeting, end_meeting
 from hpcq.jit.compiler import kernel
 from hpcq.jit.memory import fence, stream_line
 
@@ -43,13 +43,6 @@ def stream(source: Words, at: np.uint64, target: Words, start: np.uint64, end: n
         stream_line(source, back + i, target, i)
     for i in range(last, end):
         target[i] = source[back + i]
-
-
-@kernel
-def synchronise(node: Node) -> None:
-    """Make writes before visible to all ranks of the node after. Collective in the node."""
-    node.epoch[0] += 1
-    meet(node.epochs, node.member, node.epoch[0], node.look_ns)
 
 
 @kernel
@@ -155,7 +148,8 @@ def warm_up(message: DTypeLike, reply: DTypeLike) -> None:
     node, none = node_of_one(), np.zeros(1, np.int64)
     counts = np.zeros((1, COLUMNS), np.int64)
     publish(node, node.published, counts, 0)
-    synchronise(node)
+    begin_meeting(node)
+    end_meeting(node)
     locate(node, counts, none, none)
     publish_replies(node, node.published_replies)
     messages, replies = np.empty(0, message), np.empty(0, reply)

@@ -11,17 +11,17 @@ from pydantic import Field, ValidationError, model_validator
 
 from hpcq.errors import JobError
 from hpcq.job import renamed, toml_io
+from hpcq.job.environment_section import EnvironmentSection
+from hpcq.job.section import Section
 from hpcq.job.sections import (
     LEAST_RING,
     CheckpointSection,
-    EnvironmentSection,
     EvaluationSection,
     ExplorationSection,
     LearningSection,
     ModeSection,
     ReplaySection,
     RunSection,
-    Section,
     StopSection,
 )
 from hpcq.job.solving import SolveSection

@@ -1,6 +1,6 @@
 """Every key of the job file as text: type, range, default, meaning; it follows from the models.
 
-The text is that of the models in sections.py and schedules.py, so it cannot be out of date.
+The text is that of the models of the sections and in schedules.py, so it cannot be out of date.
 """
 
 import difflib

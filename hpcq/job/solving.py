@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hpcq.job.sections import Section
+from hpcq.job.section import Section
 
 
 class SolveSection(Section):

@@ -14,7 +14,7 @@ from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, HpcqError, JobError, UnseededFault
-from hpcq.job.sections import Discretise, EnvironmentSection, Levels
+from hpcq.job.environment_section import Discretise, EnvironmentSection, Levels
 from hpcq.rng import seed_word
 from hpcq.run.preflight import try_out
 from hpcq.scaffold.rollout import STEPS, CompiledStepper, GymnasiumStepper, Rollout, roll_out

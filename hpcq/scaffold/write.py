@@ -11,8 +11,8 @@ from hpcq import disk
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.loading import is_file
 from hpcq.errors import JobError, StorageError
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.job.job import Job
-from hpcq.job.sections import EnvironmentSection
 from hpcq.job.toml_io import toml
 from hpcq.scaffold.profile import EnvironmentProfile, count_text, profile_environment
 from hpcq.scaffold.suggest import Suggestion, suggest

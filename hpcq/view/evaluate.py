@@ -15,8 +15,8 @@ from hpcq.envs.protocol import CompiledEnvironment
 from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, JobError
 from hpcq.hashing import keys_of
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.job.job import Job
-from hpcq.job.sections import EnvironmentSection
 from hpcq.printable import printable
 from hpcq.rng import seed_word
 from hpcq.run import run_directory

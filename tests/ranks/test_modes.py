@@ -273,3 +273,21 @@ def test_an_asynchronous_run_goes_on_on_any_number_of_ranks(case, comm, folder):
         again.close()
     part.Free()
     learner.close()
+
+
+def test_two_learners_on_one_communicator_keep_their_messages_apart(comm):
+    job = with_mode(ASYNCHRONOUS["compiled"], kind="asynchronous")
+    compile_once(job)
+    learners = [
+        AsynchronousLearner(job, resolve(job.environment), comm, flat=True) for _ in range(2)
+    ]
+    for learner in learners:
+        learner.begin()
+    while min(learner.tick for learner in learners) < 60:
+        for learner in learners:
+            learner.advance()
+    for learner in learners:
+        learner.quiesce()
+        pending = comm.allreduce(int(learner.collector.batch.update_pending.sum()))
+        assert updates_applied(learner) + pending == learner.steps
+        learner.close()

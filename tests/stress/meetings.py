@@ -16,7 +16,7 @@ import time
 import numpy as np
 from numba import njit
 
-from hpcq.exchange.epochs import look_limits, meet, words_shape
+from hpcq.exchange.epochs import arrive, await_epoch, look_limits, words_shape
 from hpcq.hashing import mix64
 
 
@@ -32,7 +32,10 @@ def attend(rank, first, last, words, numbers, look_ns, longest_delay):
                 spent = mix64(spent)
             numbers[2, rank, 0] = spent
         numbers[number & 1, rank, 0] = mix64(draw)
-        meet(words, rank, number + 1, look_ns)
+        arrive(words, rank, number + 1)
+        for other in range(words.shape[0]):
+            if other != rank:
+                await_epoch(words, other, number + 1, look_ns)
         for other in range(words.shape[0]):
             expected = mix64(mix64(np.uint64(number * 64 + other)))
             wrong += numbers[number & 1, other, 0] != expected

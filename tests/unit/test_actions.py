@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.errors import JobError
-from hpcq.job.sections import Levels
+from hpcq.job.environment_section import Levels
 from hpcq.spaces.actions import Actions
 
 PARTS = st.one_of(

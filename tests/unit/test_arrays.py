@@ -15,7 +15,7 @@ from hpcq.envs.arrays import sparse_model
 from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.run.exploring import explore
 from hpcq.run.solving import solve

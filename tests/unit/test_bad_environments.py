@@ -12,7 +12,7 @@ from mpi4py import MPI
 from hpcq.collectors.factory import make_collector
 from hpcq.envs.resolve import resolve
 from hpcq.errors import DependencyError, EnvironmentFault, ExitCode, JobError
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.rng import seed_word
 from hpcq.run import preflight

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.errors import JobError
-from hpcq.job.sections import Discretise
+from hpcq.job.environment_section import Discretise
 from hpcq.spaces.canonical import collision_bound
 from hpcq.spaces.codec import Codec, describe
 from hpcq.spaces.discretise import bin_index

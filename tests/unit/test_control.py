@@ -8,7 +8,7 @@ from hpcq.envs.bundled import control
 from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.spaces.codec import Codec
 
 TWINS = {

@@ -3,7 +3,7 @@ import pytest
 
 from hpcq.envs import tabular
 from hpcq.envs.resolve import resolve
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.learning import exact
 
 

@@ -13,7 +13,7 @@ from hpcq.envs.bundled import games, mnk_game, nim
 from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.learning.lockstep import LockstepLearner
 
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]

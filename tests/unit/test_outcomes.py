@@ -16,7 +16,7 @@ from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
 from hpcq.hashing import mix64
 from hpcq.jit.compiler import kernel
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.run.solving import solve
 
 DRAWS = mix64.py_func(np.arange(4000, dtype=np.uint64))

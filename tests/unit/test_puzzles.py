@@ -11,7 +11,7 @@ from hpcq.envs.bundled import permutations
 from hpcq.envs.bundled.gridworld import is_wall
 from hpcq.envs.resolve import resolve
 from hpcq.hashing import mix64
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 
 # OEIS A089473.
 EIGHT_PUZZLE = [1, 2, 4, 8, 16, 20, 39, 62, 116, 152, 286, 396, 748, 1024, 1893, 2512, 4485, 5638]

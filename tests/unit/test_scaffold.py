@@ -12,8 +12,8 @@ from gymnasium import spaces
 
 from hpcq.envs.resolve import resolve
 from hpcq.errors import EnvironmentFault, JobError
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.job.job import Job
-from hpcq.job.sections import EnvironmentSection
 from hpcq.scaffold import rollout, write
 from hpcq.scaffold.profile import profile_environment
 from hpcq.scaffold.suggest import suggest

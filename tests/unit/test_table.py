@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hpcq.envs import tabular
 from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError
-from hpcq.job.sections import EnvironmentSection
+from hpcq.job.environment_section import EnvironmentSection
 from hpcq.rng import unit_interval
 
 IDS = ["Taxi-v4", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1"]
