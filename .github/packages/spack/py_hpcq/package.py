@@ -7,12 +7,12 @@ from spack_repo.builtin.build_systems.python import PythonPackage
 class PyHpcq(PythonPackage):
     """Distributed tabular Q-learning over MPI."""
 
-    pypi = "hpcq/hpcq-0.1.0.tar.gz"
+    pypi = "hpcq/hpcq-0.2.0.tar.gz"
 
     license("MIT")
 
     # Its checksum comes with the archive of a release.
-    version("0.1.0")
+    version("0.2.0")
 
     variant("mpio", default=True, description="Write checkpoints through parallel HDF5, too")
 
