@@ -179,6 +179,12 @@ class Cluster:
         started = {pid for pid in found if environ(pid).get("SLURMD_NODENAME") == node}
         return started | {pid for pid in found if is_step(pid) and started & set(children(pid))}
 
+    def kill_slurmd(self, node):
+        """Kill a node's slurmd alone, and wait until Slurm takes the node for lost."""
+        send(next(each for each in self.daemons if each.args[-1] == node).pid, signal.SIGKILL)
+        state = ("sinfo", "-h", "-N", "-n", node, "-o", "%T")
+        self.wait(lambda: self(*state).startswith("down"), f"{node} to be down")
+
     def lose(self, node):
         """Kill a node's slurmd, and all that it has started, as a loss of power would."""
         daemon = next(each for each in self.daemons if each.args[-1] == node)

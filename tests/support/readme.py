@@ -104,7 +104,7 @@ def in_sentences(program):
 def benchmarks():
     """Return the commands that measure."""
     lines = [line for block in blocks() for line in block.commands]
-    return [line for line in dict.fromkeys(lines + inline()) if " hpcq bench " in line]
+    return [line for line in dict.fromkeys(lines + inline()) if re.search(r"\bhpcq bench ", line)]
 
 
 def installs():
