@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hpcq.cluster.implementations import OPEN_MPI
@@ -48,9 +48,10 @@ def on_ranks(
     whole
         refuse to be one of several processes that MPI did not join.
     watched
-        `body` starts a watchdog.
+        `body` starts a watchdog, and acts upon the stop signals; elsewhere these end it at once.
     """
-    with stop_signals() as pending_signals:
+    signals: AbstractContextManager[list[int]] = stop_signals() if watched else nullcontext([])
+    with signals as pending_signals:
         start_limit.arm()
         MPI = load_mpi()
         library = short_name(MPI.Get_library_version())
@@ -71,7 +72,7 @@ def on_ranks(
                 complain(str(error))
             code = error.exit_code
         except KeyboardInterrupt:
-            complain("interrupted; a run can go on from its newest checkpoint")
+            complain("interrupted" + "; a run can go on from its newest checkpoint" * watched)
             if comm.size > 1:
                 _abort(comm, INTERRUPTED)
             MPI.Finalize()

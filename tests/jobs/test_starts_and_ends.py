@@ -175,3 +175,17 @@ def handles(pid, number):
     """Return whether a process handles a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> number - 1 & 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_benchmark(number, code):
+    """It has nothing to save."""
+    process = start(None, "bench", "limits", "--seconds", 1000)
+    try:
+        maps = Path(f"/proc/{process.pid}/maps")
+        wait_for(lambda: "libmpi.so" in maps.read_text())
+        time.sleep(1)
+        process.send_signal(number)
+        assert process.wait(60) == code
+    finally:
+        end(process)
