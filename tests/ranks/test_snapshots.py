@@ -126,7 +126,7 @@ def test_a_run_that_learns_in_another_way_forgets_what_absent_nodes_have(comm, f
     assert to_end(train(job, comm, silent, StopAt(13))) in ExitCode
     # As if the run had died.
     number = comm.bcast(node_memory.give_number(folder / "run") if comm.rank == 0 else None)
-    changes = ("learning.learning_rate=0.2",)
+    changes = ("learning.learning_rate=0.2", f"run.steps={2 * job.run.steps}")
     training = resume_run(folder / "run", changes, comm, silent, [], override=True)
     next(training)
     assert node_memory.number_of(folder / "run") not in (None, number)
