@@ -1,7 +1,7 @@
 """A real Slurm on this machine: munge, slurmctld and simulated nodes, on loopback, as root.
 
-Two nodes for most jobs, n1 and n2; n3 for what would disturb them, and n4 and n5 for what would
-disturb n3, too.
+Two nodes for most jobs, n1 and n2; n3 for what would disturb them; n4 and n5, and n6 and n7, for
+what would disturb n3, too.
 
 Everything it writes stays in one folder; nothing of the system's own configuration is used.
 """
@@ -63,14 +63,17 @@ NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=32
 NodeName=n3 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[3]} CPUs=32
 NodeName=n4 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[4]} CPUs=32
 NodeName=n5 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[5]} CPUs=32
+NodeName=n6 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[6]} CPUs=32
+NodeName=n7 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[7]} CPUs=32
 PartitionName=normal Nodes=n[1-2] Default=YES State=UP
 PartitionName=pair Nodes=n[4-5] State=UP
+PartitionName=second Nodes=n[6-7] State=UP
 PartitionName=spare Nodes=n3 State=UP PriorityTier=1 GraceTime=20
 PartitionName=urgent Nodes=n3 State=UP PriorityTier=10 PreemptMode=off
 """
 
 
-NODES = ("n1", "n2", "n3", "n4", "n5")
+NODES = tuple(f"n{number}" for number in range(1, 8))
 
 
 def is_step(pid):
@@ -131,7 +134,7 @@ class Cluster:
         key.chmod(0o400)
         plugins = next(Path("/usr/lib").glob("*/slurm*/auth_munge.so")).parent
         (folder / "slurm.conf").write_text(
-            CONFIGURATION.format(folder=folder, ports=_free_ports(6), plugins=plugins)
+            CONFIGURATION.format(folder=folder, ports=_free_ports(len(NODES) + 1), plugins=plugins)
         )
         self._daemon(
             "munged", "--foreground", "--force", f"--key-file={key}",

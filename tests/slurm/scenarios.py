@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import launch
@@ -145,6 +146,23 @@ def a_node_that_freezes_and_is_lost(cluster, work):
     assert launch.summary(work.directory)["ranks"] == 2
 
 
+def a_slurmd_killed(cluster, work):
+    """Its ranks go on, until Slurm takes the node for lost; then those of the other one do."""
+    work.submit(
+        "--partition=second", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2",
+        overrides=["--set=checkpoint.writer=gather"],
+        OMPI_MCA_btl="self,tcp",
+    ).wait_saved()  # fmt: skip
+    cluster.kill_slurmd("n7")
+    work.speed_up()
+    cluster.lose("n7")
+    work.finish()
+    assert re.search(r"node n7 is DOWN\S*: going on without, with 2 ranks", work.log), work.log
+    assert cluster.restarts(work.number) == 0
+    assert work.log.count("learning again") == 1
+    assert launch.summary(work.directory)["ranks"] == 2
+
+
 SCENARIOS = {
     "compiled, two time limits": two_time_limits,
     "python, two time limits": two_time_limits,
@@ -159,6 +177,12 @@ SCENARIOS = {
     "python, killed": a_rank_killed,
     "python, node lost": a_node_that_freezes_and_is_lost,
     "compiled, killed under srun": a_rank_killed_under_srun,
+    "python, slurmd killed": a_slurmd_killed,
 }
 # What also happens to a job of the other kind, or in another scenario.
-REPEATED = ("compiled, two time limits", "python, cancelled", "python, requeued")
+REPEATED = (
+    "compiled, two time limits",
+    "python, cancelled",
+    "python, requeued",
+    "python, slurmd killed",
+)
