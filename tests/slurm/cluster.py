@@ -182,16 +182,19 @@ class Cluster:
         started = {pid for pid in found if environ(pid).get("SLURMD_NODENAME") == node}
         return started | {pid for pid in found if is_step(pid) and started & set(children(pid))}
 
+    def _slurmd(self, node):
+        """Return the process id of a node's slurmd."""
+        return next(each.pid for each in self.daemons if each.args[-1] == node)
+
     def kill_slurmd(self, node):
         """Kill a node's slurmd alone, and wait until Slurm takes the node for lost."""
-        send(next(each for each in self.daemons if each.args[-1] == node).pid, signal.SIGKILL)
+        send(self._slurmd(node), signal.SIGKILL)
         state = ("sinfo", "-h", "-N", "-n", node, "-o", "%T")
         self.wait(lambda: self(*state).startswith("down"), f"{node} to be down")
 
     def lose(self, node):
         """Kill a node's slurmd, and all that it has started, as a loss of power would."""
-        daemon = next(each for each in self.daemons if each.args[-1] == node)
-        for pid in (daemon.pid, *self.processes_of(node)):
+        for pid in (self._slurmd(node), *self.processes_of(node)):
             send(pid, signal.SIGKILL)
 
     def __call__(self, *command, **variables):

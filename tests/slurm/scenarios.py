@@ -179,7 +179,7 @@ SCENARIOS = {
     "compiled, killed under srun": a_rank_killed_under_srun,
     "python, slurmd killed": a_slurmd_killed,
 }
-# What also happens to a job of the other kind, or in another scenario.
+# What also happens to a job of the other kind, or nearly so in another scenario.
 REPEATED = (
     "compiled, two time limits",
     "python, cancelled",

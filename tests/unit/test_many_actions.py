@@ -167,6 +167,7 @@ ROUTES = [
         pytest.param(make_exchange, case, 1, marks=[] if case in WHOLE else [pytest.mark.soak])
         for case in METHODS
     ),
+    pytest.param(by_phase, "epsilon_greedy", 3),
     pytest.param(make_exchange, "epsilon_greedy", 3),
 ]
 

@@ -96,24 +96,27 @@ CASES = {
         True,
     ),
 }
-BY_PHASE = [
+ONE_BATCH = [
     *((case, 1, 50) for case in CASES),
     # Fewer values than updates in a tick.
     ("centred", 1, 3),
 ]
+SEVERAL_BATCHES = [
+    ("q_learning", 2, 50),
+    ("double_q, several steps, visits, masks, ucb", 2, 50),
+    ("falling epsilon", 5, 50),
+    ("centred", 3, 50),
+]
 # The kernel of whole ticks is the same for all of them but for the phases that it calls.
 WHOLE = ["q_learning", "double_q, several steps, visits, masks, ucb", "centred"]
 ROUTES = [
-    *(pytest.param(by_phase, *case) for case in BY_PHASE),
+    *(pytest.param(by_phase, *case) for case in ONE_BATCH + SEVERAL_BATCHES),
     *(
         pytest.param(make_exchange, *case, marks=[] if case[0] in WHOLE else [pytest.mark.soak])
-        for case in BY_PHASE
+        for case in ONE_BATCH
     ),
-    # Several batches go through other kernels, and have none of whole ticks.
-    pytest.param(make_exchange, "q_learning", 2, 50),
-    pytest.param(make_exchange, "double_q, several steps, visits, masks, ucb", 2, 50),
-    pytest.param(make_exchange, "falling epsilon", 5, 50),
-    pytest.param(make_exchange, "centred", 3, 50),
+    # Their kernel of whole ticks is another one.
+    *(pytest.param(make_exchange, *case) for case in SEVERAL_BATCHES),
 ]
 
 
