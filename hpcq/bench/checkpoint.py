@@ -16,9 +16,9 @@ from mpi4py import MPI
 
 from hpcq.checkpoint.files import checkpoint_name
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.restore import load_run
 from hpcq.checkpoint.saving import save
+from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.hashing import first_hash, mix64
 from hpcq.job.job import Job

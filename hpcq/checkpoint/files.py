@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +66,11 @@ def claims_other_step(path: Path, step: int) -> bool:
     return _named(path) not in (None, step)
 
 
-def by_step(directory: Path) -> list[Listed]:
-    """Return the checkpoints of a run directory, by the steps in them the newest first."""
-    paths = list_checkpoints(directory)
+def by_step(directory: Path, others: Sequence[Path] = ()) -> list[Listed]:
+    """Return the checkpoints of a run directory, and others, by their steps the newest first."""
+    paths = [*list_checkpoints(directory), *others]
     listed = map(Listed, paths, sandbox.describe_each(paths))
-    # Of equal steps, the one whose name tells the truth.
+    # Of equal steps, the one whose name tells the truth, and that of the directory.
     return sorted(listed, key=lambda one: (-one.step, bool(one.misnamed)))
 
 

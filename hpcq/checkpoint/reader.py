@@ -1,4 +1,4 @@
-"""Read a checkpoint: its structure, its rows, and whether every byte of it is right.
+"""Read a checkpoint: its structure and its rows.
 
 A file is untrusted until it has been verified. A child process asks HDF5 where its datasets begin;
 here they are read at these places as plain numbers, so that a hostile file can only hold wrong
@@ -16,17 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcq.checkpoint import sandbox
-from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.header import Dataset, Header, integrity, layout
 from hpcq.errors import CheckpointError, JobError, UnreadableError
 from hpcq.hashing import hashes_of
-from hpcq.learning.saved_state import FIELDS
 from hpcq.printable import printable
 from hpcq.spaces.actions import Actions
 from hpcq.spaces.codec import Codec
 from hpcq.spaces.masks import legal_actions
 from hpcq.table.combine import combine_tables
-from hpcq.table.digest import Digest, digest_rows
 
 PIECE_BYTES = 16 << 20
 
@@ -37,6 +34,7 @@ class Rows:
     def __init__(self, path: str | Path, descriptor: int, dataset: Dataset, offset: int) -> None:
         self.shape = dataset.shape
         self.dtype = dataset.dtype
+        self.row_bytes = dataset.row_bytes
         self._path = path
         self._descriptor = descriptor
         self._dataset = dataset
@@ -46,7 +44,7 @@ class Rows:
         start, stop, _ = rows.indices(self.shape[0])
         try:
             out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
-            place = self._offset + start * self._dataset.row_bytes
+            place = self._offset + start * self.row_bytes
             left = out.reshape(-1).view(np.uint8).data
             while left:
                 got = os.preadv(self._descriptor, [left], place)
@@ -59,7 +57,7 @@ class Rows:
 
     def pieces(self, start: int, stop: int) -> Iterator[NDArray]:
         """Yield the rows `start` ... `stop - 1`, at most 16 MiB (or one row) at a time."""
-        rows = max(1, PIECE_BYTES // self._dataset.row_bytes)
+        rows = max(1, PIECE_BYTES // self.row_bytes)
         for at in range(start, stop, rows):
             yield self[at : min(stop, at + rows)]
 
@@ -164,83 +162,6 @@ def stored_pieces(
         if header.masks:
             masks = file["table/mask"][rows]
         yield hashes_of(file["table/key"][rows]), q, visits, masks
-
-
-def verify(path: str | Path, found: dict[str, Any] | None = None) -> tuple[Header, Digest]:
-    """Check every byte of a checkpoint against its checksums, order and digest.
-
-    Parameters
-    ----------
-    found
-        see `opened`.
-
-    Raises
-    ------
-    CheckpointError
-        naming the dataset and the rows that are wrong.
-    UnreadableError, DependencyError
-        if it could not be looked into.
-    """
-    with opened(path, found) as (file, header):
-        _verify_extents(path, file, header)
-        _verify_ranges(path, file, header)
-        digest, last = Digest(), -1
-        for hashes, q, visits, _ in stored_pieces(file, header, 0, header.rows):
-            ascending = bool(np.all(hashes[1:] > hashes[:-1])) and int(hashes[0]) > last
-            if not ascending:
-                raise CheckpointError(f"{path}: table/key is not in the order of its hashes")
-            last = int(hashes[-1])
-            digest = digest.plus(digest_rows(hashes, q, visits))
-        stored = Digest(*(int(value) for value in file["integrity/digest"][:]))
-        if digest != stored:
-            raise CheckpointError(f"{path}: the rows' digest is {digest}, the file says {stored}")
-        return header, digest
-
-
-def _verify_ranges(path: str | Path, file: Columns, header: Header) -> None:
-    """Check that keys, actions and counts are in range: kernels use them as unchecked indices."""
-    states, columns = Codec(header.observation).size, header.tables * header.actions
-    steps = header.extra.get("windows/key", [0])[-1]
-    bounds = {
-        "states": states,
-        "actions": header.actions,
-        "offsets": columns - header.actions + 1,
-        "lengths": steps + 1,
-        "columns": columns,
-        "counts": 1 << 62,
-    }
-    checked = {"table/key": "states"}
-    checked |= {name: field.bound for name, field in FIELDS.items() if field.bound and name in file}
-    for name, kind in checked.items():
-        bound = bounds[kind]
-        for values in file[name].pieces(0, file[name].shape[0]):
-            if int(values.min()) < 0 or int(values.max()) >= bound:
-                raise CheckpointError(f"{path}: {name} has a value outside 0 ... {bound - 1}")
-    if "windows/due" in file and "windows/length" in file:
-        length, due = file["windows/length"], file["windows/due"]
-        if length.shape != due.shape or bool((due[:] > length[:]).any()):
-            raise CheckpointError(f"{path}: windows/due exceeds windows/length")
-
-
-def _verify_extents(path: str | Path, file: Columns, header: Header) -> None:
-    covered = {dataset.name: 0 for dataset in layout(header)}
-    for record in file["integrity/extents"][:]:
-        name = printable(record["dataset"].decode(errors="replace"))
-        start, count = int(record["start"]), int(record["count"])
-        if covered.get(name) != start or start + count > file[name].shape[0]:
-            raise CheckpointError(f"{path}: integrity/extents has a gap or overlap at {name}")
-        crc = 0
-        for rows in file[name].pieces(start, start + count):
-            crc = crc32(rows.data.cast("B"), crc)
-        if crc != record["crc32"]:
-            raise CheckpointError(
-                f"{path}: {name}, rows {start} ... {start + count - 1}: wrong checksum, "
-                "the file is damaged"
-            )
-        covered[name] = start + count
-    for dataset in layout(header):
-        if covered[dataset.name] != dataset.shape[0]:
-            raise CheckpointError(f"{path}: integrity/extents does not cover {dataset.name}")
 
 
 def find_row(file: Columns, header: Header, hash_: int) -> int:

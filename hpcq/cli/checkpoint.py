@@ -144,7 +144,7 @@ def verify(files: tuple[str, ...]) -> ExitCode:
     hpcq verify runs/taxi/ckpt-*.h5
     """
     from hpcq.checkpoint.files import claims_other_step, locate
-    from hpcq.checkpoint.reader import verify as check
+    from hpcq.checkpoint.verification import verify as check
 
     code = ExitCode.DONE
     for named in files:

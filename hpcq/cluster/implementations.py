@@ -48,6 +48,9 @@ OPEN_MPI = Implementation(
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         # Faster than the default when a rank joins mpirun: see `Supervisor.wait`.
         "PMIX_MCA_gds": "hash",
+        # Where a rank has died, the others cannot do anything: version 4 gives them 2 s.
+        "OMPI_MCA_odls_base_sigkill_timeout": "0",
+        "PRTE_MCA_odls_base_sigkill_timeout": "0",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PRTE_ALLOW_RUN_AS_ROOT": "1",

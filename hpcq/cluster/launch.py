@@ -1,5 +1,6 @@
 """Start MPI for one command; no failure of one rank leaves the others hanging."""
 
+import atexit
 import os
 import sys
 import traceback
@@ -77,7 +78,9 @@ def on_ranks(
                 _abort(comm, INTERRUPTED)
             MPI.Finalize()
             sys.exit(INTERRUPTED)
-        # mpirun kills the job at the first non-zero exit: leave together.
+        # mpirun kills the job at the first non-zero exit: leave together, with nothing left to do.
+        if code and comm.size > 1:
+            atexit._run_exitfuncs()
         MPI.Finalize()
         return code
 

@@ -104,6 +104,7 @@ class Supervisor:
         finally:
             if self._remote:
                 self._end_sruns()
+            self._wait_for_killed()
             self._process, self.died = None, self._deaths.first
             self._deaths.close()
         return ExitCode.STALLED if self._late else code
@@ -215,6 +216,13 @@ class Supervisor:
         assert self._process is not None
         return [pid for pid in processes.children(os.getpid()) if pid != self._process.pid]
 
+    def _wait_for_killed(self) -> None:
+        """Wait for the ranks that the launcher has killed, and not waited for: they free memory."""
+        deadline = time.monotonic() + PATIENCE
+        while any(map(_is_going, self._orphans())) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._reap()
+
     def _end_leftovers(self) -> None:
         """End what the dead ranks left behind: it may hold the pipe that mpirun reads."""
         found = [
@@ -252,6 +260,12 @@ class Supervisor:
         say(_late_text(late, self.ranks))
         _kill(live)
         self._process.send_signal(signal.SIGTERM if live else signal.SIGKILL)
+
+
+def _is_going(pid: int) -> bool:
+    """Return whether a process is a rank, or has given its memory back, and has not ended."""
+    variables = processes.environ(pid)
+    return processes.is_alive(pid) and (is_rank(variables) or not any(variables))
 
 
 def _kill(pids: list[int]) -> None:

@@ -76,7 +76,9 @@ class Run:
         watchdog: Watchdog,
         lock: RunLock,
     ) -> None:
-        self.learner, self.path, self.writer, self.lock = learner, path, writer, lock
+        self.learner, self.writer, self.lock = learner, writer, lock
+        # One in memory goes when the run ends: this tick is still to be saved.
+        self.path = path if path and path.parent == learner.job.directory else None
         self.log, self.pending_signals, self.watchdog = log, pending_signals, watchdog
         watchdog.stepping = lambda: learner.stepping
         self.last = last_tick(learner)
@@ -85,12 +87,14 @@ class Run:
         self.snapshots = Snapshots(learner, log)
         self.memory = MemoryLimit(learner)
         self.memory.check()
-        self.reporter = Reporter(learner, self.last, learner.steps if path else None, title, log)
+        self.reporter = Reporter(
+            learner, self.last, learner.steps if self.path else None, title, log
+        )
         self.stopping = Stopping(learner)
         self.evaluations = EvaluationSchedule(learner, watchdog.beat)
-        if path is not None:
-            self.evaluations.keep(path)
-        elif note := self.evaluations.none_before(self.last):
+        if self.path is not None:
+            self.evaluations.keep(self.path)
+        elif path is None and (note := self.evaluations.none_before(self.last)):
             log(note)
         self.stop_flags = 0
         """flags that stop the run early"""
@@ -110,6 +114,8 @@ class Run:
         if learner.tick < self.last and not self.ended_by:
             # That of a run that is extended: it is not done any more.
             on_root(learner.comm, lambda: run_directory.remove_summary(learner.job.directory))
+        elif self.path is None and learner.tick >= self.last:
+            self._save()
         while learner.tick < self.last and not (
             (self.stop_flags or self.ended_by) and self.reporter.saved == learner.steps
         ):

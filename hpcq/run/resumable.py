@@ -1,14 +1,11 @@
-"""What a run directory holds to resume: its job, and its newest whole checkpoint."""
+"""The job of a run directory: what a resumed run keeps of it, and what it may change."""
 
 import copy
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from hpcq.checkpoint.files import Listed, by_step, list_aside, rename_by_step, set_aside
 from hpcq.checkpoint.header import Header
-from hpcq.checkpoint.reader import verify
-from hpcq.errors import CheckpointError, FormatError, HpcqError, JobError
+from hpcq.errors import CheckpointError, JobError
 from hpcq.job import renamed
 from hpcq.job.job import Job
 from hpcq.job.toml_io import beside, override, placeless, toml
@@ -118,75 +115,6 @@ def check_places(job: Job, advice: str) -> None:
         raise JobError(f"{job.source}: environment.id: no file {place}; {advice}")
 
 
-def newest(directory: Path, job: Job, relearn: bool) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint (None before the first), and lines to log.
-
-    Damaged files that are newer are set aside once a whole one is found, so that they no longer
-    count as some of those to keep; a file whose name lies gets the right one.
-
-    Raises
-    ------
-    CheckpointError
-        if none is whole, or the newest whole one is of another job. Nothing is renamed.
-    UnreadableError, DependencyError
-        if one could not be looked into before a whole one was found. Nothing is renamed.
-    """
-    damaged: dict[Path, CheckpointError] = {}
-    listed = by_step(directory)
-    for one in listed:
-        try:
-            if isinstance(one.found, HpcqError):
-                raise one.found
-            header, _ = verify(one.path, one.found)
-        except FormatError:
-            raise
-        except CheckpointError as error:
-            damaged[one.path] = error
-            continue
-        notes = _differences(one.path, header, job, relearn)
-        set_aside_damaged = [
-            f"skipped {error}; renamed to {set_aside(path).name}" for path, error in damaged.items()
-        ]
-        path, renamed_to = _rename_by_step(listed, one)
-        return path, set_aside_damaged + renamed_to + notes
-    if damaged:
-        raise CheckpointError(
-            f"{directory}: no checkpoint is whole:\n{_texts(damaged)}\n"
-            "start again from the beginning with `hpcq run JOB.toml --overwrite`"
-        )
-    if aside := list_aside(directory):
-        raise CheckpointError(
-            f"{directory}: no checkpoint but those set aside as damaged: "
-            f"{', '.join(path.name for path in aside)}; give one its old name to have it looked "
-            "into again, or start from the beginning with `hpcq run JOB.toml --overwrite`"
-        )
-    return None, [f"no checkpoint in {directory} yet: starting from the beginning"]
-
-
-def _texts(errors: Mapping[Path, CheckpointError]) -> str:
-    return "\n".join(map(str, errors.values()))
-
-
-def _differences(path: Path, header: Header, job: Job, relearn: bool) -> list[str]:
-    """Return lines on what is overridden; refuse a checkpoint that differs in anything else."""
-    differences = job.differences(Job.saved(json.loads(header.job), str(path)))
-    refused = [key for key in differences if not (relearn and key in MAY_OVERRIDE)]
-    if refused:
-        raise CheckpointError(
-            f"{path} was written by another job: "
-            + "; ".join(printable(differences[key]) for key in refused)
-            + (
-                "\nto go on in spite of this, add --override"
-                if not relearn and set(refused) <= set(MAY_OVERRIDE)
-                else ""
-            )
-        )
-    notes = [f"overridden: {printable(text)}" for text in differences.values()]
-    if differences and (warning := uncounted(header, job)):
-        notes.append(warning)
-    return notes
-
-
 def uncounted(header: Header, job: Job) -> str:
     """Return a warning where a learning rate by visits meets a table that has counted none."""
     rate = job.learning.learning_rate
@@ -198,20 +126,6 @@ def uncounted(header: Header, job: Job) -> str:
         + (", which replaces what was learned" if rate.terms.start == 1 else "")
         + "; give learning_rate a smaller start, or a rate that does not follow visits"
     )
-
-
-def _rename_by_step(listed: Sequence[Listed], newest: Listed) -> tuple[Path, list[str]]:
-    """Give every misnamed checkpoint its right name; return that of the newest, and lines to log.
-
-    From here on names tell steps: pruning goes by them.
-    """
-    path, notes = newest.path, []
-    for one in listed:
-        if one.misnamed:
-            renamed_to = rename_by_step(one)
-            notes.append(f"{one.misnamed}; renamed to {renamed_to.name}")
-            path = renamed_to if one is newest else path
-    return path, notes
 
 
 def holds_run_of(job: Job) -> bool:

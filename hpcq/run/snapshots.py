@@ -1,9 +1,10 @@
 """Checkpoints in memory, beside those on the disk: less is lost where a rank dies.
 
 Every so many seconds the ranks write a checkpoint, the same file as on the disk, into the memory
-of rank 0's node; a copy goes to another node, if there is one. A start that follows a death copies
-the newest of them that is whole into the run directory, if it is newer than what lies there, and
-goes on from it as from any checkpoint.
+of rank 0's node; a copy goes to another node, if there is one. A start that follows a death goes on
+from the newest checkpoint that is whole, wherever it lies. Ranks on one node read it there; where
+they are on several, the newest in memory is copied into the run directory first, if it is newer
+than what lies there.
 """
 
 import os
@@ -19,7 +20,7 @@ from mpi4py import MPI
 from hpcq import disk
 from hpcq.checkpoint import node_memory, saving
 from hpcq.checkpoint.files import list_checkpoints, prune
-from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.verification import verify
 from hpcq.errors import HpcqError
 from hpcq.learning.learner import Learner
 from hpcq.mpi import agree, node_of, on_root
@@ -109,31 +110,42 @@ def _reserved(path: Path, nbytes: int) -> IO[bytes]:
     return file
 
 
-def fetch(comm: MPI.Intracomm, directory: Path, log: Callable[[str], object]) -> None:
-    """Copy the newest whole checkpoint in a node's memory to the disk, if none there is newer.
+def seen_by_all(comm: MPI.Intracomm, directory: Path, log: Callable[[str], object]) -> list[Path]:
+    """Return the newest checkpoint of a run in memory, if every rank sees it. Collective.
 
-    Collective.
+    Where the ranks are on several nodes, the newest whole one of them all is copied to the disk, if
+    none there is newer.
     """
     number = on_root(comm, lambda: node_memory.number_of(directory))
     if number is None:
-        return
+        return []
     path = node_memory.newest(number)
+    seen = comm.allgather((path, path and _which(path)))
+    if all(one == seen[0] for one in seen):
+        return [path] if path else []
     # The ranks of a node see the same file; the first of them reads it.
     readers: dict[Path, int] = {}
-    for rank, seen in enumerate(comm.allgather(path)):
-        if seen is not None:
-            readers.setdefault(seen, rank)
+    for rank, (theirs, _) in enumerate(seen):
+        if theirs is not None:
+            readers.setdefault(theirs, rank)
     on_disk = on_root(comm, lambda: [path.name for path in list_checkpoints(directory)][:1])
     for found in sorted(readers, key=lambda path: path.name, reverse=True):
         if on_disk and found.name <= on_disk[0]:
-            return
+            break
         reader = readers[found]
         mine = path if comm.rank == reader else None
         reason = comm.bcast(agree(comm, partial(_take, mine, directory)), reader)
         if not reason:
             log(f"{found.name} was in the memory of a node: copied to {directory}")
-            return
+            break
         log(f"skipped {reason}")
+    return []
+
+
+def _which(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from those of the same name on other nodes."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _take(path: Path | None, directory: Path) -> str:

@@ -21,7 +21,8 @@ from hpcq.run.exploring import find_states, space_of
 from hpcq.run.formatting import json_text, time_text
 from hpcq.run.judging import expected_return, judge, left_by_a_sweep
 from hpcq.run.loop import Log
-from hpcq.run.resumable import holds_run_of, newest
+from hpcq.run.newest_checkpoint import newest
+from hpcq.run.resumable import holds_run_of
 from hpcq.run.start_or_resume import locked
 from hpcq.run.watchdog import Watchdog, patience
 from hpcq.solver.iteration import Solution, Step
@@ -71,7 +72,7 @@ def solve(
     with locked(job, comm) as (lock, watchdog):
         path = None
         if resume and on_root(comm, lambda: holds_run_of(job)):
-            path, notes = on_root(comm, lambda: newest(job.directory, job, False))
+            path, notes = newest(comm, job, False)
             for note in notes:
                 log(note)
         else:

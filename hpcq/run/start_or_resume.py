@@ -10,10 +10,11 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from hpcq.checkpoint import restore, saving
+from hpcq.checkpoint import restore, sandbox, saving
 from hpcq.checkpoint.files import locate
-from hpcq.checkpoint.reader import read_header, verify
+from hpcq.checkpoint.reader import read_header
 from hpcq.checkpoint.snapshot import check_header
+from hpcq.checkpoint.verification import verify_together
 from hpcq.collectors.centring import RATE
 from hpcq.envs.gymnasium_env import PythonEnvironment
 from hpcq.envs.protocol import CompiledEnvironment
@@ -26,8 +27,9 @@ from hpcq.mpi import agree, count_nodes, first_on_each_node, on_root, patient
 from hpcq.run import compiling, preflight, run_directory, snapshots, stored_job, tensorboard
 from hpcq.run.lock import RunLock
 from hpcq.run.loop import Log, Run, Training, last_tick
+from hpcq.run.newest_checkpoint import newest
 from hpcq.run.processes import ENDED_AT
-from hpcq.run.resumable import changes_of, holds_run_of, newest, read_job, uncounted
+from hpcq.run.resumable import changes_of, holds_run_of, read_job, uncounted
 from hpcq.run.watchdog import START_SECONDS, Watchdog, patience
 
 
@@ -107,8 +109,8 @@ def _train(
         path = None
         if resumed:
             with watchdog.patient(math.inf):
-                snapshots.fetch(comm, job.directory, log)
-                path, notes = on_root(comm, lambda: newest(job.directory, job, override))
+                in_memory = snapshots.seen_by_all(comm, job.directory, log)
+                path, notes = newest(comm, job, override, in_memory)
             if override:
                 # A node that is not at hand may have a newer checkpoint, of the job as it was.
                 snapshots.forget(comm, job.directory)
@@ -194,7 +196,8 @@ def _load_start(learner: Learner, watchdog: Watchdog, log: Log) -> None:
     named = learner.job.run.start_from
     with watchdog.patient(math.inf):
         source, found = on_root(learner.comm, lambda: locate(learner.job.path(named)))
-        header, _ = on_root(learner.comm, lambda: verify(source, found))
+        found = found or on_root(learner.comm, lambda: sandbox.describe(source))
+        header, _ = verify_together(learner.comm, source, found)
         agree(learner.comm, lambda: restore.check_compatible(learner, header, source))
         restore.load_table(learner, source)
         if header.reward_rate:

@@ -157,9 +157,14 @@ class Shard:
         return held, held + min(before, int(_GROWTH_PIECE * slot))
 
     def reserve(self, rows: int) -> None:
-        """Allocate for so many rows at once; the shard must be empty."""
-        capacity = int(rows / MAX_LOAD) + 1
-        if len(self) == 0 and capacity > int(self.table.buckets) * self.table.width:
+        """Allocate at once what growth to so many rows would; the shard must be empty.
+
+        Less would be too little for the next few rows.
+        """
+        before = capacity = int(self.table.buckets) * self.table.width
+        while int(capacity * MAX_LOAD) < rows:
+            capacity *= 2
+        if len(self) == 0 and capacity > before:
             self.table = self._allocate_empty(capacity)
 
     def pieces(self, rows: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:

@@ -64,7 +64,7 @@ def test_what_only_memory_holds_is_gone_on_from(job, tmp_path):
         end(run)
     assert run.returncode == 0, said
     assert re.search(r"retry 1 of 1: from step [1-9][\d,]+; lost: ", said), said
-    assert re.search(r"ckpt-\d+.h5 was in the memory of a node: copied to ", said), said
+    assert re.search(r"resuming /dev/shm/hpcq-\S+/ckpt-\d+.h5 at step ", said), said
     assert summary(directory)["digest"] == summary(tmp_path / "alone")["digest"]
     assert not [one for one in node_memory.folders() if node_memory.run_of(one) == directory]
 

@@ -7,14 +7,17 @@ import pytest
 from compiled_once import compile_once
 from outcomes import StopAt, silent
 
-from hpcq.checkpoint import node_memory, restore
+from hpcq.checkpoint import node_memory, restore, saving
 from hpcq.checkpoint.files import list_checkpoints
-from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.reader import read_header
+from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.errors import ExitCode
 from hpcq.job.job import Job
 from hpcq.learning import modes
+from hpcq.mpi import on_root
 from hpcq.run import snapshots
+from hpcq.run.newest_checkpoint import newest
 from hpcq.run.start_or_resume import resume_run, to_end, train
 
 pytestmark = pytest.mark.mpi
@@ -57,7 +60,10 @@ def test_a_run_goes_on_from_memory(case, nodes, comm, folder, memory, monkeypatc
     """With two nodes the last rank is on another one, and the first one is lost."""
     job = job_in(folder, JOBS[case])
     other = nodes == 2 and comm.rank == comm.size - 1 > 0
+    memory = [memory / str(node) for node in range(nodes)]
     if nodes == 2:
+        monkeypatch.setattr(node_memory, "ROOT", memory[other])
+        node_memory.ROOT.mkdir(exist_ok=True)
         monkeypatch.setattr(snapshots, "node_of", lambda comm: comm.Split(other, comm.rank))
         host = SimpleNamespace(gethostname=lambda: f"node{int(other)}")
         monkeypatch.setattr(node_memory, "socket", host)
@@ -68,19 +74,22 @@ def test_a_run_goes_on_from_memory(case, nodes, comm, folder, memory, monkeypatc
     digest = learner.digest()
     comm.Barrier()
     number = node_memory.number_of(folder)
-    there = node_memory.folders(number)
-    assert len(there) == (2 if nodes == 2 and comm.size > 1 else 1), said
-    assert {verify(path)[1] for one in there for path in list_checkpoints(one)} == {digest}, said
+    there = comm.allgather(list_checkpoints(node_memory.folder_of(number)))
+    expected = (1, 2 if comm.size > 1 else 1)[nodes - 1]
+    files = {path for paths in there for path in paths}
+    assert len(files) == expected, said
+    assert {verify(path)[1] for path in files} == {digest}
     assert list_checkpoints(folder) == []
     comm.Barrier()
-    if comm.rank == 0 and len(there) == 2:
-        for path in list_checkpoints(node_memory.folder_of(number)):
-            path.unlink()
+    lost = len(files) == 2
+    if comm.rank == 0 and lost:
+        there[0][0].unlink()
     comm.Barrier()
-    snapshots.fetch(comm, folder, said.append)
-    assert "was in the memory of a node" in said[-1]
+    (path,) = snapshots.seen_by_all(comm, folder, said.append) or list_checkpoints(folder)
+    assert (path.parent == folder) == lost
+    assert ("was in the memory of a node" in "".join(said)) == lost
     again = modes.make_learner(job, resolve(job.environment), comm)
-    restore.load_run(again, list_checkpoints(folder)[0])
+    restore.load_run(again, path)
     assert again.digest() == digest
     for one in (learner, again):
         for _ in range(40):
@@ -91,34 +100,52 @@ def test_a_run_goes_on_from_memory(case, nodes, comm, folder, memory, monkeypatc
     snapshots.forget(comm, folder)
     comm.Barrier()
     assert node_memory.folders() == []
+    comm.Barrier()
     assert node_memory.number_of(folder) is None
     for one in (learner, again):
         one.close()
 
 
-def test_what_is_damaged_or_older_stays_in_memory(comm, folder, memory):
+def test_what_is_damaged_or_older_is_not_gone_on_from(comm, folder, memory):
     job = job_in(folder, JOBS["compiled"])
     learner, said = begun(job, comm), []
+    saving.save(learner, folder, "direct", 2)
+    for _ in range(8):
+        learner.advance()
     written = snapshots.Snapshots(learner, said.append)
     written.write()
     path = node_memory.newest(node_memory.number_of(folder))
+    (on_disk,) = list_checkpoints(folder)
+    assert newest(comm, job, False, [path]) == (path, [])
+    learner.advance()
+    saving.save(learner, folder, "direct", 2)
+    newer, _ = list_checkpoints(folder)
+    assert newest(comm, job, False, [path]) == (newer, [])
     comm.Barrier()
     if comm.rank == 0:
-        whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        newer.unlink()
+        path.write_bytes(path.read_bytes()[:-1000])
     comm.Barrier()
-    snapshots.fetch(comm, folder, said.append)
-    assert said[-1].startswith("skipped ")
-    assert list_checkpoints(folder) == []
-    comm.Barrier()
-    if comm.rank == 0:
-        path.write_bytes(whole)
-        (folder / "ckpt-000000099999999.h5").write_bytes(b"newer")
-    comm.Barrier()
-    snapshots.fetch(comm, folder, said.append)
-    assert len(said) == 1
-    assert len(list_checkpoints(folder)) == 1
+    chosen, notes = newest(comm, job, False, [path])
+    assert chosen == on_disk
+    assert notes[0].startswith("skipped ")
     learner.close()
+
+
+def test_a_run_whose_last_tick_is_in_memory_is_saved(comm, folder, memory):
+    """Also where it is made so short that nothing is left to do."""
+    job = job_in(folder, make_job.make(make_job.GARNET, run={"steps": 10**9}))
+    compile_once(job)
+    assert to_end(train(job, comm, silent, StopAt(13))) == ExitCode.STOPPED
+    saved = list_checkpoints(folder)[0]
+    step = on_root(comm, lambda: read_header(saved).step)
+    number = comm.bcast(node_memory.give_number(folder) if comm.rank == 0 else None)
+    if comm.rank == 0:
+        node_memory.make_folder(number, folder)
+        saved.rename(node_memory.folder_of(number) / saved.name)
+    comm.Barrier()
+    assert to_end(resume_run(folder, (f"run.steps={step}",), comm, silent, [])) == ExitCode.DONE
+    assert saved in list_checkpoints(folder)
 
 
 def test_a_run_that_learns_in_another_way_forgets_what_absent_nodes_have(comm, folder, memory):

@@ -26,6 +26,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -220,11 +221,17 @@ def run_forked(arguments):
     return os.waitstatus_to_exitcode(status), errors
 
 
+# One rank, where MPI has not started.
+ALONE = SimpleNamespace(
+    rank=0, size=1, bcast=lambda value, root=0: value, allgather=lambda value: [value]
+)
+
+
 def run_command(arguments):
     """Do what the command line does; a run stops where it would start MPI, a resumed one soon."""
     from hpcq.errors import HpcqError
     from hpcq.job.job import Job
-    from hpcq.run import resumable
+    from hpcq.run import newest_checkpoint, resumable
 
     command, path, *_ = arguments
     try:
@@ -232,7 +239,7 @@ def run_command(arguments):
             Job.load(path)
         elif command == "resume":
             job = resumable.read_job(Path(path), (), False)
-            newest, _ = resumable.newest(Path(path), job, False)
+            newest, _ = newest_checkpoint.newest(ALONE, job, False)
             if newest is not None:
                 resume_table(job, newest)
         else:
@@ -308,7 +315,7 @@ def hpcq_main_warm(fuzzer):
         for command in ("verify", "inspect"):
             with contextlib.suppress(SystemExit):
                 hpcq_main([command, str(fuzzer.checkpoint)])
-    importlib.import_module("hpcq.run.resumable")
+    importlib.import_module("hpcq.run.newest_checkpoint")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from mpi4py import MPI
 
 from hpcq.checkpoint import saving
 from hpcq.checkpoint.h5 import HAS_MPI
-from hpcq.checkpoint.reader import find_row, opened, table_pieces, verify
+from hpcq.checkpoint.reader import find_row, opened, table_pieces
+from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.hashing import first_hash, unmix64
 from hpcq.job.job import Job

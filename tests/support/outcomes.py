@@ -2,7 +2,7 @@
 
 import json
 
-from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.verification import verify
 from hpcq.mpi import on_root
 from hpcq.run import metrics_files
 

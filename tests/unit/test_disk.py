@@ -11,7 +11,7 @@ from mpi4py import MPI
 from hpcq import disk
 from hpcq.checkpoint import files
 from hpcq.checkpoint.files import keep_best
-from hpcq.checkpoint.reader import verify
+from hpcq.checkpoint.verification import verify
 from hpcq.errors import ExitCode, JobError, RunDirectoryError, StorageError
 from hpcq.job import library
 from hpcq.run.start_or_resume import to_end, train

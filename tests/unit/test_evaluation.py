@@ -8,7 +8,8 @@ import pytest
 from by_phase import by_phase
 from mpi4py import MPI
 
-from hpcq.checkpoint.reader import read_header, verify
+from hpcq.checkpoint.reader import read_header
+from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.errors import ExitCode
 from hpcq.hashing import mix64

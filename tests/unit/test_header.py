@@ -8,11 +8,12 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.checkpoint.header import Header, extent, layout
-from hpcq.checkpoint.reader import opened, read_header, table_pieces, verify
+from hpcq.checkpoint.reader import opened, read_header, table_pieces
 from hpcq.checkpoint.restore import check_compatible
 from hpcq.checkpoint.saving import save
 from hpcq.checkpoint.snapshot import check_header
 from hpcq.checkpoint.staging import StagingFile
+from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, ExitCode, JobError
 from hpcq.hashing import hashes_of

@@ -9,7 +9,8 @@ from by_phase import by_phase
 from mpi4py import MPI
 
 from hpcq.checkpoint import restore, saving
-from hpcq.checkpoint.reader import read_header, verify
+from hpcq.checkpoint.reader import read_header
+from hpcq.checkpoint.verification import verify
 from hpcq.collectors.centring import RATE
 from hpcq.envs.resolve import resolve
 from hpcq.errors import JobError

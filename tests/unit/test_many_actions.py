@@ -20,7 +20,8 @@ from hpcq.checkpoint import restore, saving
 from hpcq.checkpoint.files import list_checkpoints
 from hpcq.checkpoint.header import Header, layout
 from hpcq.checkpoint.layout_check import describe
-from hpcq.checkpoint.reader import read_header, verify
+from hpcq.checkpoint.reader import read_header
+from hpcq.checkpoint.verification import verify
 from hpcq.collectors.batch import Outcome
 from hpcq.envs.protocol import compiled_environment
 from hpcq.envs.resolve import resolve

@@ -13,7 +13,8 @@ import pytest
 from mpi4py import MPI
 
 from hpcq.api import train
-from hpcq.checkpoint.reader import read_header, verify
+from hpcq.checkpoint.reader import read_header
+from hpcq.checkpoint.verification import verify
 from hpcq.errors import JobError
 from hpcq.job.job import Job
 from hpcq.run.resumable import read_job

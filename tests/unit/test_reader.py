@@ -18,8 +18,9 @@ from mpi4py import MPI
 from hpcq.checkpoint import sandbox
 from hpcq.checkpoint.checksum import crc32
 from hpcq.checkpoint.header import Header, extent
-from hpcq.checkpoint.reader import opened, verify
+from hpcq.checkpoint.reader import opened
 from hpcq.checkpoint.saving import save
+from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, DependencyError, UnreadableError
 from hpcq.learning.lockstep import LockstepLearner

@@ -6,8 +6,8 @@ import rules
 from mpi4py import MPI
 
 from hpcq.bench.modes import gathered
-from hpcq.checkpoint.reader import verify
 from hpcq.checkpoint.saving import save
+from hpcq.checkpoint.verification import verify
 from hpcq.envs import tabular
 from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, JobError
