@@ -4,6 +4,7 @@ The child is a fresh interpreter, not a fork: a process that runs MPI must not b
 cannot look into is not damaged for that: only what has been read and found wrong is.
 """
 
+import contextlib
 import copy
 import ctypes
 import errno
@@ -151,7 +152,7 @@ def _ask_child(paths: list[str]) -> tuple[list[Found], HpcqError]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with child:
         try:
-            output, errors = child.communicate(json.dumps(paths).encode(), WAIT_SECONDS)
+            output, errors = _communicate(child, json.dumps(paths).encode())
         except subprocess.TimeoutExpired as late:
             child.kill()
             return _lines(late.output)[0], UnreadableError(
@@ -163,6 +164,17 @@ def _ask_child(paths: list[str]) -> tuple[list[Found], HpcqError]:
             raise
     answers, begun = _lines(output)
     return answers, _fault(child.returncode, begun, errors.decode(errors="replace"))
+
+
+def _communicate(child: subprocess.Popen[bytes], given: bytes) -> tuple[bytes, bytes]:
+    """Return what a child prints within `WAIT_SECONDS`, in which both processes run.
+
+    A job may be suspended as a whole, for hours: one of these seconds passes then.
+    """
+    for second in range(1, WAIT_SECONDS):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.communicate(given if second == 1 else None, 1)
+    return child.communicate(timeout=1)
 
 
 def _lines(output: bytes | None) -> tuple[list[Found], Found]:

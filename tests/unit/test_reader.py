@@ -5,7 +5,9 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 import zlib
 from unittest import mock
 
@@ -13,6 +15,7 @@ import h5py
 import make_job
 import numpy as np
 import pytest
+from launch import end, wait_for
 from mpi4py import MPI
 
 from hpcq.checkpoint import sandbox
@@ -24,6 +27,7 @@ from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
 from hpcq.errors import CheckpointError, DependencyError, UnreadableError
 from hpcq.learning.lockstep import LockstepLearner
+from hpcq.run import processes
 from hpcq.spaces.actions import numbered
 
 VISITS = {"learning_rate": {"schedule": "visits", "exponent": 0.8}}
@@ -298,7 +302,7 @@ def test_what_happens_while_a_file_is_read_is_its_damage(whole, in_the_child, pr
     [
         (ENDED.format("SIGKILL"), "describe", "the process that does so was ended by SIGKILL"),
         (ENDED.format("SIGSEGV"), "start", "the process that does so was ended by SIGSEGV"),
-        ("import time; time.sleep(60)", "describe", "not read within 1.5 s"),
+        ("import time; time.sleep(60)", "describe", "not read within 2 s"),
         ("raise SystemExit('gone')", "describe", "cannot be looked into: gone"),
         ("raise OSError(13, 'Permission denied')", "describe", "cannot be read: Permission denied"),
         ("raise OSError(524, 'unable to lock')", "describe", "cannot be read: unable to lock"),
@@ -312,10 +316,33 @@ def test_what_cannot_be_looked_into_is_not_damaged(
 ):
     in_the_child(program, where)
     if "sleep" in program:
-        monkeypatch.setattr(sandbox, "WAIT_SECONDS", 1.5)
+        monkeypatch.setattr(sandbox, "WAIT_SECONDS", 2)
     with pytest.raises(UnreadableError, match=message) as error:
         verify(whole)
     assert error.value.exit_code == 74
+
+
+SLOWLY = """
+import sys
+from hpcq.checkpoint import sandbox
+sandbox.WAIT_SECONDS = 5
+sandbox.CHILD = "import time; time.sleep(2)" + sandbox.CHILD
+sandbox.describe(sys.argv[1])
+"""
+
+
+# 10 s, of which it sleeps 8.
+@pytest.mark.soak
+def test_a_job_that_is_suspended_while_it_looks_goes_on(whole):
+    looks = subprocess.Popen([sys.executable, "-c", SLOWLY, str(whole)], start_new_session=True)
+    try:
+        wait_for(lambda: processes.children(looks.pid))
+        os.killpg(looks.pid, signal.SIGSTOP)
+        time.sleep(6)
+        os.killpg(looks.pid, signal.SIGCONT)
+        assert looks.wait(60) == 0
+    finally:
+        end(looks)
 
 
 def test_a_library_that_vanished_is_missing(whole, in_the_child):
