@@ -50,7 +50,6 @@ OPEN_MPI = Implementation(
         "PMIX_MCA_gds": "hash",
         # Where a rank has died, the others cannot do anything: version 4 gives them 2 s.
         "OMPI_MCA_odls_base_sigkill_timeout": "0",
-        "PRTE_MCA_odls_base_sigkill_timeout": "0",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PRTE_ALLOW_RUN_AS_ROOT": "1",

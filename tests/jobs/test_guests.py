@@ -7,7 +7,7 @@ from pathlib import Path
 
 import make_job
 import pytest
-from launch import hpcq, summary
+from launch import end, hpcq, start, summary, wait_for
 
 from hpcq.run.run_directory import list_checkpoints
 
@@ -82,6 +82,21 @@ def test_a_thread_that_never_ends(tmp_path, ranks):
     done = run(tmp_path, ranks, "thread")
     assert "threads behind that do not end: simulator" in done.stderr
     assert summary(tmp_path / "run")["steps"] == 800
+
+
+def test_what_is_to_be_done_at_exit_is_done_at_a_stop(tmp_path, monkeypatch):
+    """mpirun ends the ranks once one of them has left with a code."""
+    monkeypatch.chdir(tmp_path)
+    job, directory = job_of(tmp_path, "at_exit"), f"--set=run.directory={tmp_path}/run"
+    running = start(None, "run", *TWO, job, directory, "--set=run.steps=1000000000")
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
+        running.terminate()
+        said, _ = running.communicate(timeout=200)
+    finally:
+        end(running)
+    assert running.returncode == 75, said
+    assert len(list(tmp_path.glob("left-*"))) == 2, said
 
 
 def test_forked_children_end_at_sigterm(tmp_path):

@@ -1,11 +1,13 @@
 """Environments with children, threads and habits. Job files reach them as ``guests:Guest``."""
 
+import atexit
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import gymnasium
 from ranks_of_launcher import own_rank
@@ -71,6 +73,16 @@ class Guest(gymnasium.Env):
     def fork_and_exit(self):
         if os.fork() == 0:
             sys.exit(0)
+
+    def at_exit(self):
+        """Have something to do when the process ends, which takes a moment."""
+        atexit.register(self._note_exit)
+        Path(f"begun-{os.getpid()}").touch()
+
+    @staticmethod
+    def _note_exit():
+        time.sleep(0.3 if own_rank() == "0" else 0.0)
+        Path(f"left-{os.getpid()}").touch()
 
     def die(self):
         self.child()
