@@ -81,7 +81,7 @@ class Guest(gymnasium.Env):
 
     @staticmethod
     def _note_exit():
-        time.sleep(0.3 if own_rank() == "0" else 0.0)
+        time.sleep(2.0 if own_rank() == "0" else 0.0)
         Path(f"left-{os.getpid()}").touch()
 
     def die(self):
