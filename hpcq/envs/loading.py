@@ -74,8 +74,7 @@ def _by_name(name: str) -> ModuleType:
         folder = _working_folder()
         if error.name != own or not ((folder / own).is_dir() or (folder / f"{own}.py").is_file()):
             raise
-    # It stays, last: the module may import what lies beside it later.
-    sys.path.append(str(folder))
+    _keep_on_path(folder)
     importlib.invalidate_caches()
     return importlib.import_module(name)
 
@@ -109,7 +108,14 @@ def _from_file(path: Path) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
         sys.dont_write_bytecode = before
+    _keep_on_path(path.parent)
     return module
+
+
+def _keep_on_path(folder: Path) -> None:
+    """Let the user's code import what lies beside it later, too, unless there is another of it."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def load(entry: str) -> Any:

@@ -135,12 +135,12 @@ def summarise(
     disk.write_text(
         learner.job.directory / run_directory.SUMMARY, json_text(summary, indent=1) + "\n"
     )
-    for line in _lines(summary, steps):
+    for line in _lines(summary):
         log(line)
 
 
-def _lines(summary: dict[str, Any], steps: int) -> Iterator[str]:
-    """Yield the summary as lines of text; `steps` were done in this process."""
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield the summary as lines of text."""
     if summary["greedy_return"] is not None:
         optimum = summary["optimal_return"]
         yield (
@@ -162,7 +162,9 @@ def _lines(summary: dict[str, Any], steps: int) -> Iterator[str]:
             f"digest codec: the probability that any two of the {summary['states']:,} states share "
             f"a key is at most {summary['collision_bound']:.1e}"
         )
-    rate = f", {rate_text(summary['steps_per_second'])} steps/s" if steps else ""
+    # None where an environment has stopped the clocks, 0 where nothing was left to do.
+    per_second = summary["steps_per_second"]
+    rate = f", {rate_text(per_second)} steps/s" if per_second else ""
     yield (
         f"done: {summary['steps']:,} steps, {summary['states']:,} states, "
         f"{summary['seconds']:.1f} s{rate}, {summary['ranks']} rank{'s' * (summary['ranks'] > 1)}"

@@ -99,6 +99,20 @@ def test_what_is_to_be_done_at_exit_is_done_at_a_stop(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("left-*"))) == 2, said
 
 
+@either
+def test_an_environment_that_stops_the_clocks(tmp_path, ranks):
+    run(tmp_path, ranks, "stop_clocks")
+    assert summary(tmp_path / "run")["steps"] == 800
+
+
+@either
+def test_an_environment_that_limits_the_size_of_files(tmp_path, ranks):
+    """What HDF5 cannot close must not crash the process at its end."""
+    done = run(tmp_path, ranks, "limit_files", code=74)
+    assert "File too large" in done.stderr
+    assert list_checkpoints(tmp_path / "run") == []
+
+
 def test_forked_children_end_at_sigterm(tmp_path):
     done = run(tmp_path, ALONE, "pool")
     assert done.stderr == ""

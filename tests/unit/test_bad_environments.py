@@ -2,6 +2,7 @@
 
 import random
 import re
+import sys
 
 import make_job
 import problems
@@ -137,14 +138,18 @@ def test_kwargs_that_it_does_not_take_are_the_jobs_mistake(id_):
         resolve(section(id_, kwargs={"hwo": "make"}))
 
 
-def test_by_module_by_id_and_by_file(tmp_path):
+def test_by_module_by_id_and_by_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "beside_later.py").write_text("ONE = 1\n")
     (tmp_path / "beside.py").write_text("from gymnasium.spaces import Discrete\n")
     (tmp_path / "mine.py").write_text(
         "import gymnasium, beside\n"
         "class Mine(gymnasium.Env):\n"
         "    observation_space = action_space = beside.Discrete(2)\n"
         "    def reset(self, seed=None, options=None): return 0, {}\n"
-        "    def step(self, action): return 1, 0.0, False, False, {}\n"
+        "    def step(self, action):\n"
+        "        from beside_later import ONE\n"
+        "        return ONE, 0.0, False, False, {}\n"
     )
     mine = resolve(EnvironmentSection(id=f"{tmp_path}/mine.py:Mine", max_episode_steps=3))
     assert (mine.id, mine.actions) == ("mine.py:Mine", 2)
