@@ -3,6 +3,7 @@
 Every code is below 110, clear of those that ``mpirun`` uses for its own failures.
 """
 
+import importlib
 import os
 import re
 from enum import IntEnum
@@ -43,12 +44,39 @@ class HpcqError(Exception):
         return self
 
 
+# What numba reads in the working folder when it is imported.
+_NUMBA_SETTINGS = ".numba_config.yaml"
+
+
 def check_compiler() -> None:
-    """Raise a DependencyError where numba is told not to compile: there are no kernels then."""
+    """Raise a DependencyError where numba is told not to compile, or cannot read its settings."""
+    if os.path.exists(_NUMBA_SETTINGS):
+        _check_numba_settings()
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise DependencyError(
             "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "
             "NUMBA_DISABLE_JIT"
+        )
+
+
+def _check_numba_settings() -> None:
+    try:
+        yaml = importlib.import_module("yaml")
+    except ImportError:
+        # Without it numba does not read them, either.
+        return
+    path = os.path.abspath(_NUMBA_SETTINGS)
+    try:
+        with open(_NUMBA_SETTINGS) as file:
+            found = yaml.safe_load(file)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        where = " ".join(str(error).split())
+        raise DependencyError(
+            f"numba cannot read its settings in {path}: {where}; mend the file, or remove it"
+        ) from None
+    if found is not None and not isinstance(found, dict):
+        raise DependencyError(
+            f"numba's settings in {path} are no `name: value` lines; mend the file, or remove it"
         )
 
 

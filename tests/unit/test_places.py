@@ -60,6 +60,15 @@ def test_no_compiler_is_one_error_from_python(name, monkeypatch):
         getattr(package, name)
 
 
+@pytest.mark.parametrize("text", [b"opt: [", b"[1]", b"\xff"])
+def test_settings_of_numba_that_it_cannot_read_are_one_message(tmp_path, text):
+    (tmp_path / ".numba_config.yaml").write_bytes(text)
+    found = run_hpcq("--version", cwd=tmp_path)
+    assert found.returncode == ExitCode.DEPENDENCY
+    assert str(tmp_path / ".numba_config.yaml") in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     job = make_job.make(make_job.GARNET, run={"directory": "~/runs/one"})
