@@ -52,6 +52,11 @@ def check_compiler() -> None:
     """Raise a DependencyError where numba is told not to compile, or cannot read its settings."""
     if os.path.exists(_NUMBA_SETTINGS):
         _check_numba_settings()
+    threads = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not (threads.isdecimal() and int(threads) > 0):
+        raise DependencyError(
+            f"NUMBA_NUM_THREADS is {threads!r}: numba expects a number above 0; unset it"
+        )
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise DependencyError(
             "NUMBA_DISABLE_JIT is set: without numba's compiler there are no kernels; unset "

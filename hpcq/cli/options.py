@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from hpcq.errors import JobError
+
 FILE = click.argument("file", type=click.Path(path_type=Path))
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -40,3 +42,11 @@ RETRIES = click.option(
     help="With -n: if ranks are killed or stall, start again from the newest checkpoint, at most K "
     "times without a newer one between.",
 )
+
+
+def check_readable_by_ranks(job: Path) -> None:
+    """Refuse a job file that is a pipe of this process: the ranks that -n starts have it not."""
+    if job.exists() and not (job.is_file() or job.is_dir()):
+        raise JobError(
+            f"{job}: the ranks that -n starts cannot read a pipe; write the job to a file"
+        )

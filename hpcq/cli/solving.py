@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcq.cli.options import RANKS, SET
+from hpcq.cli.options import RANKS, SET, check_readable_by_ranks
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.cluster.mpirun import run_on_ranks
 from hpcq.cluster.supervise import is_rank
@@ -56,6 +56,7 @@ def explore(
         return find(checked, comm, speaker(comm), pending_signals, root, export)
 
     if ranks is not None and not is_rank():
+        check_readable_by_ranks(job)
         return run_on_ranks(ranks, arguments)
     return on_ranks(body, watched=True)
 
@@ -111,5 +112,6 @@ def solve(
     if resume_run and overwrite:
         raise click.UsageError("--overwrite and --resume exclude each other")
     if ranks is not None and not is_rank():
+        check_readable_by_ranks(job)
         return run_on_ranks(ranks, arguments)
     return on_ranks(body, watched=True)

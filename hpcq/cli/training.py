@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcq.cli.options import LIVE, RANKS, RETRIES, SET
+from hpcq.cli.options import LIVE, RANKS, RETRIES, SET, check_readable_by_ranks
 from hpcq.cluster.launch import on_ranks, speaker
 from hpcq.cluster.mpirun import run_on_ranks
 from hpcq.cluster.supervise import is_rank
@@ -102,6 +102,7 @@ def run(
         raise click.UsageError("--overwrite and --resume exclude each other")
     _check_retries(retries, ranks)
     if ranks is not None and not is_rank():
+        check_readable_by_ranks(job)
         return _on_new_ranks(ranks, arguments, retries, lambda: load().directory, overwrite)
     return on_ranks(body, watched=True)
 

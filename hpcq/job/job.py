@@ -3,7 +3,7 @@
 import difflib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,6 +158,9 @@ class Job(Section):
     @classmethod
     def check(cls, data: dict[str, Any], source: str) -> "Job":
         """Validate a job given as nested dicts; `source` names it in messages."""
+        for key, text in _texts(data):
+            if "\0" in text:
+                raise JobError(f"{source}: {key} holds a null character")
         try:
             job = cls(**data)
         except JobError as error:
@@ -317,6 +320,18 @@ def _explain(problem: Any) -> str:
     section = isinstance(problem["input"], dict) and len(location) == 1
     what = f"[{key}]" if section else f"{key} = {given}"
     return f"{what}: {message[0].lower()}{message[1:]}"
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield all texts in nested data, each behind its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _texts(one, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one, key)
 
 
 def _elsewhere(name: str) -> str:

@@ -22,7 +22,8 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise JobError(f"{path}: more than {MOST_BYTES:,} bytes; expected a job file")
-        data = tomllib.loads(text.decode())
+        # Windows editors begin a file with a mark of its encoding.
+        data = tomllib.loads(text.decode("utf-8-sig"))
     except OSError as error:
         raise JobError(
             f"{path}: cannot read the job file: {error.strerror}; {_where_from(path)}"

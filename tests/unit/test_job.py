@@ -152,6 +152,20 @@ def test_missing_and_binary_files_are_explained(tmp_path):
         Job.load(tmp_path / "binary.toml")
 
 
+def test_a_mark_of_the_encoding_is_no_text(tmp_path):
+    path = tmp_path / "job.toml"
+    text = "\r\n".join(["[environment]", "id = 'Taxi-v4'", "[learning]", "gamma = 0.9"])
+    more = "\r\nlearning_rate = 0.1\r\n[exploration]\r\nepsilon = 0.1\r\n[run]\r\nsteps = 1"
+    path.write_bytes(b"\xef\xbb\xbf" + (text + more).encode())
+    assert Job.load(path).environment.id == "Taxi-v4"
+
+
+@pytest.mark.parametrize("key", ["run.directory", "environment.id", "environment.kwargs.x"])
+def test_a_null_character_is_one_message(key):
+    with pytest.raises(JobError, match=f"{key} holds a null character"):
+        Job.load("jobs/taxi.toml", [f'{key}="a\\u0000b"'])
+
+
 @pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000])
 def test_a_number_of_too_many_digits_is_one_message(tmp_path, number):
     path = tmp_path / "job.toml"

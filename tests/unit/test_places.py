@@ -44,6 +44,14 @@ def test_a_job_from_a_pipe_stands_in_the_working_folder(tmp_path, monkeypatch):
     assert found["environment"]["id"] == f"{tmp_path / 'mine.py'}:Mine"
 
 
+@pytest.mark.parametrize("command", ["run", "solve", "explore"])
+def test_a_pipe_that_ranks_could_not_read_is_refused(command):
+    found = run_hpcq(command, "-n", "2", "/dev/stdin", input=JOB)
+    assert found.returncode == ExitCode.USAGE
+    assert "write the job to a file" in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
 def test_a_working_folder_that_is_gone_is_one_message(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -58,6 +66,15 @@ def test_no_compiler_is_one_error_from_python(name, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     with pytest.raises(DependencyError, match="unset NUMBA_DISABLE_JIT"):
         getattr(package, name)
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "x", ""])
+def test_threads_that_numba_does_not_take_are_one_message(tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    found = run_hpcq("--version", cwd=tmp_path)
+    assert found.returncode == ExitCode.DEPENDENCY
+    assert "NUMBA_NUM_THREADS" in found.stderr
+    assert found.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", [b"opt: [", b"[1]", b"\xff"])
