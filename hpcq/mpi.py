@@ -144,7 +144,8 @@ def _attempt(function: Callable[[], T], what: str) -> tuple[T | None, HpcqError 
     except HpcqError as error:
         return None, error
     except OSError as error:
-        return None, StorageError(f"{what}: {error}" if what else str(error))
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return None, StorageError(f"{what}: {text}" if what else text)
 
 
 def node_of(comm: MPI.Intracomm) -> MPI.Intracomm:
