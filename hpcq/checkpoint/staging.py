@@ -1,8 +1,7 @@
 """The temporary file of a checkpoint: laid out, filled, read back, then published by renaming.
 
-HDF5 lays the file out, in memory, and reports where each dataset begins; on the disk all of its
-space is reserved then, so that a full one is found before the first row is written. Rows are plain
-bytes at these offsets.
+HDF5 lays the file out and reports where each dataset begins; all of its space is reserved then, so
+that a full disk is found before the first row is written. Rows are plain bytes at these offsets.
 """
 
 import contextlib
@@ -10,7 +9,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,8 @@ from hpcq.table.digest import Digest
 
 Extent = tuple[bytes, int, int, int]
 
-# More than the structure of a file takes, with a job of many lines.
-_METADATA_BYTES = 1 << 20
+# About what the structure of a file takes, beside the texts in its header.
+_STRUCTURE_BYTES = 16 << 10
 
 # Fits in a core's cache between reading and checksum.
 _READ_BYTES = 1 << 20
@@ -71,29 +70,15 @@ class StagingFile:
                 f"{self.path.parent}: the checkpoint needs {self.needed:,} bytes, "
                 f"{free:,} are free; older checkpoints are untouched"
             )
-        # What a killed run left, or a link, is not written into.
-        os.close(disk.make(self.path))
-        # The user's limit on the size of files (ulimit -f), which HDF5 would meet in another place.
-        os.truncate(self.path, self.needed + _METADATA_BYTES)
-        os.truncate(self.path, 0)
-        with open(os.memfd_create("layout"), "r+b", buffering=0) as empty, self.raw() as raw:
-            offsets = self._lay_out(empty)
-            _copy_data(empty.fileno(), raw.fileno())
-            os.posix_fallocate(raw.fileno(), 0, os.fstat(empty.fileno()).st_size)
-        return offsets
-
-    def _lay_out(self, empty: IO[bytes]) -> dict[str, int]:
-        """Lay out a sparse file; return where each dataset begins.
-
-        In memory, where nothing fails: a file that HDF5 cannot close crashes the process at its
-        end, when MPI does.
-        """
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_layout(h5py.h5d.CONTIGUOUS)
         plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         offsets = {}
-        with h5py.File(empty, "w", libver=("earliest", "v110")) as file:
+        # What a killed run left, or a link, is not written into.
+        os.close(disk.make(self.path))
+        self._check_room()
+        with h5py.File(self.path, "w", libver=("earliest", "v110")) as file:
             for dataset in self.datasets.values():
                 group = file.require_group(os.path.dirname(dataset.name))
                 made = h5py.h5d.create(
@@ -107,7 +92,20 @@ class StagingFile:
             for name, value in self.header.attributes().items():
                 file.attrs[name] = value
             file.attrs["complete"] = False
+        with self.raw() as raw:
+            os.posix_fallocate(raw.fileno(), 0, os.fstat(raw.fileno()).st_size)
         return offsets
+
+    def _check_room(self) -> None:
+        """Meet limits on files (ulimit -f, quotas) here, with the empty file, rather than in HDF5.
+
+        A file that HDF5 cannot close crashes the process at its end, when MPI does.
+        """
+        texts = sum(len(str(value)) for value in self.header.attributes().values())
+        with self.raw() as raw:
+            os.ftruncate(raw.fileno(), self.needed + _STRUCTURE_BYTES + texts)
+            os.ftruncate(raw.fileno(), 0)
+            os.posix_fallocate(raw.fileno(), 0, _STRUCTURE_BYTES + texts)
 
     def raw(self) -> Any:
         """Open the file for writing bytes."""
@@ -169,27 +167,6 @@ class StagingFile:
 def _free_bytes(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
-
-
-def _copy_data(source: int, target: int) -> None:
-    """Copy a sparse file into an empty one, but for its holes."""
-    size, place = os.fstat(source).st_size, 0
-    os.ftruncate(target, size)
-    while (place := _next_data(source, place, size)) < size:
-        end = os.lseek(source, place, os.SEEK_HOLE)
-        while place < end:
-            data = os.pread(source, min(end - place, _READ_BYTES), place)
-            place += os.pwrite(target, data, place)
-
-
-def _next_data(descriptor: int, place: int, size: int) -> int:
-    """Return where the next data of a sparse file begin; its size, if there are none."""
-    try:
-        return os.lseek(descriptor, place, os.SEEK_DATA) if place < size else size
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return size
 
 
 def _checksum(raw: Any, place: int, nbytes: int, buffer: memoryview) -> int:
