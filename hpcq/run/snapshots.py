@@ -143,8 +143,11 @@ def seen_by_all(comm: MPI.Intracomm, directory: Path, log: Callable[[str], objec
 
 
 def _which(path: Path) -> tuple[int, ...]:
-    """Return what tells a file from those of the same name on other nodes."""
-    found = path.stat()
+    """Return what tells a file from those of the same name on other nodes; () if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -132,6 +132,31 @@ def test_what_is_damaged_or_older_is_not_gone_on_from(comm, folder, memory):
     learner.close()
 
 
+def test_what_another_node_has_damaged_or_older_is_not_copied(comm, folder, memory, monkeypatch):
+    """The last rank is on a node of its own; where it is the only one, nothing is copied."""
+    last = comm.rank == comm.size - 1
+    monkeypatch.setattr(node_memory, "ROOT", memory / str(last))
+    learner, said = begun(job_in(folder, JOBS["compiled"]), comm), []
+    saved, _ = saving.save(learner, folder, "direct", 1)
+    learner.close()
+    number = on_root(comm, lambda: node_memory.give_number(folder))
+    if last:
+        node_memory.ROOT.mkdir()
+        node_memory.make_folder(number, folder)
+        path = node_memory.folder_of(number) / saved.name
+        path.write_bytes(saved.read_bytes()[:-1000])
+    seen = [node_memory.folder_of(number) / saved.name] if comm.size == 1 else []
+    assert snapshots.seen_by_all(comm, folder, said.append) == seen
+    assert said == []
+    comm.Barrier()
+    if comm.rank == 0:
+        saved.unlink()
+    comm.Barrier()
+    assert snapshots.seen_by_all(comm, folder, said.append) == seen
+    assert list_checkpoints(folder) == []
+    assert [line.startswith("skipped ") for line in said] == [True] * (comm.size > 1)
+
+
 def test_a_run_whose_last_tick_is_in_memory_is_saved(comm, folder, memory):
     """Also where it is made so short that nothing is left to do."""
     job = job_in(folder, make_job.make(make_job.GARNET, run={"steps": 10**9}))

@@ -109,6 +109,17 @@ def test_room_for_what_is_expected_is_made_at_once():
     assert shard.nbytes == before
 
 
+@pytest.mark.parametrize("rows", [34, 35, 1000, 10_000])
+def test_room_is_that_of_a_table_that_grew(rows):
+    grown, reserved = Shard(1, 2, np.float32), Shard(1, 2, np.float32)
+    hashes = np.sort(np.random.default_rng(2).integers(0, 2**64, rows, dtype=np.uint64))
+    for shard in (grown, reserved):
+        if shard is reserved:
+            shard.reserve(rows)
+        shard.load(hashes, np.zeros((rows, 2), np.float32), np.zeros((rows, 0), np.uint32))
+    assert grown.nbytes == reserved.nbytes
+
+
 @pytest.mark.parametrize("actions", [1, 2, 4, 6, 7, 15])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_records_are_aligned_and_hold_useful_bytes(actions, dtype):
