@@ -56,8 +56,11 @@ class StagingFile:
             # HDF5's text says more than the number of an error that the system has no name for.
             reason = os.strerror(code) if code and code in errno.errorcode else str(error)
             space = f"the checkpoint needs {self.needed:,} bytes"
-            with contextlib.suppress(OSError):
+            try:
                 space += f", {_free_bytes(self.path.parent):,} are free"
+            except OSError as gone:
+                # HDF5 does not say so where the folder goes while it has the file.
+                reason = gone.strerror or reason
             raise StorageError(
                 f"{self.path}: {reason}; {space}; older checkpoints are untouched"
             ) from error

@@ -323,12 +323,13 @@ def _explain(problem: Any) -> str:
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield all texts in nested data, each behind its key."""
+    """Yield all texts in nested data, each behind its key, but those that environments get."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
         for name, one in value.items():
-            yield from _texts(one, f"{key}.{name}" if key else str(name))
+            if name not in ("kwargs", "reset_options"):
+                yield from _texts(one, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for one in value:
             yield from _texts(one, key)

@@ -15,7 +15,7 @@ from hpcq.checkpoint.snapshot import check_header
 from hpcq.checkpoint.staging import StagingFile
 from hpcq.checkpoint.verification import verify
 from hpcq.envs.resolve import resolve
-from hpcq.errors import CheckpointError, ExitCode, JobError
+from hpcq.errors import CheckpointError, ExitCode, JobError, StorageError
 from hpcq.hashing import hashes_of
 from hpcq.learning.lockstep import LockstepLearner
 from hpcq.learning.saved_state import FIELDS
@@ -108,3 +108,11 @@ def test_intervals_of_another_shape_are_refused(header, shape):
 def test_every_field_is_declared_once():
     assert len({(field.dataset, field.attribute) for field in FIELDS.values()}) == len(FIELDS)
     assert all(field.dataset == name for name, field in FIELDS.items())
+
+
+def test_a_folder_that_goes_while_hdf5_has_the_file_is_the_reason(header, tmp_path):
+    """HDF5 names it by something of its own, without the system's number."""
+    file = StagingFile(tmp_path / "gone" / "ckpt-000000000000000.h5.partial", header, 1)
+    with pytest.raises(StorageError, match="No such file or directory; the checkpoint needs"):
+        with file.failures():
+            raise OSError("Unable to create file (can't retrieve stat info for file)")
