@@ -30,6 +30,8 @@ SUM, PROBABILITY, KEY, REWARD, NO_ACTION = range(1, 6)
 # Outcomes that are looked up together; before that their slots are fetched, and, half as far ahead,
 # the hashes that are probably theirs.
 _BLOCK, _AHEAD = 16, 64
+# Outcomes that are divided by the owners of their states; what that needs stays in a core's cache.
+PART = 1 << 12
 
 # Indices of `counts`: states of this rank and of others, and where there was no room.
 OWN, OTHERS, FULL = range(3)
@@ -73,6 +75,10 @@ class Block(NamedTuple):
     """(1,), in and out: whether an episode can end"""
     mask: NDArray[np.uint64]
     """(1,), or (1, words): the legal actions of a state"""
+    order: NDArray[np.uint32]
+    """(2, PART), scratch: which outcomes lead to states of this rank, and which to others'"""
+    slots: Hashes
+    """(PART,), scratch: where these states are in a table, or may be"""
 
 
 @functools.cache
@@ -157,29 +163,44 @@ class Known(NamedTuple):
     """states for which there are slots"""
 
 
-@inlined
-def _fetch(known: Known, hash_: np.uint64) -> None:
-    prefetch(known.slots, home_of(known.slots, hash_, known.ranks))
+@kernel
+def _look_up(
+    to: Block,
+    order: NDArray[np.uint32],
+    known: Known,
+    counts: NDArray[np.int64],
+    which: int,
+    base: int,
+) -> bool:
+    """Give the states of some outcomes numbers; return False where there was no room for one.
 
-
-@inlined
-def _fetch_hash(known: Known, hash_: np.uint64) -> None:
-    slot = probe(known.slots, home_of(known.slots, hash_, known.ranks), hash_)
-    number = number_in(known.slots, slot)
-    if number >= 0:
-        prefetch_to_read(known.hashes, np.uint64(number))
-
-
-@inlined
-def _number(known: Known, hash_: np.uint64, counts: NDArray[np.int64], which: Any) -> Any:
-    """Return the number of a hash, a new one if it has none; -1 if there is no room."""
-    number = number_of(known.slots, known.hashes, known.ranks, hash_, counts[which], known.most)
-    if number < 0:
-        counts[FULL] = which
-    elif number == counts[which]:
-        known.hashes[number] = hash_
-        counts[which] += 1
-    return number
+    order   uint32 (n,), the outcomes
+    which   OWN or OTHERS: whose states these are
+    base    what is added to their numbers
+    """
+    size, slots = order.size, to.slots
+    for block in range(-_AHEAD, size, _BLOCK):
+        first = block + _AHEAD
+        for k in range(first, min(size, first + _BLOCK)):
+            slots[k] = home_of(known.slots, to.hashes[order[k]], known.ranks)
+            prefetch(known.slots, slots[k])
+        first = block + _AHEAD // 2
+        for k in range(max(0, first), min(size, first + _BLOCK)):
+            slots[k] = probe(known.slots, slots[k], to.hashes[order[k]])
+            number = number_in(known.slots, slots[k])
+            if number >= 0:
+                prefetch_to_read(known.hashes, np.uint64(number))
+        for k in range(max(0, block), min(size, block + _BLOCK)):
+            hash_, following = to.hashes[order[k]], counts[which]
+            number = number_of(known.slots, known.hashes, slots[k], hash_, following, known.most)
+            if number < 0:
+                counts[FULL] = which
+                return False
+            if number == following:
+                known.hashes[number] = hash_
+                counts[which] += 1
+            to.numbers[order[k]] = base + number
+    return True
 
 
 @kernel
@@ -197,37 +218,22 @@ def resolve(
 
     counts       int64 (3,), in and out: see OWN
 
-    Returns the number of the outcome for which there was no room in `own` or in `others`, as
-    ``counts[FULL]`` says; or `stop`.
+    Returns `stop`; or from which outcome on to go on once there is room in `own` or in `others`, as
+    ``counts[FULL]`` says. Some behind it may have their numbers: they will get the same ones.
     """
-    for block in range(start - _AHEAD, stop, _BLOCK):
-        first = block + _AHEAD
-        for i in range(max(start, first), min(stop, first + _BLOCK)):
-            if to.numbers[i] != END:
-                if ranks == np.uint64(1) or owner(to.hashes[i], ranks) == rank:
-                    _fetch(own, to.hashes[i])
-                else:
-                    _fetch(others, to.hashes[i])
-        first = block + _AHEAD // 2
-        for i in range(max(start, first), min(stop, first + _BLOCK)):
-            if to.numbers[i] != END:
-                if ranks == np.uint64(1) or owner(to.hashes[i], ranks) == rank:
-                    _fetch_hash(own, to.hashes[i])
-                else:
-                    _fetch_hash(others, to.hashes[i])
-        for i in range(max(start, block), min(stop, block + _BLOCK)):
-            if to.numbers[i] == END:
-                continue
-            if ranks == np.uint64(1) or owner(to.hashes[i], ranks) == rank:
-                number = _number(own, to.hashes[i], counts, OWN)
-                if number < 0:
-                    return i
-                to.numbers[i] = number
-            else:
-                number = _number(others, to.hashes[i], counts, OTHERS)
-                if number < 0:
-                    return i
-                to.numbers[i] = HALO + number
+    mine, theirs = to.order[OWN], to.order[OTHERS]
+    for first in range(start, stop, PART):
+        n, m = np.uint64(0), np.uint64(0)
+        # Without branches: whose state it is cannot be predicted.
+        for i in range(first, min(stop, first + PART)):
+            goes_on, owned = to.numbers[i] != END, owner(to.hashes[i], ranks) == rank
+            mine[n], theirs[m] = i, i
+            n += np.uint64(goes_on & owned)
+            m += np.uint64(goes_on & (not owned))
+        if not _look_up(to, mine[:n], own, counts, OWN, 0):
+            return first
+        if not _look_up(to, theirs[:m], others, counts, OTHERS, HALO):
+            return first
     return stop
 
 

@@ -65,14 +65,15 @@ def put(slots: Hashes, slot: np.uint64, hash_: np.uint64, number: Any) -> None:
 
 @inlined
 def number_of(
-    slots: Hashes, hashes: Hashes, ranks: np.uint64, hash_: np.uint64, following: Any, most: int
+    slots: Hashes, hashes: Hashes, slot: np.uint64, hash_: np.uint64, following: Any, most: int
 ) -> Any:
     """Return the number of a hash, `following` if it is new; -1 if there is no room for it.
 
     hashes     the hashes by number
+    slot       where to begin: its home, or what `probe` has found from there
     most       numbers for which there is room
     """
-    slot = probe(slots, home_of(slots, hash_, ranks), hash_)
+    slot = probe(slots, slot, hash_)
     number = number_in(slots, slot)
     while number >= 0 and hashes[number] != hash_:
         slot = probe(slots, after(slots, slot), hash_)

@@ -56,6 +56,8 @@ class Outcomes:
             np.empty(1 if self.single else rows, np.uint32),
             np.zeros(1, np.bool_),
             np.zeros((1, *shape_of(words_of(self._actions))), np.uint64),
+            np.empty((2, expand.PART), np.uint32),
+            np.empty(expand.PART, np.uint64),
         )
 
     @property

@@ -5,13 +5,14 @@ import pytest
 
 from hpcq.hashing import first_hash
 from hpcq.jit.compiler import kernel
-from hpcq.solver.numbering import Numbering, nbytes_for, number_of
+from hpcq.solver.numbering import Numbering, home_of, nbytes_for, number_of
 
 
 @kernel
 def number_all(slots, hashes, ranks, most, asked, start, count, found):
     for i in range(start, asked.size):
-        number = number_of(slots, hashes, ranks, asked[i], count, most)
+        home = home_of(slots, asked[i], ranks)
+        number = number_of(slots, hashes, home, asked[i], count, most)
         if number < 0:
             return i, count
         if number == count:
