@@ -72,7 +72,8 @@ def make_folder(number: str, directory: Path) -> None:
         folder.mkdir(mode=0o700)
     if not _is_ours(folder):
         raise StorageError(f"{folder}: it is somebody else's")
-    disk.write_text(folder / _RUN, str(directory))
+    if run_of(folder) != directory:
+        disk.write_text(folder / _RUN, str(directory))
 
 
 def _is_ours(folder: Path) -> bool:

@@ -63,7 +63,8 @@ class Snapshots:
         learner, comm = self._learner, self._learner.comm
         self.wanted = False
         try:
-            agree(comm, self._make_folder)
+            for rank in (0, self._partner):
+                agree(comm, self._make_folder if comm.rank == rank else lambda: None)
             # All ranks write where they all see the file.
             writer = "gather" if self._partner else "direct"
             learner.quiesce()
@@ -77,12 +78,14 @@ class Snapshots:
         self._time = time.monotonic()
 
     def _make_folder(self) -> None:
-        if self._learner.comm.rank in (0, self._partner):
-            node_memory.make_folder(self._number, self._learner.job.directory.absolute())
+        node_memory.make_folder(self._number, self._learner.job.directory.absolute())
 
     def _copy(self, path: Path) -> None:
         """Copy a file from rank 0's memory to the partner's, under its name there. Collective."""
         comm, partner = self._learner.comm, self._learner.comm.rank == self._partner
+        # Simulated nodes may share a memory, and a name.
+        if comm.bcast(_which(path) == comm.bcast(_which(path)), self._partner):
+            return
         temporary, piece = path.with_name(path.name + disk.PARTIAL), bytearray(_PIECE_BYTES)
         nbytes = on_root(comm, lambda: path.stat().st_size)
         source = agree(comm, lambda: open(path, "rb") if comm.rank == 0 else None)

@@ -54,17 +54,21 @@ def begun(job, comm):
     return learner
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize(("nodes", "apart"), [(1, True), (2, True), (2, False)])
 @pytest.mark.parametrize("case", JOBS)
-def test_a_run_goes_on_from_memory(case, nodes, comm, folder, memory, monkeypatch):
-    """With two nodes the last rank is on another one, and the first one is lost."""
+def test_a_run_goes_on_from_memory(case, nodes, apart, comm, folder, memory, monkeypatch):
+    """With two nodes the last rank is on another one, and the first one is lost.
+
+    Simulated nodes share memory and name: they are not apart, and nothing is lost.
+    """
     job = job_in(folder, JOBS[case])
     other = nodes == 2 and comm.rank == comm.size - 1 > 0
     memory = [memory / str(node) for node in range(nodes)]
     if nodes == 2:
+        monkeypatch.setattr(snapshots, "node_of", lambda comm: comm.Split(other, comm.rank))
+    if nodes == 2 and apart:
         monkeypatch.setattr(node_memory, "ROOT", memory[other])
         node_memory.ROOT.mkdir(exist_ok=True)
-        monkeypatch.setattr(snapshots, "node_of", lambda comm: comm.Split(other, comm.rank))
         host = SimpleNamespace(gethostname=lambda: f"node{int(other)}")
         monkeypatch.setattr(node_memory, "socket", host)
     learner, said = begun(job, comm), []
@@ -75,7 +79,7 @@ def test_a_run_goes_on_from_memory(case, nodes, comm, folder, memory, monkeypatc
     comm.Barrier()
     number = node_memory.number_of(folder)
     there = comm.allgather(list_checkpoints(node_memory.folder_of(number)))
-    expected = (1, 2 if comm.size > 1 else 1)[nodes - 1]
+    expected = 2 if nodes == 2 and apart and comm.size > 1 else 1
     files = {path for paths in there for path in paths}
     assert len(files) == expected, said
     assert {verify(path)[1] for path in files} == {digest}
