@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Kill jobs that save all the time, at random moments; lose nothing.
 
-    python tests/stress/kills.py --kills 300 [--busy 8]
+    python tests/stress/kills.py --kills 300 [--busy 8] [--supervised]
 
 A chain is one job that is killed about ten times, each time resumed on another number of ranks,
 and then left to end. After each kill the newest published checkpoint must verify; each chain must
 end in the digest of the uninterrupted run. Killed is a rank, or the launcher, or a rank in a
-given phase of a checkpoint.
+given phase of a checkpoint. With --supervised most ranks are started by `hpcq run -n`, as Intel MPI
+needs: its launcher waits for ever for a rank that dies before it joins.
 """
 
 import argparse
@@ -67,8 +68,8 @@ class Chain:
     # One after the other, over all chains.
     phases = itertools.cycle(killed_in.PHASES)
 
-    def __init__(self, folder, name, rng):
-        self.rng = rng
+    def __init__(self, folder, name, rng, supervised):
+        self.rng, self.supervised = rng, supervised
         self.directory = folder / "run"
         self.job = make_job.write(folder / "job.toml", JOBS[name])
         self.kills = collections.Counter()
@@ -106,8 +107,14 @@ class Chain:
         assert done.returncode == 0, f"{place}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return False
 
+    def _start(self, ranks):
+        command, *rest = self.arguments()
+        if self.supervised:
+            return start(None, command, "-n", ranks, *rest)
+        return start(ranks, command, *rest)
+
     def _at_random(self, ranks, how):
-        process = start(ranks, *self.arguments())
+        process = self._start(ranks)
         try:
             lock = self.directory / "run.lock"
             wait_for(lambda: lock.exists() or process.poll() is not None)
@@ -173,6 +180,7 @@ def main():
     parser.add_argument("--chain", type=int, default=10, help="kills of one chain")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--busy", type=int, default=0, help="processes that only take time")
+    parser.add_argument("--supervised", action="store_true")
     options = parser.parse_args()
     with busy_loops(options.busy):
         lost = run_chains(options)
@@ -189,7 +197,7 @@ def run_chains(options):
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             rng = random.Random(f"{options.seed} {chains}")
-            chain = Chain(Path(folder), name, rng)
+            chain = Chain(Path(folder), name, rng, options.supervised)
             wanted = min(options.chain, options.kills - sum(total.values()))
             while sum(chain.kills.values()) < wanted and chain.kill():
                 newest = list_checkpoints(chain.directory)[:1]

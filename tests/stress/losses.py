@@ -37,6 +37,8 @@ RETRIES = "9"
 MOST_SECONDS = 3.0
 # So many seconds take the first save, with its kernels, on a busy machine.
 STALL = "--set=run.stall_timeout=20"
+# A rank that is stopped before it joins is ended after so many.
+os.environ["HPCQ_START_TIMEOUT"] = "60"
 AGAIN = re.compile(r"learning again ([\d.]+) s after")
 
 
