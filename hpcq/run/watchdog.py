@@ -149,6 +149,8 @@ class Watchdog:
             if signal.SIGQUIT in came:
                 say(f"{self._name()} was told to quit; it is here:\n{self._stack()[0]}")
                 leftovers.end_children()
+                # The launcher ends the others as soon as one rank has ended: they speak first.
+                time.sleep(GRACE_SECONDS if self._comm.size > 1 else 0.0)
                 leftovers.exit_now(128 + signal.SIGQUIT)
             if signal.SIGTERM in came and idle > self._limit / 2:
                 self._print_stack(idle)
