@@ -63,7 +63,7 @@ class Snapshots:
         learner, comm = self._learner, self._learner.comm
         self.wanted = False
         try:
-            for rank in (0, self._partner):
+            for rank in sorted({0, self._partner}):
                 agree(comm, self._make_folder if comm.rank == rank else lambda: None)
             # All ranks write where they all see the file.
             writer = "gather" if self._partner else "direct"

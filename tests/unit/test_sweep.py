@@ -4,7 +4,7 @@ import statistics
 
 import make_job
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hpcq.cluster.collect import Result, Row, collect, half_width, tabulate
@@ -169,6 +169,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text('abc-_ ."', min_size=1), json_values))
+@example({"a": "\0"})
 def test_a_job_survives_its_own_file(tmp_path_factory, kwargs):
     job = make_job.make({**make_job.GARNET, "kwargs": kwargs})
     file = tmp_path_factory.getbasetemp() / "own.toml"
